@@ -1,0 +1,1 @@
+"""The demonstration behind ``make demo``: a real corpus, a small model, BLEU and sample translations."""

@@ -1,0 +1,186 @@
+"""One encoder and one decoder layer: fairseq's sub-layers, wired by a :class:`Connection`.
+
+The sub-layers F (attention, feed-forward) and their parameters are fairseq's own, built by its
+layer classes; only the forward pass is written out here. Tensors are (time, batch, dim).
+"""
+
+from typing import Dict, Optional, Tuple
+
+import torch
+from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
+from torch import Tensor
+
+from ..errors import UserError
+from ..nn import ConnectionConfig, build_connection
+
+__all__ = ["SkipDecoderLayer", "SkipEncoderLayer"]
+
+
+def _keep_dropout_names(layer, stock: type) -> None:
+    # `fairseq-generate --retain-dropout-modules` selects dropouts by the stock class's name.
+    layer.dropout_module.module_name = stock.__name__
+    layer.activation_dropout_module.module_name = stock.__name__
+
+
+class SkipEncoderLayer(TransformerEncoderLayerBase):
+    """Self-attention and feed-forward, each inside a connection.
+
+    Args:
+        cfg: fairseq's ``TransformerConfig``.
+        connection: the wiring of both sub-layers.
+    """
+
+    def __init__(self, cfg, connection: ConnectionConfig):
+        super().__init__(cfg)
+        # fairseq 0.12.2 would otherwise decode this layer with a fused torch kernel that knows
+        # neither our connections nor our norms; later releases do not have the attribute
+        self.can_use_fastpath = False
+        self.self_attn_layer_norm = build_connection(self.embed_dim, connection)
+        self.final_layer_norm = build_connection(self.embed_dim, connection)
+        _keep_dropout_names(self, TransformerEncoderLayerBase)
+
+    def forward(
+        self, x: Tensor, encoder_padding_mask: Optional[Tensor], attn_mask: Optional[Tensor] = None
+    ) -> Tensor:
+        """
+        Args:
+            x: (src_len, batch, dim).
+            encoder_padding_mask: (batch, src_len), true at padding, or None.
+            attn_mask: (src_len, src_len), non-zero where attention is forbidden, or None.
+
+        Returns:
+            (src_len, batch, dim)
+        """
+        if attn_mask is not None:
+            # finite, so that a row with nothing to attend to does not turn into NaN
+            forbidden = -1e8 if x.dtype == torch.float32 else -1e4
+            attn_mask = attn_mask.masked_fill(attn_mask.to(torch.bool), forbidden)
+
+        h = self.self_attn_layer_norm.enter(x)
+        h, _ = self.self_attn(
+            query=h,
+            key=h,
+            value=h,
+            key_padding_mask=encoder_padding_mask,
+            need_weights=False,
+            attn_mask=attn_mask,
+        )
+        x = self.self_attn_layer_norm.leave(self.dropout_module(h), x)
+
+        h = self.final_layer_norm.enter(x)
+        h = self.activation_dropout_module(self.activation_fn(self.fc1(h)))
+        return self.final_layer_norm.leave(self.dropout_module(self.fc2(h)), x)
+
+
+class SkipDecoderLayer(TransformerDecoderLayerBase):
+    """Self-attention, cross-attention and feed-forward, each inside a connection.
+
+    Args:
+        cfg: fairseq's ``TransformerConfig``.
+        connection: the wiring of all three sub-layers.
+        no_encoder_attn: leave the cross-attention out.
+    """
+
+    def __init__(self, cfg, connection: ConnectionConfig, no_encoder_attn: bool = False):
+        super().__init__(cfg, no_encoder_attn)
+        self.self_attn_layer_norm = build_connection(self.embed_dim, connection)
+        if self.encoder_attn is not None:
+            self.encoder_attn_layer_norm = build_connection(self.embed_dim, connection)
+        self.final_layer_norm = build_connection(self.embed_dim, connection)
+        _keep_dropout_names(self, TransformerDecoderLayerBase)
+
+    def prepare_for_onnx_export_(self):
+        raise UserError("ONNX export is not supported; TorchScript is (--export, torch.jit.script)")
+
+    def forward(
+        self,
+        x: Tensor,
+        encoder_out: Optional[Tensor] = None,
+        encoder_padding_mask: Optional[Tensor] = None,
+        incremental_state: Optional[Dict[str, Dict[str, Optional[Tensor]]]] = None,
+        self_attn_mask: Optional[Tensor] = None,
+        self_attn_padding_mask: Optional[Tensor] = None,
+        need_attn: bool = False,
+        need_head_weights: bool = False,
+    ):
+        """
+        Args:
+            x: (tgt_len, batch, dim); with ``incremental_state`` the newest position only.
+            encoder_out: (src_len, batch, dim) or None.
+            encoder_padding_mask: (batch, src_len), true at padding, or None.
+            incremental_state: fairseq's cache of keys and values, written by the attentions.
+            self_attn_mask: (tgt_len, tgt_len), −inf at later positions, or None.
+            self_attn_padding_mask: (batch, tgt_len), true at padding, or None.
+            need_attn: return the cross-attention weights.
+            need_head_weights: return them for each head, not their mean.
+
+        Returns:
+            (tgt_len, batch, dim); the cross-attention weights or None; None (stock's ONNX slot)
+        """
+        h = self.self_attn_layer_norm.enter(x)
+        memory, self_attn_mask, self_attn_padding_mask = self._self_attn_memory(
+            h, encoder_out, encoder_padding_mask, incremental_state, self_attn_mask, self_attn_padding_mask
+        )
+        h, attn = self.self_attn(
+            query=h,
+            key=memory,
+            value=memory,
+            key_padding_mask=self_attn_padding_mask,
+            incremental_state=incremental_state,
+            need_weights=False,
+            attn_mask=self_attn_mask,
+        )
+        x = self.self_attn_layer_norm.leave(self.dropout_module(h), x)
+
+        if self.encoder_attn is not None and encoder_out is not None:
+            h = self.encoder_attn_layer_norm.enter(x)
+            h, attn = self.encoder_attn(
+                query=h,
+                key=encoder_out,
+                value=encoder_out,
+                key_padding_mask=encoder_padding_mask,
+                incremental_state=incremental_state,
+                static_kv=True,
+                need_weights=need_attn or need_head_weights or (not self.training and self.need_attn),
+                need_head_weights=need_head_weights,
+            )
+            x = self.encoder_attn_layer_norm.leave(self.dropout_module(h), x)
+
+        h = self.final_layer_norm.enter(x)
+        h = self.activation_dropout_module(self.activation_fn(self.fc1(h)))
+        x = self.final_layer_norm.leave(self.dropout_module(self.fc2(h)), x)
+        return x, attn, None
+
+    def _self_attn_memory(
+        self,
+        h: Tensor,
+        encoder_out: Optional[Tensor],
+        encoder_padding_mask: Optional[Tensor],
+        incremental_state: Optional[Dict[str, Dict[str, Optional[Tensor]]]],
+        self_attn_mask: Optional[Tensor],
+        self_attn_padding_mask: Optional[Tensor],
+    ) -> Tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
+        """What self-attention attends to, and the masks over it.
+
+        That is ``h`` itself; with ``--cross-self-attention`` the encoder's output stands before
+        it, except in later decoding steps, where the cache already holds it.
+        """
+        if not self.cross_self_attention or self._has_cached_keys(incremental_state):
+            return h, self_attn_mask, self_attn_padding_mask
+
+        assert encoder_out is not None
+        if self_attn_mask is not None:
+            every_source = h.new_zeros(h.size(0), encoder_out.size(0))
+            self_attn_mask = torch.cat((every_source, self_attn_mask), dim=1)
+        if self_attn_padding_mask is not None:
+            if encoder_padding_mask is None:
+                encoder_padding_mask = self_attn_padding_mask.new_zeros(
+                    encoder_out.size(1), encoder_out.size(0)
+                )
+            self_attn_padding_mask = torch.cat((encoder_padding_mask, self_attn_padding_mask), dim=1)
+        return torch.cat((encoder_out, h), dim=0), self_attn_mask, self_attn_padding_mask
+
+    def _has_cached_keys(self, incremental_state: Optional[Dict[str, Dict[str, Optional[Tensor]]]]) -> bool:
+        if incremental_state is None:
+            return False
+        return "prev_key" in self.self_attn._get_input_buffer(incremental_state)

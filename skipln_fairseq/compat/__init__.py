@@ -1,0 +1,29 @@
+"""Workarounds for what fairseq 0.12 does on today's Python, torch and machines: one file each.
+
+| file | without it | can go when |
+|---|---|---|
+| `checkpoints` | no checkpoint loads on torch ≥ 2.6 | fairseq allow-lists its types |
+| `user_dir` | a second spelling of `--user-dir` is "not globally unique" | fairseq compares resolved paths |
+| `torchrun` | `torchrun … --cpu` trains N separate copies | fairseq reads torchrun's variables on a CPU |
+| `binarised` | a damaged data folder gives tracebacks or garbage | fairseq checks sizes as it opens files |
+| `plain_text` | `fairseq-preprocess` writes half a folder from bad text | fairseq checks before it writes |
+| `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
+
+The encoder fast path of fairseq 0.12.2, which leaves out the residual connection, is switched off where it
+is chosen: by the encoder layer.
+"""
+
+import functools
+
+from skipln_fairseq.compat import binarised, checkpoints, commands, plain_text, torchrun, user_dir
+from skipln_fairseq.errors import print_user_errors_in_one_line
+
+__all__ = ["apply"]
+
+
+@functools.cache  # once per process: each would wrap itself again
+def apply() -> None:
+    """Put all workarounds in place, and let a command print a ``UserError`` as one line."""
+    print_user_errors_in_one_line()
+    for workaround in (checkpoints, user_dir, torchrun, binarised, plain_text, commands):
+        workaround.apply()

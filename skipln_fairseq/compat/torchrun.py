@@ -1,0 +1,43 @@
+"""``torchrun … fairseq-train … --cpu`` trains one model on all processes, instead of N copies of it."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from fairseq.dataclass.configs import FairseqConfig
+from fairseq.distributed import utils as distributed_utils
+
+from skipln_fairseq.compat.patch import around
+
+__all__ = ["apply"]
+
+
+def apply() -> None:
+    """Read what torchrun says before fairseq starts to train.
+
+    fairseq counts GPUs to find out how many processes there are, so on a CPU each of them believes to be
+    alone. Its commands all call ``distributed_utils.call_main``.
+    """
+
+    @around(distributed_utils, "call_main")
+    def call_main(stock, cfg: FairseqConfig, main: Callable[..., Any], **kwargs: Any) -> None:
+        trains = cfg.model is not None
+        on_cpu = cfg.common.cpu or not torch.cuda.is_available()
+        if trains and on_cpu and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            join_torchrun(cfg.distributed_training)
+        stock(cfg, main, **kwargs)
+
+
+def join_torchrun(cfg: Any) -> None:
+    """Fill the distributed flags from torchrun's environment, unless the user has set how to meet."""
+    if cfg.distributed_init_method is not None:
+        return
+    cfg.distributed_init_method = "env://"
+    cfg.distributed_world_size = int(os.environ["WORLD_SIZE"])
+    cfg.distributed_rank = int(os.environ["RANK"])
+    cfg.distributed_no_spawn = True
+    if cfg.distributed_backend == "nccl":  # the default, for GPUs only
+        cfg.distributed_backend = "gloo"
+    if cfg.ddp_backend in ("pytorch_ddp", "c10d"):  # the default, which fairseq hands a GPU's number
+        cfg.ddp_backend = "legacy_ddp"

@@ -6,11 +6,19 @@ from fairseq.models.transformer_align import TransformerAlignModel
 
 from ..errors import UserError
 from ..nn import ConnectionConfig
-from .flags import add_connection_args, connections
+from .flags import SIDES, add_connection_args, connections
 from .presets import ALIGN_PRESETS, PRESETS
 from .stacks import SkipDecoder, SkipEncoder
 
 __all__ = ["SkipTransformerAlignModel", "SkipTransformerModel"]
+
+
+def _join_kept_layers(args) -> None:
+    # fairseq's parser makes a list of --encoder-layers-to-keep 0,2; everything behind it splits a string.
+    for side in SIDES:
+        kept = getattr(args, f"{side}_layers_to_keep", None)
+        if isinstance(kept, list):
+            setattr(args, f"{side}_layers_to_keep", ",".join(map(str, kept)))
 
 
 def _refuse_base_layers(args) -> None:
@@ -37,6 +45,7 @@ class SkipTransformerModel(TransformerModel):
     @classmethod
     def build_model(cls, args, task):
         PRESETS["transformer_rskip"](args)  # fills what a checkpoint of an older release does not hold
+        _join_kept_layers(args)
         _refuse_base_layers(args)
         return super().build_model(args, task)
 

@@ -1,0 +1,71 @@
+"""Models as the commands build them: flags through fairseq's own training parser."""
+
+import torch
+from fairseq import options
+from fairseq.data import Dictionary
+from fairseq.models import ARCH_MODEL_REGISTRY
+
+import skipln_fairseq  # noqa: F401  (registers the architectures)
+
+SMALL = (
+    "--encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --encoder-layers 2 --encoder-attention-heads 2 "
+    "--decoder-layers 2 --decoder-attention-heads 2"
+).split()
+
+# One row of flags for each kind of connection, and for mixed sides.
+CONNECTIONS = {
+    "plain": "--skip-type plain",
+    "pre": "--skip-type plain --encoder-normalize-before --decoder-normalize-before",
+    "no-norm": "--skip-type plain --skip-norm none",
+    "xskip": "--skip-type expanded --skip-scale 0.5 --skip-norm none",
+    "xskip-ln": "--skip-type expanded --skip-scale 2",
+    "rskip-1": "--skip-order 1",
+    "rskip-2": "--skip-order 2",
+    "rskip-3-shared": "--skip-order 3 --share-skip-norms",
+    "mixed": "--encoder-skip-order 3 --decoder-skip-type expanded --decoder-skip-scale 1.5",
+}
+
+
+class Task:
+    """What a model asks of a task while it is built: two dictionaries."""
+
+    def __init__(self, words=40):
+        self.source_dictionary = self.target_dictionary = Dictionary()
+        for word in range(words):
+            self.source_dictionary.add_symbol(f"w{word}")
+
+
+def parse(arch, *flags):
+    """The namespace that fairseq-train makes of these flags."""
+    required = ("data", "--optimizer", "adam", "--arch", arch)
+    return options.parse_args_and_arch(options.get_training_parser(), [*required, *SMALL, *flags])
+
+
+def build(arch, *flags, seed=1):
+    """The model that fairseq-train builds from these flags, its parameters drawn with ``seed``."""
+    args = parse(arch, *flags)
+    torch.manual_seed(seed)
+    return ARCH_MODEL_REGISTRY[arch].build_model(args, Task())
+
+
+def build_connection_model(name, *flags, seed=1):
+    """``transformer_rskip`` with one of ``CONNECTIONS``, its norms away from the identity."""
+    model = build("transformer_rskip", *CONNECTIONS[name].split(), *flags, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "layer_norm" in key:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def batch(seed=0, sentences=3, source_length=7, target_length=6):
+    """Source tokens (left-padded), their lengths and shifted target tokens (right-padded)."""
+    generator = torch.Generator().manual_seed(seed)
+    source = torch.randint(4, 44, (sentences, source_length), generator=generator)
+    target = torch.randint(4, 44, (sentences, target_length), generator=generator)
+    source[:, -1] = 2
+    target[:, 0] = 2
+    source[0, :3] = 1
+    target[-1, -2:] = 1
+    return source, source.ne(1).sum(1), target

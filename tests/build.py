@@ -8,9 +8,10 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 import skipln_fairseq  # noqa: F401  (registers the architectures)
 
 SMALL = (
-    "--encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --encoder-layers 2 --encoder-attention-heads 2 "
-    "--decoder-layers 2 --decoder-attention-heads 2"
-).split()
+    *("--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "32"),
+    *("--encoder-layers", "2", "--encoder-attention-heads", "2"),
+    *("--decoder-layers", "2", "--decoder-attention-heads", "2"),
+)
 
 # One row of flags for each kind of connection, and for mixed sides.
 CONNECTIONS = {

@@ -135,8 +135,8 @@ def test_beam_search_scripts_around_the_model(tmp_path):
     generator = SequenceGenerator([model], model.decoder.dictionary, beam_size=2, max_len_b=6)
     torch.jit.script(generator).save(str(tmp_path / "generator.pt"))
     reloaded = torch.jit.load(str(tmp_path / "generator.pt"))
-    for ours, theirs in zip(generator(sample), reloaded(sample)):
-        for a, b in zip(ours, theirs):
+    for ours, theirs in zip(generator(sample), reloaded(sample), strict=True):
+        for a, b in zip(ours, theirs, strict=True):
             assert a["tokens"].tolist() == b["tokens"].tolist()
             torch.testing.assert_close(a["score"], b["score"], rtol=0, atol=1e-5)
 

@@ -33,7 +33,7 @@ def both(flags):
 def outputs(model, seed=7):
     """Features and gradients of one step, dropout masks and dropped layers drawn with ``seed``."""
     torch.manual_seed(seed)
-    np.random.seed(seed)  # layerdrop draws from numpy
+    np.random.seed(seed)  # noqa: NPY002  (layerdrop draws from numpy's global generator)
     features, _ = model(*batch(), features_only=True)
     if features.requires_grad:
         features.square().sum().backward()
@@ -101,7 +101,15 @@ def test_recursion_of_order_one_is_plain_bit_for_bit():
 def test_a_stock_checkpoint_is_pruned_to_the_kept_layers():
     """Stock itself dies on this flag: its parser makes a list, its model splits a string."""
     stock = build("transformer", seed=11)
-    ours = build("transformer_rskip", "--skip-type", "plain", "--encoder-layers-to-keep", "1", "--decoder-layers-to-keep", "0")
+    ours = build(
+        "transformer_rskip",
+        "--skip-type",
+        "plain",
+        "--encoder-layers-to-keep",
+        "1",
+        "--decoder-layers-to-keep",
+        "0",
+    )
     ours.load_state_dict(stock.state_dict(), strict=True, model_cfg=ours.args)
     assert len(ours.encoder.layers) == 1
     assert torch.equal(ours.encoder.layers[0].fc1.weight, stock.encoder.layers[1].fc1.weight)

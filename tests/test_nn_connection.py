@@ -86,7 +86,7 @@ def test_gradients_of_inputs_and_parameters(name):
     f_x, x = (t.requires_grad_() for t in inputs())
 
     def leave(f_x, x, *values):
-        return torch.func.functional_call(Leave(connection), dict(zip(names, values)), (f_x, x))
+        return torch.func.functional_call(Leave(connection), dict(zip(names, values, strict=True)), (f_x, x))
 
     names = [f"connection.{name}" for name in parameters]
     assert torch.autograd.gradcheck(leave, (f_x, x, *parameters.values()), eps=1e-6, atol=1e-7)
@@ -156,7 +156,7 @@ def test_ratio_of_x_to_f_grows_by_the_product_of_deviations_over_weights(order):
 
     def held(f_x, x, statistics):
         y = f_x
-        for norm, (mean, deviation) in zip(norms, statistics):
+        for norm, (mean, deviation) in zip(norms, statistics, strict=True):
             y = norm.weight * (x + y - mean) / deviation + norm.bias
         return x + y
 

@@ -1,8 +1,10 @@
 """What fairseq sees: the registered models, their architectures and flags."""
 
 from .presets import register_presets
+from .resume import check_checkpoints_when_training
 from .translation import SkipTransformerAlignModel, SkipTransformerModel
 
 register_presets()
+check_checkpoints_when_training()
 
 __all__ = ["SkipTransformerAlignModel", "SkipTransformerModel"]

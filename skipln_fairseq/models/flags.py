@@ -118,7 +118,8 @@ def _connection(args, side: str) -> ConnectionConfig:
     norm = _choice(norm_flag, "layer" if norm is None else norm, NORMS)
     if norm not in valid_norms(skip):
         raise UserError(
-            f"{norm_flag} {norm} does not go with --skip-type {skip}: valid are {valid_norms(skip)}"
+            f"{norm_flag} {norm} does not go with --skip-type {skip}: "
+            f"valid are {', '.join(valid_norms(skip))}"
         )
 
     placement = "pre" if getattr(args, f"{side}_normalize_before", False) else "post"
@@ -126,7 +127,7 @@ def _connection(args, side: str) -> ConnectionConfig:
     if placement not in valid:
         raise UserError(
             f"--{side}-normalize-before does not go with --skip-type {skip} --skip-norm {norm}: "
-            f"the norm's valid placements are {valid}"
+            f"the valid placement of the norm is {', '.join(valid)}"
         )
 
     options = {}

@@ -1,0 +1,116 @@
+"""Which checkpoints a training run may start from, once connections are a choice.
+
+fairseq compares parameter names and shapes only. Two models that differ in λ, in the sharing of
+norms or in what a norm computes have the same names and shapes, so a run resumed with other flags
+would go on silently as another model. Here a resumed run must have the checkpoint's connections,
+while ``--finetune-from-model`` may change them: what both models have is loaded, what is new
+starts fresh, and both are listed.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+from fairseq import checkpoint_utils
+from fairseq.trainer import Trainer
+from torch import nn
+
+from ..errors import UserError
+from ..nn import Connection
+from .flags import SIDES, connections
+
+__all__ = ["check_checkpoints_when_training"]
+
+logger = logging.getLogger(__name__)
+
+
+def _flatten(args) -> dict[str, object]:
+    """The connections of both sides as ``{"encoder norm": "layer", …}``."""
+    flat = {}
+    for side, config in connections(args).items():
+        choices = asdict(config)
+        choices.update(choices.pop("options"))
+        flat.update({f"{side} {choice}": value for choice, value in choices.items()})
+    return flat
+
+
+def _differences(stored_args, args) -> list[str]:
+    stored, current = _flatten(stored_args), _flatten(args)
+    return [f"{name} {stored[name]} → {current[name]}" for name in stored if stored[name] != current[name]]
+
+
+def _model_args(state: dict):
+    """The model's flags as the checkpoint holds them, or None for one that has none (not ours)."""
+    if state.get("args") is not None:
+        return state["args"]
+    return (state.get("cfg") or {}).get("model")
+
+
+def _connection_keys(model: nn.Module, keys) -> list[str]:
+    """Those state-dict keys that belong to a connection or to the norm at a stack's end."""
+    prefixes = [name for name, module in model.named_modules() if isinstance(module, Connection)]
+    prefixes += [f"{side}.layer_norm" for side in SIDES]
+    return [key for key in keys if key.startswith(tuple(f"{prefix}." for prefix in prefixes))]
+
+
+def _adopt(state: dict, model: nn.Module) -> None:
+    """Give the checkpoint's model exactly this model's connection parameters, and say which."""
+    own, stored = model.state_dict(), state["model"]
+    fresh = _connection_keys(model, own.keys() - stored.keys())
+    unused = _connection_keys(model, stored.keys() - own.keys())
+    stored.update({key: own[key] for key in fresh})
+    for key in unused:
+        del stored[key]
+    logger.info("starting fresh: %s", ", ".join(sorted(fresh)) or "nothing")
+    logger.info("not taken from the checkpoint: %s", ", ".join(sorted(unused)) or "nothing")
+
+
+@contextmanager
+def _each_loaded_state(check: Callable[[dict], None]) -> Iterator[None]:
+    """Pass every checkpoint that is read inside this block through ``check``."""
+    load = checkpoint_utils.load_checkpoint_to_cpu
+
+    def load_and_check(*args, **kwargs):
+        state = load(*args, **kwargs)
+        check(state)
+        return state
+
+    checkpoint_utils.load_checkpoint_to_cpu = load_and_check
+    try:
+        yield
+    finally:
+        checkpoint_utils.load_checkpoint_to_cpu = load
+
+
+def check_checkpoints_when_training() -> None:
+    """Make fairseq's trainer compare connections before it takes a checkpoint's parameters.
+
+    Raises (in the trainer):
+        UserError: when a run would resume with other connections than the checkpoint's.
+    """
+    load_checkpoint = Trainer.load_checkpoint
+
+    def load_checked(trainer: Trainer, filename: str, *args, **kwargs):
+        model = trainer.get_model()
+        finetuning = filename == trainer.cfg.checkpoint.finetune_from_model
+
+        def check(state: dict) -> None:
+            stored_args = _model_args(state)
+            ours = any(isinstance(module, Connection) for module in model.modules())
+            if stored_args is None or not (ours or hasattr(stored_args, "skip_type")):
+                return  # neither model is of this plugin
+            differences = _differences(stored_args, trainer.cfg.model)
+            if differences and not finetuning:
+                raise UserError(
+                    f"{filename} was trained with other connections: {'; '.join(differences)}. Resume with "
+                    "its flags, choose another --save-dir, or start from it with --finetune-from-model"
+                )
+            if differences:
+                logger.info("connections differ from %s: %s", filename, "; ".join(differences))
+                _adopt(state, model)
+
+        with _each_loaded_state(check):
+            return load_checkpoint(trainer, filename, *args, **kwargs)
+
+    Trainer.load_checkpoint = load_checked

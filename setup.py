@@ -1,0 +1,34 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+FAIRSEQ_NEEDS = [
+    "bitarray",
+    "cffi",
+    "hydra-core>=1.3.2",
+    "omegaconf>=2.3",
+    "packaging",
+    "regex",
+    "sacrebleu>=2.0",
+    "tqdm",
+]
+
+setup(
+    name="skipln_fairseq",
+    version="0.1.0",
+    description="Choosable skip connections and layer normalisation for fairseq's Transformers",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["skipln_fairseq", "skipln_fairseq.*"]),
+    # fairseq is not here on purpose: pip would replace or rebuild the one that is already installed
+    install_requires=["numpy>=1.24", "torch>=2.6"],
+    extras_require={
+        "fairseq-needs": FAIRSEQ_NEEDS,
+        "fairseq": [*FAIRSEQ_NEEDS, "ve-fairseq>=0.12.3,<0.13; python_version == '3.11'"],
+        "demo": ["matplotlib", "rich", "sacrebleu>=2.0", "sentencepiece"],
+        "test": ["hypothesis", "pytest", "pytest-xdist", "tensorboardX"],
+        "lint": ["ruff"],
+    },
+)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fairseq.data import data_utils, indexed_dataset
+from fairseq.data import FairseqDataset, data_utils, indexed_dataset
 from fairseq.data.indexed_dataset import MMapIndexedDataset
 from fairseq.tasks import FairseqTask
 
@@ -25,7 +25,7 @@ PER_SENTENCE = np.dtype(np.int32).itemsize + np.dtype(np.int64).itemsize  # its 
 
 
 def apply() -> None:
-    """Check files when fairseq looks for them and before it maps them; and samples for their target.
+    """Check files when fairseq looks for them and before it maps them, and that there are targets.
 
     Its tasks go through ``indexed_dataset.dataset_exists`` and ``data_utils.load_indexed_dataset``, which
     calls ``indexed_dataset.make_dataset``.
@@ -53,13 +53,17 @@ def apply() -> None:
                 raise UserError(f"{path} holds {sentences} sentences, but {other} {count}: preprocess again")
         return stock(path, impl, *args, **kwargs)
 
-    for step in ("train_step", "valid_step"):
+    @around(FairseqTask, "build_criterion")
+    def build_criterion(stock, self: FairseqTask, *args: Any, **kwargs: Any) -> Any:
+        self.compares_with_targets = True  # training or validation, not translation
+        return stock(self, *args, **kwargs)
 
-        @around(FairseqTask, step)
-        def check_target(stock, self: FairseqTask, sample: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            if sample.get("target", sample) is None:
-                raise UserError("the data have no target side, which training and validation need")
-            return stock(self, sample, *args, **kwargs)
+    @around(FairseqTask, "dataset")
+    def dataset(stock, self: FairseqTask, split: str) -> FairseqDataset:
+        found = stock(self, split)
+        if getattr(self, "compares_with_targets", False) and getattr(found, "tgt", found) is None:
+            raise UserError(f"the {split} data have no target side, which training and validation need")
+        return found
 
 
 def check_pair_of_files(path: str) -> None:

@@ -1,33 +1,48 @@
 """A wrong path or a wrongly encoded input ends a fairseq command in one line, not in a traceback."""
 
-from collections.abc import Callable
-from typing import Any
+import sys
+from types import TracebackType
 
-from fairseq.distributed import utils as distributed_utils
-
-from skipln_fairseq.compat.patch import around
 from skipln_fairseq.errors import UserError
 
 __all__ = ["apply"]
 
-WRONG_PATH = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
-
 
 def apply() -> None:
-    """Translate what the user can put right, for all commands that run through ``call_main``.
+    """Show what the user can put right as a ``UserError``, where nothing but the command could catch it.
 
-    Everything else, such as a full disk or a lost connection, keeps its traceback.
+    Only inside fairseq's commands: a script that imports this package keeps its tracebacks.
     """
+    previous = sys.excepthook
 
-    @around(distributed_utils, "call_main")
-    def call_main(stock, cfg: Any, main: Callable[..., Any], **kwargs: Any) -> None:
-        try:
-            stock(cfg, main, **kwargs)
-        except WRONG_PATH as error:
-            raise UserError(str(error)) from error
-        except UnicodeError as error:
-            raise UserError(f"text in the wrong encoding, UTF-8 is expected: {error}") from error
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise UserError(str(error)) from error  # fairseq's own: "Model file not found: …"
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        problem = users_problem(error) if inside_a_command(trace) else None
+        if problem:
+            previous(UserError, UserError(problem), None)
+        else:
+            previous(kind, error, trace)
+
+    sys.excepthook = hook
+
+
+def users_problem(error: BaseException) -> str | None:
+    """What to tell the user; ``None`` for a bug, a full disk, a lost connection."""
+    match error:
+        case UnicodeError():
+            return f"text in the wrong encoding, UTF-8 is expected: {error}"
+        case FileExistsError(errno=None):  # fairseq-preprocess, of a dictionary
+            return f"{error} exists already"
+        case FileNotFoundError() | NotADirectoryError() | IsADirectoryError() | PermissionError():
+            return str(error)
+        case OSError(errno=None):  # fairseq-generate: "Model file not found"
+            return str(error)
+    return None
+
+
+def inside_a_command(trace: TracebackType | None) -> bool:
+    """Whether a function of ``fairseq_cli`` was running."""
+    while trace:
+        if trace.tb_frame.f_globals.get("__package__") == "fairseq_cli":
+            return True
+        trace = trace.tb_next
+    return False

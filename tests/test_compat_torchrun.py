@@ -1,0 +1,72 @@
+"""On a CPU, two processes under torchrun train one model."""
+
+import contextlib
+import socket
+
+import pytest
+import torch
+from conftest import TRAIN, run, run_isolated, start, wait
+from fairseq.dataclass.configs import DistributedTrainingConfig
+from omegaconf import OmegaConf
+
+from skipln_fairseq.compat.torchrun import join_torchrun
+
+NO_DROPOUT = ["--dropout", "0", "--attention-dropout", "0", "--activation-dropout", "0"]
+
+
+def free_port() -> str:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("localhost", 0))
+        return str(probe.getsockname()[1])
+
+
+def parameters(folder):
+    return torch.load(folder / "checkpoint_last.pt", weights_only=True)["model"]
+
+
+def test_two_processes_equal_one_with_update_freq_2(tmp_path, data):
+    """Same batches, summed by gloo or by the accumulator: within float32 rounding after six updates."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    flags = [data, *TRAIN, *NO_DROPOUT]
+    alone = run("fairseq-train", *flags, "--update-freq=2", "--save-dir", one)
+    env = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": free_port()}
+    processes = []
+    for rank in "01":
+        (tmp_path / rank).mkdir()
+        mine = env | {"RANK": rank, "LOCAL_RANK": rank}
+        processes.append(start(tmp_path / rank, "fairseq-train", *flags, "--save-dir", two, env=mine))
+    together, _ = (wait(tmp_path / rank, process) for rank, process in zip("01", processes, strict=True))
+
+    assert len(together.losses()) == len(alone.losses()) == 6
+    assert together.losses() == alone.losses()
+    expected = parameters(one)
+    for name, value in parameters(two).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_under_torchrun_itself_an_epoch_has_half_the_updates(tmp_path, data):
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port", free_port()]
+    train = [*torchrun, "-m", "fairseq_cli.train"]
+    finished = run_isolated(*train, data, *TRAIN, "--user-dir", "skipln_fairseq", "--save-dir", tmp_path)
+    assert len(finished.losses()) == 6
+    assert (tmp_path / "checkpoint_last.pt").exists()
+
+
+@pytest.fixture
+def torchrun_environment(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "3")
+
+
+@pytest.mark.usefixtures("torchrun_environment")
+def test_what_the_user_chose_is_kept():
+    cfg = OmegaConf.structured(DistributedTrainingConfig)
+    cfg.ddp_backend = "no_c10d"
+    join_torchrun(cfg)
+    assert (cfg.distributed_world_size, cfg.distributed_rank, cfg.ddp_backend) == (4, 3, "no_c10d")
+
+    cfg = OmegaConf.structured(DistributedTrainingConfig)
+    cfg.distributed_init_method = "tcp://somewhere:1234"
+    before = OmegaConf.to_container(cfg)
+    join_torchrun(cfg)
+    assert OmegaConf.to_container(cfg) == before

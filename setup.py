@@ -9,6 +9,7 @@ FAIRSEQ_NEEDS = [
     "omegaconf>=2.3",
     "packaging",
     "regex",
+    "scikit-learn",
     "sacrebleu>=2.0",
     "tqdm",
 ]

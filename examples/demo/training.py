@@ -1,0 +1,209 @@
+"""The model's size, its training and its decoding: fairseq's own commands with every flag that matters."""
+
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import commands
+from .subwords import SOURCE_LANG
+
+__all__ = ["Recipe", "read_log", "train", "translate"]
+
+MODEL = {
+    "--encoder-embed-dim": 128,
+    "--encoder-ffn-embed-dim": 512,
+    "--encoder-layers": 2,
+    "--encoder-attention-heads": 4,
+    "--decoder-embed-dim": 128,
+    "--decoder-ffn-embed-dim": 512,
+    "--decoder-layers": 2,
+    "--decoder-attention-heads": 4,
+}
+LEARNING_RATE = 3e-3
+WARMUP_UPDATES = 200
+TOKENS_PER_UPDATE = 1000
+DROPOUT = 0.0  # a few passes over the corpus do not overfit
+LABEL_SMOOTHING = 0.1
+BEAM = 5
+VALIDATIONS = 10  # points of the learning curve; each is also a checkpoint to resume from
+LOG_INTERVAL = 20
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the user can change about the training. ``extra``: more flags for fairseq-train."""
+
+    arch: str
+    updates: int
+    seed: int
+    processes: int
+    extra: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that shapes the trained model. Changing it trains anew."""
+        return {
+            "flags": self.flags(),
+            "processes": self.processes,  # each takes its share of an update's tokens, cut differently
+        }
+
+    def flags(self) -> list[str]:
+        """The flags of fairseq-train but for its paths."""
+        interval = max(1, self.updates // VALIDATIONS)
+        flags = {
+            "--arch": self.arch,
+            **MODEL,
+            "--dropout": DROPOUT,
+            "--criterion": "label_smoothed_cross_entropy",
+            "--label-smoothing": LABEL_SMOOTHING,
+            "--optimizer": "adam",
+            "--adam-betas": "(0.9, 0.98)",
+            "--clip-norm": 1.0,
+            # The rate falls to zero at the last update: with so few of them, that is worth several BLEU.
+            "--lr-scheduler": "polynomial_decay",
+            "--lr": LEARNING_RATE,
+            "--warmup-updates": min(WARMUP_UPDATES, self.updates // 5),
+            "--total-num-update": self.updates,
+            "--max-update": self.updates,
+            "--max-tokens": TOKENS_PER_UPDATE // self.processes,
+            "--required-batch-size-multiple": 1,  # see translate
+            "--max-tokens-valid": 4000,
+            "--seed": self.seed,
+            "--validate-interval-updates": interval,
+            "--save-interval-updates": interval,
+            "--keep-interval-updates": 1,
+            "--save-interval": self.updates,  # in epochs: never, but at the end
+            "--validate-interval": self.updates,
+            "--log-interval": LOG_INTERVAL,
+            "--log-format": "json",
+            "--num-workers": 0,
+        }
+        words = [str(word) for flag in flags.items() for word in flag]
+        return [*words, "--share-all-embeddings", "--no-epoch-checkpoints", *self.extra]
+
+
+def train(
+    recipe: Recipe,
+    data: Path,
+    folder: Path,
+    target_lang: str,
+    say: Callable[[str], None],
+    on_record: Callable[[dict[str, float]], None],
+    keep_open: tuple[int, ...] = (),
+) -> None:
+    """Train to ``folder/checkpoint_last.pt``, or go on from the newest checkpoint that lies there.
+
+    ``on_record`` gets fairseq's log records as they come, as of :func:`read_log`.
+
+    Raises:
+        UserError: fairseq-train failed.
+    """
+    launcher = []
+    if recipe.processes > 1:
+        launcher = ["torchrun", "--nproc_per_node", str(recipe.processes), "--no-python"]
+    _remove_damaged(folder)
+
+    def on_line(line: str) -> None:
+        if record := _record(line):
+            on_record(record)
+
+    commands.run(
+        [
+            *(*launcher, "fairseq-train", commands.path(data), "--user-dir", commands.USER_DIR, "--cpu"),
+            *("--source-lang", SOURCE_LANG, "--target-lang", target_lang),
+            *("--save-dir", commands.path(folder)),
+            *recipe.flags(),
+        ],
+        folder / "train.log",
+        say,
+        on_line,
+        keep_open=keep_open,
+    )
+
+
+def _remove_damaged(folder: Path) -> None:
+    """Take away checkpoints that were half written when the power went.
+
+    A checkpoint is a zip file, whose table of contents comes last: without it, it is cut off. If the last
+    one is, the newest of the others takes its place.
+    """
+    checkpoints = sorted(folder.glob("checkpoint*.pt"), key=lambda file: file.stat().st_mtime)
+    intact = [file for file in checkpoints if zipfile.is_zipfile(file)]
+    for file in set(checkpoints) - set(intact):
+        file.unlink()
+    last = folder / "checkpoint_last.pt"
+    if intact and last not in intact:
+        copy = last.with_suffix(".copy")
+        copy.write_bytes(intact[-1].read_bytes())
+        copy.rename(last)
+
+
+def _record(line: str) -> dict[str, float] | None:
+    """A record of fairseq's JSON log with numbers for its values, or None if ``line`` is none."""
+    found = re.search(r"\| (train_inner|valid) \| (\{.*\})", line)
+    if not found:
+        return None
+    record = {}
+    for key, value in json.loads(found[2]).items():
+        try:
+            record[key] = float(value)
+        except ValueError:
+            continue
+    return record
+
+
+def read_log(log: Path) -> list[dict[str, float]]:
+    """All records of a training log, that of a resumed training too, in order of updates, each once.
+
+    A record of the training has "num_updates", "nll_loss" (base 2), …; one of a validation
+    "valid_num_updates", "valid_nll_loss", ….
+    """
+    records = {}
+    for line in log.read_text("utf-8", errors="replace").splitlines():
+        if record := _record(line):
+            updates = record.get("valid_num_updates", record.get("num_updates", 0))
+            records[updates, "valid_num_updates" in record] = record  # a repeated update: the later counts
+    return [records[key] for key in sorted(records)]
+
+
+def translate(
+    data: Path,
+    checkpoint: Path,
+    part: str,
+    target_lang: str,
+    log: Path,
+    say: Callable[[str], None],
+    on_progress: Callable[[int], None],
+    threads: int = 1,
+) -> list[str]:
+    """The translations of ``part`` ("valid" or "test") in its order, as plain text.
+
+    Raises:
+        UserError: fairseq-generate failed.
+    """
+    translations: dict[int, str] = {}
+
+    def on_line(line: str) -> None:
+        if line.startswith("D-"):  # number, score, text without sub-words
+            number, _, text = line.rstrip("\n").split("\t")
+            translations[int(number.removeprefix("D-"))] = text
+            on_progress(len(translations))
+
+    commands.run(
+        [
+            *("fairseq-generate", commands.path(data), "--user-dir", commands.USER_DIR, "--cpu"),
+            *("--source-lang", SOURCE_LANG, "--target-lang", target_lang),
+            *("--path", commands.path(checkpoint), "--gen-subset", part),
+            *("--beam", str(BEAM), "--batch-size", "64", "--remove-bpe", "sentencepiece"),
+            # The default is 8, and fairseq drops a last batch, the longest sentences, of another size.
+            *("--required-batch-size-multiple", "1"),
+        ],
+        log,
+        say,
+        on_line,
+        threads=threads,
+    )
+    return [translations[number] for number in sorted(translations)]

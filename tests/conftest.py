@@ -100,7 +100,7 @@ def run_isolated(command: str, *arguments, user_dir=USER_DIR, succeeds=True, std
         [*program, *rest],
         input=stdin,
         cwd=REPOSITORY,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=300,
@@ -123,6 +123,7 @@ def forked(argv: list[str], folder: str, env: dict[str, str]) -> None:
     for descriptor, name, mode in ((0, "stdin", os.O_RDONLY), (1, "output", os.O_WRONLY | os.O_CREAT)):
         os.dup2(os.open(Path(folder, name), mode), descriptor)
     os.dup2(1, 2)
+    sys.stdout.reconfigure(line_buffering=True)  # or a log line lands in the midst of a printed one
     sys.stdin = os.fdopen(0)
     os.environ.update(env)
     command, *rest = sys.argv = argv

@@ -5,6 +5,7 @@
 | `checkpoints` | no checkpoint loads on torch ≥ 2.6 | fairseq allow-lists its types |
 | `user_dir` | a second spelling of `--user-dir` is "not globally unique" | fairseq compares resolved paths |
 | `torchrun` | `torchrun … --cpu` trains N separate copies | fairseq reads torchrun's variables on a CPU |
+| `same_batches` | a resumed run sees other batches | fairseq seeds them without the epoch |
 | `binarised` | a damaged data folder gives tracebacks or garbage | fairseq checks sizes as it opens files |
 | `plain_text` | `fairseq-preprocess` writes half a folder from bad text | fairseq checks before it writes |
 | `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
@@ -15,7 +16,15 @@ is chosen: by the encoder layer.
 
 import functools
 
-from skipln_fairseq.compat import binarised, checkpoints, commands, plain_text, torchrun, user_dir
+from skipln_fairseq.compat import (
+    binarised,
+    checkpoints,
+    commands,
+    plain_text,
+    same_batches,
+    torchrun,
+    user_dir,
+)
 from skipln_fairseq.errors import print_user_errors_in_one_line
 
 __all__ = ["apply"]
@@ -25,5 +34,5 @@ __all__ = ["apply"]
 def apply() -> None:
     """Put all workarounds in place, and let a command print a ``UserError`` as one line."""
     print_user_errors_in_one_line()
-    for workaround in (checkpoints, user_dir, torchrun, binarised, plain_text, commands):
+    for workaround in (checkpoints, user_dir, torchrun, same_batches, binarised, plain_text, commands):
         workaround.apply()

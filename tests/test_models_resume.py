@@ -1,0 +1,122 @@
+"""A run resumes as the model it was; starting from another model is allowed, and said."""
+
+import hashlib
+import shutil
+
+import pytest
+import torch
+
+from tests.conftest import TRAIN, run
+
+# so small a learning rate that a parameter moves by less than 1e-20
+FROZEN = ("--max-update", "1", "--lr", "1e-30", "--disable-validation")
+
+
+@pytest.fixture(scope="module")
+def checkpoint_of(data, tmp_path_factory):
+    """Checkpoints by flags, each trained once for one update."""
+    made = {}
+
+    def train(*flags):
+        if flags not in made:
+            folder = tmp_path_factory.mktemp("checkpoint")
+            run("fairseq-train", data, *TRAIN, *flags, *FROZEN, "--save-dir", folder)
+            made[flags] = folder / "checkpoint_last.pt"
+        return made[flags]
+
+    return train
+
+
+def digest(file):
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "named"),
+    [
+        (("--skip-order", "2"), ("--skip-order", "3"), ["encoder order 2 → 3", "decoder order 2 → 3"]),
+        ((), ("--share-skip-norms",), ["encoder share_norms False → True"]),
+        (
+            ("--skip-type", "expanded", "--skip-scale", "0.5"),
+            ("--skip-type", "expanded", "--skip-scale", "0.5", "--decoder-skip-scale", "2"),
+            ["decoder scale 0.5 → 2.0"],
+        ),
+        (("--arch", "transformer_tiny"), (), ["encoder skip plain → recursive"]),
+        ((), ("--arch", "transformer_tiny"), ["encoder skip recursive → plain"]),
+    ],
+    ids=["order", "shared", "scale of one side", "from stock", "to stock"],
+)
+def test_resuming_with_other_connections_is_refused(then, now, named, data, checkpoint_of, tmp_path):
+    """λ and sharing leave no trace in names and shapes: fairseq alone would go on."""
+    last = tmp_path / "checkpoint_last.pt"
+    shutil.copy(checkpoint_of(*then), last)
+    before = digest(last)
+    refused = run(
+        "fairseq-train", data, *TRAIN, *now, "--max-update", "2", "--save-dir", tmp_path, succeeds=False
+    )
+    error = refused.output.strip().splitlines()[-1]
+    assert error.startswith("skipln_fairseq: error:")
+    assert "Traceback" not in refused.output
+    assert all(difference in error for difference in named), error
+    assert "--finetune-from-model" in error
+    assert digest(last) == before
+
+
+def test_resuming_with_the_same_connections_goes_on(data, checkpoint_of, tmp_path):
+    flags = ("--skip-type", "expanded", "--skip-scale", "0.5")
+    shutil.copy(checkpoint_of(*flags), tmp_path / "checkpoint_last.pt")
+    resumed = run("fairseq-train", data, *TRAIN, *flags, "--max-update", "2", "--save-dir", tmp_path)
+    assert [update for update, _ in resumed.losses()] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "fresh", "unused"),
+    [
+        ((), ("--skip-order", "3"), "encoder.layers.0.self_attn_layer_norm.skip.norms.1.weight", "nothing"),
+        ((), ("--skip-type", "plain"), "nothing", "decoder.layers.1.final_layer_norm.skip.norms.0.bias"),
+        (
+            ("--skip-type", "plain"),
+            ("--skip-type", "plain", "--encoder-normalize-before"),
+            "encoder.layer_norm.bias, encoder.layer_norm.weight",
+            "nothing",
+        ),
+    ],
+    ids=["a higher order", "to plain", "to pre-norm"],
+)
+def test_finetuning_may_change_connections_and_lists_it(
+    then, now, fresh, unused, data, checkpoint_of, tmp_path
+):
+    pretrained = checkpoint_of(*then)
+    tuned = run(
+        *("fairseq-train", data, *TRAIN, *now, *FROZEN),
+        *("--finetune-from-model", pretrained, "--save-dir", tmp_path),
+    )
+    listed = dict(
+        line.split(" | ")[-1].split(": ", 1)
+        for line in tuned.output.splitlines()
+        if "starting fresh" in line or "not taken" in line
+    )
+    assert fresh in listed["starting fresh"]
+    assert unused in listed["not taken from the checkpoint"]
+
+    before = torch.load(pretrained, weights_only=False)["model"]
+    after = torch.load(tmp_path / "checkpoint_last.pt", weights_only=False)["model"]
+    for name in before.keys() & after.keys():
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-20)
+    new = after.keys() - before.keys()
+    assert new == ({*listed["starting fresh"].split(", ")} - {"nothing"})
+    for name in new:  # a fresh norm is the identity
+        identity = torch.full_like(after[name], name.endswith("weight"))
+        torch.testing.assert_close(after[name], identity, rtol=0, atol=1e-20)
+
+
+def test_finetuning_a_stock_checkpoint(data, checkpoint_of, tmp_path):
+    dims = ("--encoder-ffn-embed-dim", "64", "--encoder-embed-dim", "64", "--decoder-embed-dim", "64")
+    heads = ("--encoder-attention-heads", "2", "--decoder-attention-heads", "2")
+    stock = checkpoint_of("--arch", "transformer_tiny")
+    tuned = run(
+        *("fairseq-train", data, *TRAIN, *dims, *heads, "--decoder-ffn-embed-dim", "64", *FROZEN),
+        *("--finetune-from-model", stock, "--save-dir", tmp_path),
+    )
+    assert "connections differ from" in tuned.output
+    assert "encoder skip plain → recursive" in tuned.output

@@ -1,0 +1,68 @@
+"""What the README says is run."""
+
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from skipln_fairseq.models.family import FAMILY, readme_table
+from skipln_fairseq.models.flags import connections
+from skipln_fairseq.models.presets import ALIGN_PRESETS, PRESETS
+from tests.build import build
+from tests.conftest import REPOSITORY, USER_DIR, run
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+TWO_COMMANDS, OWN_TRAINING = (
+    block.strip().splitlines() for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+)
+
+
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def test_the_two_commands_are_targets_of_the_makefile():
+    assert TWO_COMMANDS == ["make demo", "make test"]
+    for command in TWO_COMMANDS:
+        subprocess.run([*command.split(), "--dry-run"], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_first_own_training(texts, tmp_path):
+    """Its five lines as they stand, but for the place of the files and the number of updates."""
+    (tmp_path / "text").symlink_to(texts)
+
+    def here(word):
+        own = word.split("/")[0] in ("text", "data", "checkpoints")
+        return str(tmp_path / word) if own else str(USER_DIR) if word == "skipln_fairseq" else word
+
+    output = {}
+    for line in OWN_TRAINING:
+        line, _, stdin = re.sub(r"(update) \d{3,}", r"\1 2", line).partition(" < ")
+        program, *words = (here(word) for word in shlex.split(line))
+        text = (tmp_path / stdin).read_bytes() if stdin else b""
+        if program == "python":
+            program = words.pop(0)
+        output[program] = run(program, *words, stdin=text, user_dir=None, env=NO_GPU).output
+    assert "BLEU" in output["fairseq-generate"]
+    assert re.findall(r"^H-\d+\t", output["fairseq-interactive"], re.MULTILINE)
+    assert (tmp_path / "checkpoints" / "average.pt").exists()
+    assert len(OWN_TRAINING) == 5
+
+
+def test_the_table_of_connections_is_the_code_s():
+    assert readme_table() in README
+
+
+@pytest.mark.parametrize("member", FAMILY, ids=lambda member: member.name)
+def test_the_flags_of_every_row_build_its_connection(member):
+    flags = re.sub(r"[\[\]]", "", member.flags).replace("λ", "2").replace(" K", " 3").split()
+    model = build("transformer_rskip", *flags)
+    for config in connections(model.args).values():
+        assert config.skip == member.skip
+        assert config.norm in member.norms
+        assert config.placement in member.placements
+
+
+def test_every_architecture_is_named():
+    for arch in (*PRESETS, *ALIGN_PRESETS):
+        assert f"`{arch.removeprefix('transformer_rskip_')}`" in README, arch

@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import json
-import logging
 import os
 import signal
 import sys
@@ -94,7 +93,6 @@ def check(args: argparse.Namespace) -> None:
 def main(args: argparse.Namespace) -> None:
     """Run all stages and print the report."""
     check(args)
-    logging.getLogger().setLevel(logging.WARNING)  # importing fairseq turns everybody's debug messages on
     console = Console(highlight=False)
     started = time.monotonic()
     with locked(args.work_dir) as lock:
@@ -176,7 +174,7 @@ def _model(
                 if "num_updates" in record:
                     note = (
                         f"update {record['num_updates']:.0f}/{recipe.updates}, epoch {record['epoch']:.0f}, "
-                        f"loss {record['nll_loss']:.2f} bits, {record['wps']:.0f} words/s"
+                        f"loss {record['nll_loss']:.2f} bits, {record['wps']:.0f} sub-words/s"
                     )
                     advance(record["num_updates"], note)
 

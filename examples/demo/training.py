@@ -14,19 +14,19 @@ from .subwords import SOURCE_LANG
 __all__ = ["Recipe", "read_log", "train", "translate"]
 
 MODEL = {
-    "--encoder-embed-dim": 128,
+    "--encoder-embed-dim": 192,
     "--encoder-ffn-embed-dim": 512,
     "--encoder-layers": 2,
     "--encoder-attention-heads": 4,
-    "--decoder-embed-dim": 128,
+    "--decoder-embed-dim": 192,
     "--decoder-ffn-embed-dim": 512,
     "--decoder-layers": 2,
     "--decoder-attention-heads": 4,
 }
 LEARNING_RATE = 3e-3
-WARMUP_UPDATES = 200
+WARMUP_UPDATES = 300
 TOKENS_PER_UPDATE = 1000
-DROPOUT = 0.0  # a few passes over the corpus do not overfit
+DROPOUT = 0.05  # a few passes over the corpus do not overfit
 LABEL_SMOOTHING = 0.1
 BEAM = 5
 VALIDATIONS = 10  # points of the learning curve; each is also a checkpoint to resume from

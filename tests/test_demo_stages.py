@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -123,6 +126,34 @@ def test_an_interruption_ends_the_command_too(tmp_path):
         os.kill(int((tmp_path / "log").read_text()), 0)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel")
+def test_a_killed_demo_takes_its_command_along(tmp_path):
+    sleeper = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(60)"]
+    script = f"""
+from pathlib import Path
+from examples.demo import commands
+commands.run({sleeper!r}, Path("log"), print, lambda line: os.kill(os.getpid(), signal.SIGKILL))
+"""
+    demo_process = subprocess.run(
+        [sys.executable, "-c", "import os, signal" + script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+    )
+    assert demo_process.returncode == -signal.SIGKILL
+    for _ in range(50):
+        if not _lives(int((tmp_path / "log").read_text())):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the command goes on without the demo")
+
+
+def _lives(process: int) -> bool:
+    """Whether it runs: a zombie, whose parent has not asked for its exit status, does not."""
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
 # --- training ----------------------------------------------------------------------------------
 
 LOG = """2026-01-01 00:00:00 | INFO | train_inner | {"epoch": 1, "nll_loss": "9.5", "num_updates": "20"}
@@ -141,8 +172,6 @@ def test_a_log_is_read_once_for_each_update_and_the_repetition_counts(tmp_path):
 
 
 def checkpoint(path, content, damaged=False):
-    import zipfile
-
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("content", content)
     if damaged:

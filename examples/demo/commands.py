@@ -1,7 +1,9 @@
 """Running fairseq's commands: printed to be copied, logged to a file, watched while they run."""
 
+import ctypes
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -21,6 +23,13 @@ def path(file: Path) -> str:
     """``file`` as a command in the repository would call it."""
     file = file.resolve()
     return str(file.relative_to(REPOSITORY) if file.is_relative_to(REPOSITORY) else file)
+
+
+def _end_with_parent() -> None:
+    """Have Linux end this process when the demo is killed so hard that it cannot clean up itself."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def run(
@@ -61,6 +70,7 @@ def run(
             encoding="utf-8",
             errors="replace",
             pass_fds=keep_open,
+            preexec_fn=_end_with_parent,
         ) as process,
     ):
         try:

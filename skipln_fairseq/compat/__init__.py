@@ -6,6 +6,8 @@
 | `user_dir` | a second spelling of `--user-dir` is "not globally unique" | fairseq compares resolved paths |
 | `torchrun` | `torchrun … --cpu` trains N separate copies | fairseq reads torchrun's variables on a CPU |
 | `same_batches` | a resumed run sees other batches | fairseq seeds them without the epoch |
+| `last_batch` | up to a batch of sentences is left out | fairseq keeps the last batch, issue 5036 |
+| `diverse_beams` | `--diverse-beam-groups` fails on a second batch | fairseq indexes by place in the batch |
 | `binarised` | a damaged data folder gives tracebacks or garbage | fairseq checks sizes as it opens files |
 | `plain_text` | `fairseq-preprocess` writes half a folder from bad text | fairseq checks before it writes |
 | `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
@@ -20,6 +22,8 @@ from skipln_fairseq.compat import (
     binarised,
     checkpoints,
     commands,
+    diverse_beams,
+    last_batch,
     plain_text,
     same_batches,
     torchrun,
@@ -30,9 +34,22 @@ from skipln_fairseq.errors import print_user_errors_in_one_line
 __all__ = ["apply"]
 
 
+WORKAROUNDS = (
+    checkpoints,
+    user_dir,
+    torchrun,
+    same_batches,
+    last_batch,
+    diverse_beams,
+    binarised,
+    plain_text,
+    commands,
+)
+
+
 @functools.cache  # once per process: each would wrap itself again
 def apply() -> None:
     """Put all workarounds in place, and let a command print a ``UserError`` as one line."""
     print_user_errors_in_one_line()
-    for workaround in (checkpoints, user_dir, torchrun, same_batches, binarised, plain_text, commands):
+    for workaround in WORKAROUNDS:
         workaround.apply()

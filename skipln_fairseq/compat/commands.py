@@ -34,7 +34,7 @@ def users_problem(error: BaseException) -> str | None:
             return f"{error} exists already"
         case FileNotFoundError() | NotADirectoryError() | IsADirectoryError() | PermissionError():
             return str(error)
-        case OSError(errno=None):  # fairseq-generate: "Model file not found"
+        case OSError(errno=None) if type(error) is OSError:  # fairseq-generate: "Model file not found"
             return str(error)
     return None
 

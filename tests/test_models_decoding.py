@@ -153,3 +153,10 @@ def test_half_precision_is_finite_and_near_float32(name, dtype):
     assert low.isfinite().all()
     bound = 64 * torch.finfo(dtype).eps * expected.abs().max().clamp(min=1)
     assert (low - expected).abs().max() <= bound
+
+
+def test_the_fused_encoder_layer_of_fairseq_0_12_2_stays_off():
+    """That release asks each layer for this attribute, and then leaves the connections out."""
+    model = build_connection_model("rskip-2")
+    model.load_state_dict(model.state_dict())
+    assert [layer.can_use_fastpath for layer in model.encoder.layers] == [False, False]

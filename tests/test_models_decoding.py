@@ -16,11 +16,12 @@ def model(request):
 
 def step_by_step(model, encoder_out, target):
     """Logits of every position, decoded one position at a time from the cache."""
-    state = {}
-    steps = [
-        model.decoder(target[:, : t + 1], encoder_out=encoder_out, incremental_state=state)[0]
-        for t in range(target.size(1))
-    ]
+    state, steps = {}, []
+    for t in range(target.size(1)):
+        logits, extra = model.decoder(target[:, : t + 1], encoder_out=encoder_out, incremental_state=state)
+        steps.append(logits)
+        if extra["attn"][0] is not None:  # over the source once, however often it has been attended to
+            assert extra["attn"][0].shape == (len(target), 1, encoder_out["encoder_out"][0].size(0))
     return torch.cat(steps, dim=1), state
 
 

@@ -4,9 +4,9 @@ from importlib.util import find_spec
 
 if find_spec("fairseq") is None:
     raise ImportError(
-        "skipln_fairseq needs fairseq, which pip does not find by itself (its own release does not build on "
-        "today's Python). On Linux with Python 3.11: pip install --no-deps ve-fairseq==0.12.3 && "
-        "pip install 'skipln_fairseq[fairseq-needs]'; other versions: see 'Install' in the README"
+        "skipln_fairseq needs fairseq, which is not installed. On Linux x86-64 with Python 3.11: "
+        "pip install --no-deps ve-fairseq==0.12.3 && pip install bitarray cffi hydra-core omegaconf "
+        "packaging regex sacrebleu scikit-learn tqdm; elsewhere: see 'Install' in the README"
     )
 
 from . import compat

@@ -28,8 +28,7 @@ $(VENV)/installed: $(LOCKS) setup.py
 	  echo 'make: "$(PYTHON)" cannot create virtual environments: install its venv module (Debian: apt-get install python3-venv)' >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install --require-hashes -r requirements/py311.lock
-	$(PIP) install --no-deps --require-hashes $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements/torch.txt
-	$(PIP) install "torch==$$($(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))')"
+	$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements/torch.txt
 	$(PIP) install --no-deps --require-hashes -r requirements/fairseq.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -37,7 +37,6 @@ def run(
     log: Path,
     say: Callable[[str], None],
     on_line: Callable[[str], None] = lambda line: None,
-    threads: int = 1,
     keep_open: tuple[int, ...] = (),
 ) -> None:
     """Run ``command`` in the repository; append its output to ``log``, give it to ``on_line`` by line.
@@ -51,7 +50,7 @@ def run(
     environment = os.environ | {
         # The commands of this Python's environment, also if it is not activated.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": "1",  # processes share the cores, see training.train
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
     }

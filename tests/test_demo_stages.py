@@ -115,6 +115,19 @@ def test_a_failing_command_shows_its_last_lines_and_its_log(tmp_path):
     assert said[1:] == [f"  line {i}" for i in range(100 - commands.LAST_LINES, 100)]
 
 
+def test_what_torchrun_says_about_its_end_does_not_hide_the_cause(tmp_path):
+    said = []
+    script = """
+print('the cause')
+print('W1 torch/distributed/elastic/multiprocessing/api.py:1] Sending process 2 closing signal SIGTERM')
+for i in range(100): print('line', i)
+raise SystemExit(1)"""
+    with pytest.raises(UserError):
+        commands.run([sys.executable, "-c", script], tmp_path / "log", said.append)
+    assert said[1:] == ["  the cause"]
+    assert "line 99" in (tmp_path / "log").read_text()
+
+
 def test_an_interruption_ends_the_command_too(tmp_path):
     def interrupt(line):
         raise KeyboardInterrupt

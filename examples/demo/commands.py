@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,6 +18,8 @@ __all__ = ["USER_DIR", "path", "run"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 USER_DIR = "skipln_fairseq"  # relative to the repository, where the commands run
 LAST_LINES = 12
+# With this torchrun begins a page on how it ended its processes; what ended them stands before.
+LAUNCHERS_OBITUARY = re.compile(r"torch/distributed/elastic/.*(closing signal|failed \(exitcode)")
 
 
 def path(file: Path) -> str:
@@ -55,6 +58,7 @@ def run(
         "PYTHONWARNINGS": "ignore",
     }
     last: deque[str] = deque(maxlen=LAST_LINES)
+    launcher_speaks = False
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("a", encoding="utf-8") as file,
@@ -76,7 +80,9 @@ def run(
             for line in process.stdout:
                 file.write(line)
                 file.flush()
-                last.append(line.rstrip("\n"))
+                launcher_speaks = launcher_speaks or bool(LAUNCHERS_OBITUARY.search(line))
+                if not launcher_speaks:
+                    last.append(line.rstrip("\n"))
                 on_line(line)
         except BaseException:  # an interruption too: nothing goes on behind the user's back
             process.terminate()

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from tests.build import CONNECTIONS, Task, build
 
-UPDATES = 1500
+UPDATES = 1000
 DIMS = (
     *("--encoder-embed-dim", "64", "--encoder-ffn-embed-dim", "128", "--encoder-attention-heads", "4"),
     *("--decoder-attention-heads", "4", "--dropout", "0", "--share-all-embeddings"),

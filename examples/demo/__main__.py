@@ -21,7 +21,7 @@ from .progress import bar
 from .stages import Stages, locked
 
 VOCABULARY = 4000
-UPDATES = 2600  # seven to eight minutes on two cores
+UPDATES = 3000  # about eight of the demo's ten minutes on two cores
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

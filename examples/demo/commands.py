@@ -55,6 +55,10 @@ def run(
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "OMP_NUM_THREADS": "1",  # processes share the cores, see training.train
         "PYTHONUNBUFFERED": "1",
+        # glibc gives a freed logits tensor back to the system and asks for it again at every update;
+        # kept, it saves an eighth of the CPU time (README, "Speed").
+        "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1),
+        "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
         "PYTHONWARNINGS": "ignore",
     }
     last: deque[str] = deque(maxlen=LAST_LINES)

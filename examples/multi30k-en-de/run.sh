@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Multi30k en→de, from text to BLEU on test2016, with 1.6 M parameters and a fixed number of updates.
+# Multi30k en→de, from text to BLEU on test2016, with 1.4 M parameters and a fixed number of updates.
 #
 #   examples/multi30k-en-de/run.sh TEXT WORK NAME FLAG…
 #

@@ -1,7 +1,7 @@
 """The family: which skip × norm × placement combinations mean something, and what each is called.
 
-One table. It refuses every other combination when a model is built, the README's table is printed
-from it (``python -m skipln_fairseq.models.family``), and the tests draw their combinations from it.
+One table. It refuses every other combination when a model is built, the README's table is
+:func:`readme_table`, and the tests draw their combinations from it.
 """
 
 from dataclasses import dataclass
@@ -105,7 +105,3 @@ def readme_table() -> str:
     rows = ["| name | equation | flags | paper |", "|---|---|---|---|"]
     rows += [f"| {m.name} | {m.equation} | `{m.flags}` | {m.paper} |" for m in FAMILY]
     return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    print(readme_table())

@@ -2,7 +2,7 @@
 #   make install     the locked environment (Python 3.11)
 #   make demo        a real corpus, a training, translations and BLEU; arguments: make demo ARGS="--target-lang fr"
 #   make test        the tests            make test-slow   the long ones
-#   make lint        ruff's checks        make format      ruff's formatting        make lock   renew the lock
+#   make lint        ruff's checks        make format      ruff's formatting        make lock   renew the lock (needs uv)
 # To spare a machine without GPU the CUDA build of torch:
 #   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -56,4 +56,4 @@ lock:
 	  requirements/lock.in --output-file requirements/py311.lock
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) build *.egg-info

@@ -85,7 +85,9 @@ def _newest(folder: Path, pattern: re.Pattern, count: int, bound: int | None) ->
     numbered = {int(m[1]): file for file in folder.iterdir() if (m := pattern.fullmatch(file.name))}
     numbers = sorted(n for n in numbered if bound is None or n <= bound)
     if not 0 < count <= len(numbers):
-        raise UserError(f"{count} checkpoints asked for, but {folder} has {len(numbers)} named like that")
+        raise UserError(
+            f"{count} checkpoints asked for, but {folder} has {len(numbers)} named {pattern.pattern}"
+        )
     return [numbered[n] for n in numbers[-count:]]
 
 
@@ -143,6 +145,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     files = _inputs(args)
     if args.output.exists() and any(args.output.samefile(file) for file in files):
         raise UserError(f"--output {args.output} is also an input, and would be lost")
+    if args.output.is_dir():
+        raise UserError(f"--output {args.output} is a folder: name a file in it")
     if not args.output.parent.is_dir():
         raise UserError(f"--output {args.output}: no such folder")
     state = average(files)

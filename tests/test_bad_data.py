@@ -204,3 +204,12 @@ def test_interactive_refuses_invalid_utf8(data, trained, tmp_path):
     strict = {"PYTHONIOENCODING": "utf-8:strict"}
     finished = interactive(data, trained, b"The d\xffog .\n", run=run_isolated, env=strict, succeeds=False)
     assert "text in the wrong encoding, UTF-8 is expected" in one_line(finished)
+
+
+def test_finetuning_from_a_checkpoint_that_is_not_there(data, tmp_path):
+    missing = tmp_path / "missing.pt"
+    flags = ("--finetune-from-model", missing, "--save-dir", tmp_path)
+    failed = run("fairseq-train", data, *TRAIN, *flags, succeeds=False)
+    last = failed.output.strip().splitlines()[-1]
+    assert last == f"skipln_fairseq: error: --finetune-from-model {missing} does not exist"
+    assert "Traceback" not in failed.output

@@ -1,6 +1,6 @@
 """Alignment supervision (Garg et al. 2019) through fairseq's commands."""
 
-from tests.conftest import SIZES, TRAIN, preprocess, run
+from conftest import SIZES, TRAIN, preprocess, run
 
 
 def test_alignment_supervision(texts, tmp_path):

@@ -20,8 +20,9 @@ def parameters(file):
 
 
 def assert_equal(file, other):
-    expected = parameters(other)
-    for name, value in parameters(file).items():
+    expected, found = parameters(other), parameters(file)
+    assert expected.keys() == found.keys()
+    for name, value in found.items():
         assert torch.equal(value, expected[name]), name
 
 
@@ -101,15 +102,15 @@ def test_the_best_checkpoint_by_bleu_and_an_average_of_the_weights(tmp_path, dat
     assert len(train(data, tmp_path, *flags, "--max-epoch=2").losses()) == UPDATES
 
 
-def test_through_hydra(tmp_path, data):
-    """The architecture goes where fairseq's hydra configuration keeps a name: ``+model._name``."""
+def test_hydra_is_refused_before_it_trains_another_model(tmp_path, data):
     flags = ["task=translation", f"task.data={data}", "+model._name=transformer_rskip_tiny", "optimizer=adam"]
     flags += ["optimization.lr=[0.002]", "optimization.max_update=3", "dataset.batch_size=16"]
     flags += [f"checkpoint.save_dir={tmp_path}", f"hydra.run.dir={tmp_path}", "common.cpu=true"]
-    run_isolated("fairseq-hydra-train", f"common.user_dir={USER_DIR}", *flags, user_dir=None)
-    path = tmp_path / "checkpoint_last.pt"
-    assert any("skip" in name or "norm" in name for name in parameters(path))
-    assert run("fairseq-generate", data, "--path", path, "--cpu", "--max-len-b=9").lines("H")
+    hydra = ("fairseq-hydra-train", f"common.user_dir={USER_DIR}")
+    refused = run_isolated(*hydra, *flags, user_dir=None, succeeds=False)
+    assert refused.output.strip().splitlines()[-1].startswith("skipln_fairseq: error: fairseq-hydra-train")
+    assert "Traceback" not in refused.output
+    assert not list(tmp_path.glob("*.pt"))
 
 
 def test_several_language_pairs(tmp_path, data):

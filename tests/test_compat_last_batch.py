@@ -18,7 +18,10 @@ def test_batches_hold_every_index_once_and_in_order(limits, multiple, sentences)
         indices, None, num_tokens_vec=lengths, required_batch_size_multiple=multiple, **limits
     )
     assert np.concatenate(batches).tolist() == indices.tolist()
-    assert max(map(len, batches)) <= limits.get("max_sentences", 20 // 3)
+    longest = dict(zip(indices, lengths, strict=True))  # as the batcher reads them, in the order of indices
+    for batch in batches:
+        assert len(batch) <= limits.get("max_sentences", len(batch))
+        assert len(batch) * max(longest[i] for i in batch) <= limits.get("max_tokens", np.inf)
 
 
 def test_all_sentences_are_trained_on_validated_and_translated(data, trained):

@@ -70,3 +70,9 @@ def test_what_the_user_chose_is_kept():
     before = OmegaConf.to_container(cfg)
     join_torchrun(cfg)
     assert OmegaConf.to_container(cfg) == before
+
+
+def test_a_world_size_alone_is_not_torchruns(data, tmp_path):
+    """Some clusters set it for purposes of their own, without a rank."""
+    flags = ("--max-update", "1", "--no-save", "--disable-validation", "--save-dir", tmp_path)
+    assert run("fairseq-train", data, *TRAIN, *flags, env={"WORLD_SIZE": "2"}).losses()

@@ -5,8 +5,7 @@ import shutil
 
 import pytest
 import torch
-
-from tests.conftest import TRAIN, run
+from conftest import TRAIN, run
 
 # so small a learning rate that a parameter moves by less than 1e-20
 FROZEN = ("--max-update", "1", "--lr", "1e-30", "--disable-validation")
@@ -108,6 +107,31 @@ def test_finetuning_may_change_connections_and_lists_it(
     for name in new:  # a fresh norm is the identity
         identity = torch.full_like(after[name], name.endswith("weight"))
         torch.testing.assert_close(after[name], identity, rtol=0, atol=1e-20)
+
+
+def moved_away_from_identity(checkpoint, folder):
+    """A copy of a checkpoint whose every norm holds numbers of its own."""
+    state = torch.load(checkpoint, weights_only=False)
+    for number, (name, value) in enumerate(state["model"].items()):
+        if "layer_norm" in name:
+            value.fill_(1 + number / 100)
+    torch.save(state, folder / "pretrained.pt")
+    return state["model"], folder / "pretrained.pt"
+
+
+@pytest.mark.parametrize("then", [(), ("--skip-type", "plain")], ids=["separate", "plain"])
+def test_finetuning_into_shared_norms_keeps_the_norm_of_fairseqs_name(then, data, checkpoint_of, tmp_path):
+    before, pretrained = moved_away_from_identity(checkpoint_of(*then), tmp_path)
+    tuned = run(
+        *("fairseq-train", data, *TRAIN, "--share-skip-norms", *FROZEN),
+        *("--finetune-from-model", pretrained, "--save-dir", tmp_path),
+    )
+    after = torch.load(tmp_path / "checkpoint_last.pt", weights_only=False)["model"]
+    for name in after:
+        torch.testing.assert_close(after[name], before[name.replace(".skip.norms.0", "")], rtol=0, atol=1e-6)
+    assert "starting fresh: nothing" in tuned.output
+    dropped = "not taken from the checkpoint: decoder.layers.0.encoder_attn_layer_norm.skip.norms.0.bias"
+    assert (dropped in tuned.output) == (then == ())
 
 
 def test_finetuning_a_stock_checkpoint(data, checkpoint_of, tmp_path):

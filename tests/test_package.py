@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.conftest import REPOSITORY
+from conftest import REPOSITORY
 
 NO_FAIRSEQ = """
 import importlib.util as util

@@ -3,7 +3,8 @@
 #
 #   examples/multi30k-en-de/run.sh TEXT WORK NAME FLAG…
 #
-# TEXT  folder with train, valid and test2016 as .en.gz and .de.gz (Multi30k task 1, raw text)
+# TEXT  folder with train, valid and test2016 as .en.gz and .de.gz: Multi30k task 1, raw text, whose public
+#       files call the latter two val and test_2016_flickr
 # WORK  folder for everything made; the sub-words and binarised data in it are shared by all runs
 # NAME  of this run: checkpoints and logs go to WORK/NAME; an interrupted run resumes
 # FLAG  the model: --arch transformer_rskip_tiny, or --arch transformer with the same dimensions
@@ -37,7 +38,7 @@ sentencepiece.SentencePieceTrainer.train(
 pieces = sentencepiece.SentencePieceProcessor(model_file=f"{work}/subwords.model")
 for part in ("train", "valid", "test2016"):
     for lang in ("en", "de"):
-        lines = (work / f"{part}.{lang}").read_text("utf-8").splitlines()
+        lines = (work / f"{part}.{lang}").read_text("utf-8").removesuffix("\n").split("\n")
         encoded = (" ".join(line) + "\n" for line in pieces.encode(lines, out_type=str))
         (work / f"pieces.{part}.{lang}").write_text("".join(encoded), "utf-8")
 PYTHON

@@ -12,6 +12,9 @@ from skipln_fairseq.compat.patch import around
 
 __all__ = ["apply"]
 
+# What torchrun sets for each process. Some clusters set WORLD_SIZE alone, for purposes of their own.
+TORCHRUN = {"WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT"}
+
 
 def apply() -> None:
     """Read what torchrun says before fairseq starts to train.
@@ -24,7 +27,7 @@ def apply() -> None:
     def call_main(stock, cfg: FairseqConfig, main: Callable[..., Any], **kwargs: Any) -> None:
         trains = cfg.model is not None
         on_cpu = cfg.common.cpu or not torch.cuda.is_available()
-        if trains and on_cpu and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if trains and on_cpu and TORCHRUN.issubset(os.environ) and int(os.environ["WORLD_SIZE"]) > 1:
             join_torchrun(cfg.distributed_training)
         stock(cfg, main, **kwargs)
 

@@ -63,7 +63,9 @@ def add_connection_args(parser) -> None:
             f"--{side}skip-order", metavar="K", help=f"{where}order of the recursive skip, at least 1"
         )
         parser.add_argument(
-            f"--{side}skip-scale", metavar="λ", help=f"{where}scale of x in the expanded skip"
+            f"--{side}skip-scale",
+            metavar="λ",
+            help=f"{where}scale of x in the expanded skip (--skip-scale=-1e-3 with =)",
         )
         parser.add_argument(
             f"--{side}share-skip-norms",

@@ -54,14 +54,28 @@ def _connection_keys(model: nn.Module, keys) -> list[str]:
     return [key for key in keys if key.startswith(tuple(f"{prefix}." for prefix in prefixes))]
 
 
+def _owners(model: nn.Module) -> dict[str, str]:
+    """For each parameter's name the first name of the same parameter."""
+    first: dict[int, str] = {}
+    names = model.named_parameters(remove_duplicate=False)
+    return {name: first.setdefault(id(parameter), name) for name, parameter in names}
+
+
 def _adopt(state: dict, model: nn.Module) -> None:
-    """Give the checkpoint's model exactly this model's connection parameters, and say which."""
+    """Give the checkpoint's model exactly this model's connection parameters, and say which.
+
+    Norms that share their parameters take those of the norm they share them with, which stands under
+    fairseq's name; what the checkpoint holds for them apart is not taken.
+    """
     own, stored = model.state_dict(), state["model"]
-    fresh = _connection_keys(model, own.keys() - stored.keys())
-    unused = _connection_keys(model, stored.keys() - own.keys())
+    owner = _owners(model)
+    shared = {key for key in _connection_keys(model, own) if owner.get(key, key) != key}
+    fresh = _connection_keys(model, own.keys() - stored.keys() - shared)
+    unused = _connection_keys(model, stored.keys() - (own.keys() - shared))
     stored.update({key: own[key] for key in fresh})
     for key in unused:
         del stored[key]
+    stored.update({key: stored[owner[key]] for key in shared})
     logger.info("starting fresh: %s", ", ".join(sorted(fresh)) or "nothing")
     logger.info("not taken from the checkpoint: %s", ", ".join(sorted(unused)) or "nothing")
 

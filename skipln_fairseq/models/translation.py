@@ -3,6 +3,7 @@
 from fairseq.models import register_model
 from fairseq.models.transformer import TransformerConfig, TransformerModel
 from fairseq.models.transformer_align import TransformerAlignModel
+from omegaconf import DictConfig
 
 from ..errors import UserError
 from ..nn import ConnectionConfig
@@ -11,6 +12,16 @@ from .presets import ALIGN_PRESETS, PRESETS
 from .stacks import SkipDecoder, SkipEncoder
 
 __all__ = ["SkipTransformerAlignModel", "SkipTransformerModel"]
+
+
+def _refuse_hydra(args) -> None:
+    # Its configuration knows no flag of ours, and answers None for what is not in it, so that no preset could
+    # fill anything: it would train another model without a word. Hydra shows any Exception with a traceback.
+    if isinstance(args, DictConfig):
+        raise SystemExit(
+            "skipln_fairseq: error: fairseq-hydra-train knows neither the presets nor the flags of this plugin "
+            "(nor of fairseq's transformer): use fairseq-train --arch"
+        )
 
 
 def _join_kept_layers(args) -> None:
@@ -44,6 +55,7 @@ class SkipTransformerModel(TransformerModel):
 
     @classmethod
     def build_model(cls, args, task):
+        _refuse_hydra(args)
         PRESETS["transformer_rskip"](args)  # fills what a checkpoint of an older release does not hold
         _join_kept_layers(args)
         _refuse_base_layers(args)
@@ -73,6 +85,7 @@ class SkipTransformerAlignModel(TransformerAlignModel):
 
     @classmethod
     def build_model(cls, args, task):
+        _refuse_hydra(args)
         ALIGN_PRESETS["transformer_align_rskip"](args)
         model = SkipTransformerModel.build_model(args, task)
         return cls(model.encoder, model.decoder, args)

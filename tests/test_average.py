@@ -133,6 +133,10 @@ def test_an_output_that_is_an_input_is_refused(tmp_path, two):
     refused(*two, output=tmp_path / "link.pt", message="is also an input")
 
 
+def test_an_output_that_is_a_folder_is_refused(tmp_path, two):
+    refused(*two, output=tmp_path, message="is a folder")
+
+
 def test_inputs_that_are_no_checkpoints_are_refused(tmp_path, two):
     (tmp_path / "text.pt").write_text("text")
     torch.save({"w": torch.ones(2)}, tmp_path / "tensors.pt")

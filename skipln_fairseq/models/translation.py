@@ -19,7 +19,7 @@ def _refuse_hydra(args) -> None:
     # fill anything: it would train another model without a word. Hydra shows any Exception with a traceback.
     if isinstance(args, DictConfig):
         raise SystemExit(
-            "skipln_fairseq: error: fairseq-hydra-train knows neither the presets nor the flags of this plugin "
+            "skipln_fairseq: error: fairseq-hydra-train knows neither presets nor flags of this plugin "
             "(nor of fairseq's transformer): use fairseq-train --arch"
         )
 

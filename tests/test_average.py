@@ -134,7 +134,8 @@ def test_an_output_that_is_an_input_is_refused(tmp_path, two):
 
 
 def test_an_output_that_is_a_folder_is_refused(tmp_path, two):
-    refused(*two, output=tmp_path, message="is a folder")
+    with pytest.raises(UserError, match="is a folder: name a file in it"):
+        average(*two, output=tmp_path)
 
 
 def test_inputs_that_are_no_checkpoints_are_refused(tmp_path, two):

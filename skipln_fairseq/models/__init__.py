@@ -1,5 +1,6 @@
 """What fairseq sees: the registered models, their architectures and flags."""
 
+from .language_model import SkipTransformerLanguageModel
 from .presets import register_presets
 from .resume import check_checkpoints_when_training
 from .translation import SkipTransformerAlignModel, SkipTransformerModel
@@ -7,4 +8,4 @@ from .translation import SkipTransformerAlignModel, SkipTransformerModel
 register_presets()
 check_checkpoints_when_training()
 
-__all__ = ["SkipTransformerAlignModel", "SkipTransformerModel"]
+__all__ = ["SkipTransformerAlignModel", "SkipTransformerLanguageModel", "SkipTransformerModel"]

@@ -1,22 +1,145 @@
-"""From command-line flags to one frozen :class:`ConnectionConfig` for each side.
+"""From command-line flags to one frozen :class:`StackConfig` for each side.
 
 Each flag exists for both sides at once (``--skip-order``) and for one side (``--encoder-skip-order``),
-which overrides. A flag that was not given is absent from the namespace, as fairseq's legacy
-parser leaves it, so presence is what "the user gave it" means; presets fill only what is used.
+which overrides; norms also for one kind of sub-layer (``--encoder-ffn-skip-norm``). A flag that was not given
+is absent from the namespace, as fairseq's legacy parser leaves it, so presence is what "the user gave it"
+means; presets fill only what is used.
 """
 
 import argparse
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UserError
-from ..nn import NORMS, SKIPS, ConnectionConfig, SkipOptions
-from .family import OPTIONS, valid_norms, valid_placements
+from ..nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig, SkipOptions
+from ..nn.init import deepnorm_constants
+from .config import StackConfig
+from .family import NORM_OPTIONS, OPTIONS, valid_norms, valid_placements
 
-__all__ = ["SIDES", "add_connection_args", "connections", "fill_defaults"]
+__all__ = [
+    "SIDES",
+    "SLOTS",
+    "add_connection_args",
+    "connections",
+    "fill_defaults",
+    "fill_placement",
+    "remember_depth",
+]
 
 SIDES = ("encoder", "decoder")
-NAMES = ("skip_type", "skip_norm", "skip_order", "skip_scale", "share_skip_norms")
+SLOTS = {"encoder": ("self_attn", "ffn"), "decoder": ("self_attn", "cross_attn", "ffn")}
+
+
+def _number(flag: str, value: Any, read: Callable, holds: Callable, valid: str):
+    try:
+        number = read(str(value))
+    except ValueError:
+        number = None
+    if number is None or not holds(number):
+        raise UserError(f"{flag} {value}: valid is {valid}")
+    return number
+
+
+def _whole(flag: str, value: Any) -> int:
+    return _number(flag, value, int, lambda n: n >= 1, "a whole number of at least 1")
+
+
+def _count(flag: str, value: Any) -> int:
+    return _number(flag, value, int, lambda n: n >= 0, "a whole number of at least 0")
+
+
+def _finite(flag: str, value: Any) -> float:
+    return _number(flag, value, float, math.isfinite, "a finite number")
+
+
+def _positive(flag: str, value: Any) -> float:
+    return _number(flag, value, float, lambda n: 0 < n < math.inf, "a finite number above 0")
+
+
+def _boolean(flag: str, value: Any) -> bool:
+    return bool(value)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A further flag of some skip types or norms.
+
+    Attributes:
+        metavar: what it takes; None for a flag that is given or not (with its ``--no-`` form).
+        help: its help text.
+        read: from flag and value to the checked value.
+        default: the value where it was not given; None: it must be given.
+    """
+
+    metavar: str | None
+    help: str
+    read: Callable[[str, Any], Any]
+    default: Any = None
+
+    def needed(self, owner: str, flag: str) -> str:
+        return f"{owner} needs {flag} {self.metavar}"
+
+
+OPTION_FLAGS: dict[str, Option] = {
+    "skip_order": Option("K", "order of the recursive skip, at least 1", _whole),
+    "skip_scale": Option(
+        "λ", "scale of x: fixed in expanded, the first value in learned (--skip-scale=-1e-3 with =)", _finite
+    ),
+    "skip_scale_vector": Option(None, "learned: one scale for each feature", _boolean, False),
+    "share_skip_norms": Option(
+        None, "one set of norm parameters for all steps of the recursive skip", _boolean, False
+    ),
+    "layerscale_init": Option("s", "first value of LayerScale's factors, 1e-4 unless given", _finite, 1e-4),
+    "adanorm_scale": Option("C", "AdaNorm's C, 1 unless given", _positive, 1.0),
+    "adanorm_slope": Option("k", "AdaNorm's k, 0.1 unless given", _finite, 0.1),
+    "power_warmup": Option(
+        "N", "batches in which PowerNorm takes the batch's own statistics, 4000 unless given", _count, 4000
+    ),
+}
+SKIP_FIELDS = {
+    "skip_order": "order",
+    "skip_scale": "scale",
+    "skip_scale_vector": "vector",
+    "layerscale_init": "scale",
+}
+NORM_FIELDS = {"adanorm_scale": "scale", "adanorm_slope": "slope", "power_warmup": "warmup"}
+CONSTANTS = {"deepnorm": deepnorm_constants}
+DEFAULTS_BY_SKIP = {("learned", "skip_scale"): 1.0}
+
+
+def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
+    """Add the connection's flags to fairseq's model-specific parser group.
+
+    No type and no choices: :func:`connections` is the one place that reads the values, whether
+    they come from the command line, a checkpoint or ``--model-overrides``.
+    """
+    choices = {
+        "skip-type": ("TYPE", f"how F(x) meets x: {', '.join(SKIPS)}"),
+        "skip-norm": ("NORM", f"norm of the sub-layers: {', '.join(NORMS)}"),
+        "norm-placement": ("PLACE", f"where the norm stands: {', '.join(PLACEMENTS)}"),
+    }
+    for side in ("", *(f"{side}-" for side in sides)):
+        where = f"{side[:-1]} only, overrides the flag for both sides: " if side else ""
+        for flag, (metavar, text) in choices.items():
+            parser.add_argument(f"--{side}{flag}", metavar=metavar, help=where + text)
+        for name, option in OPTION_FLAGS.items():
+            kind = {"action": argparse.BooleanOptionalAction} if option.metavar is None else {}
+            kind = kind or {"metavar": option.metavar}
+            parser.add_argument(f"--{side}{name.replace('_', '-')}", help=where + option.help, **kind)
+    for side in sides:
+        for slot in SLOTS[side]:
+            flag = f"--{side}-{slot.replace('_', '-')}-skip-norm"
+            parser.add_argument(flag, metavar="NORM", help=f"norm of the {side}'s {slot} alone")
+
+
+def _given(args, *names: str) -> tuple[str, Any]:
+    """The first of these flags that was given, and its value; the last one and None if none was."""
+    for name in names:
+        if getattr(args, name, None) is not None:
+            break
+    return "--" + name.replace("_", "-"), getattr(args, name, None)
 
 
 def _choice(flag: str, value: Any, choices: dict) -> str:
@@ -25,129 +148,132 @@ def _choice(flag: str, value: Any, choices: dict) -> str:
     return value
 
 
-def _order(flag: str, value: Any) -> int:
-    try:
-        order = int(str(value))
-    except ValueError:
-        order = 0
-    if order < 1:
-        raise UserError(f"{flag} {value}: valid is a whole number of at least 1")
-    return order
-
-
-def _scale(flag: str, value: Any) -> float:
-    try:
-        scale = float(value)
-    except ValueError:
-        scale = math.nan
-    if not math.isfinite(scale):
-        raise UserError(f"{flag} {value}: valid is a finite number")
-    return scale
-
-
-def add_connection_args(parser) -> None:
-    """Add the connection's flags to fairseq's model-specific parser group.
-
-    No type and no choices: :func:`connections` is the one place that reads the values, whether
-    they come from the command line, a checkpoint or ``--model-overrides``.
-    """
-    for side in ("", *(f"{side}-" for side in SIDES)):
-        where = f"{side[:-1]} only, overrides the flag for both sides: " if side else ""
-        parser.add_argument(
-            f"--{side}skip-type", metavar="TYPE", help=f"{where}how F(x) meets x: {', '.join(SKIPS)}"
-        )
-        parser.add_argument(
-            f"--{side}skip-norm", metavar="NORM", help=f"{where}norm of the sub-layers: {', '.join(NORMS)}"
-        )
-        parser.add_argument(
-            f"--{side}skip-order", metavar="K", help=f"{where}order of the recursive skip, at least 1"
-        )
-        parser.add_argument(
-            f"--{side}skip-scale",
-            metavar="λ",
-            help=f"{where}scale of x in the expanded skip (--skip-scale=-1e-3 with =)",
-        )
-        parser.add_argument(
-            f"--{side}share-skip-norms",
-            action=argparse.BooleanOptionalAction,
-            help=f"{where}one set of norm parameters for all steps of the recursive skip",
-        )
-
-
-def _given(args, side: str, name: str) -> tuple[str, Any]:
-    """The flag that decides ``name`` for a side, and its value (None: not given)."""
-    own = getattr(args, f"{side}_{name}", None)
-    key = f"{side}_{name}" if own is not None else name
-    return "--" + key.replace("_", "-"), getattr(args, key, None)
-
-
 def _skip_type(args, side: str) -> str:
-    flag, value = _given(args, side, "skip_type")
+    flag, value = _given(args, f"{side}_skip_type", "skip_type")
     return _choice(flag, "plain" if value is None else value, SKIPS)
 
 
-def fill_defaults(args, skip_type: str, order: int) -> None:
+def _norm(args, side: str, slot: str) -> str:
+    skip = _skip_type(args, side)
+    flag, value = _given(args, f"{side}_{slot}_skip_norm", f"{side}_skip_norm", "skip_norm")
+    norm = _choice(flag, valid_norms(skip)[0] if value is None else value, NORMS)
+    if norm not in valid_norms(skip):
+        raise UserError(
+            f"{flag} {norm} does not go with --skip-type {skip}: valid are {', '.join(valid_norms(skip))}"
+        )
+    return norm
+
+
+def _norms(args, side: str) -> list[str]:
+    return [_norm(args, side, slot) for slot in SLOTS[side]]
+
+
+def _placement(args, side: str, norm: str) -> str:
+    """Where the norm stands in a side: our flag, or fairseq's, or the skip type's own."""
+    skip = _skip_type(args, side)
+    valid = valid_placements(skip, norm)
+    flag, value = _given(args, f"{side}_norm_placement", "norm_placement")
+    before = bool(getattr(args, f"{side}_normalize_before", False))
+    if value is None:
+        flag, value = (f"--{side}-normalize-before", "pre") if before else (flag, valid[0])
+    elif before and value != "pre":
+        raise UserError(f"--{side}-normalize-before means pre and contradicts {flag} {value}")
+    placement = _choice(flag, value, PLACEMENTS)
+    if placement not in valid:
+        raise UserError(
+            f"{flag}{'' if flag.endswith('before') else f' {placement}'} does not go with --skip-type {skip} "
+            f"--skip-norm {norm}: valid placements of the norm are {', '.join(valid)}"
+        )
+    return placement
+
+
+def fill_defaults(args, skip_type: str, order: int | None = None) -> None:
     """Fill what a preset says and the user did not, for those skip types that use it.
 
     Idempotent, since fairseq applies a preset when it parses and again when it builds.
     """
     args.skip_type = getattr(args, "skip_type", skip_type)
-    args.skip_norm = getattr(args, "skip_norm", "layer")
     used = {name for side in SIDES for name in OPTIONS[_skip_type(args, side)]}
-    if "skip_order" in used and not hasattr(args, "skip_order"):
+    if order is not None and "skip_order" in used and not hasattr(args, "skip_order"):
         args.skip_order = order
 
 
+def fill_placement(args, side: str) -> None:
+    """Say in fairseq's own flag whether a side is Pre-LN, for models that are so unless told otherwise.
+
+    fairseq's language models set that flag themselves, so it cannot tell what the user wants; the skip type and
+    our flag do.
+    """
+    norm = _norms(args, side)[-1]
+    _, value = _given(args, f"{side}_norm_placement", "norm_placement")
+    pre = "pre" in valid_placements(_skip_type(args, side), norm) if value is None else value == "pre"
+    setattr(args, f"{side}_normalize_before", pre)
+
+
+def _used(args, side: str) -> set[str]:
+    """The further flags that a side's skip type and norms use."""
+    names = set(OPTIONS[_skip_type(args, side)])
+    return names.union(*(NORM_OPTIONS.get(norm, ()) for norm in _norms(args, side)))
+
+
 def _refuse_unused(args) -> None:
-    """A flag given for a side (or for both) whose skip type does not use it is an error."""
-    used = {side: OPTIONS[_skip_type(args, side)] for side in SIDES}
+    """A flag given for a side (or for both) that neither its skip type nor its norms use is an error."""
+    used = {side: _used(args, side) for side in SIDES}
     used[""] = {name for names in used.values() for name in names}
     for side, names in used.items():
-        for name in NAMES[2:]:
+        for name in OPTION_FLAGS:
             key = f"{side}_{name}".lstrip("_")
             if getattr(args, key, None) is not None and name not in names:
                 types = {_skip_type(args, s) for s in SIDES if side in ("", s)}
-                users = [skip for skip, options in OPTIONS.items() if name in options]
+                owners = [skip for skip, options in OPTIONS.items() if name in options]
+                owners += [f"--skip-norm {norm}" for norm, options in NORM_OPTIONS.items() if name in options]
                 raise UserError(
-                    f"--{key.replace('_', '-')} has no meaning with --skip-type {' / '.join(sorted(types))}: "
-                    f"it belongs to {', '.join(users)}"
+                    f"--{key.replace('_', '-')} has no meaning with --skip-type {' / '.join(sorted(types))} "
+                    f"and the norms chosen: it belongs to {', '.join(owners)}"
                 )
 
 
-def _connection(args, side: str) -> ConnectionConfig:
+def _option(args, side: str, skip: str, name: str) -> Any:
+    option = OPTION_FLAGS[name]
+    flag, value = _given(args, f"{side}_{name}", name)
+    if value is None:
+        value = DEFAULTS_BY_SKIP.get((skip, name), option.default)
+    if value is None:
+        raise UserError(option.needed(f"--skip-type {skip}", flag))
+    return option.read(flag, value)
+
+
+def _depth(args) -> tuple[int, int]:
+    layers = tuple(getattr(args, f"{side}_layers", None) or 0 for side in SIDES)
+    return tuple(getattr(args, "connection_depth", layers))
+
+
+def remember_depth(args) -> None:
+    """Keep the layers of both sides that the model was made for: constants that follow from the depth are those
+    of the whole model also when it is loaded with fewer layers."""
+    args.connection_depth = list(_depth(args))
+
+
+def _stack(args, side: str) -> StackConfig:
     skip = _skip_type(args, side)
-    norm_flag, norm = _given(args, side, "skip_norm")
-    norm = _choice(norm_flag, "layer" if norm is None else norm, NORMS)
-    if norm not in valid_norms(skip):
-        raise UserError(
-            f"{norm_flag} {norm} does not go with --skip-type {skip}: "
-            f"valid are {', '.join(valid_norms(skip))}"
-        )
+    numbers = {SKIP_FIELDS[name]: name for name in OPTIONS[skip] if name in SKIP_FIELDS}
+    options = {field: _option(args, side, skip, name) for field, name in numbers.items()}
+    gain = 1.0
+    if skip in CONSTANTS:
+        options["scale"], gain = CONSTANTS[skip](*_depth(args)).get(side, (1.0, gain))
+    share = "share_skip_norms" in OPTIONS[skip] and _option(args, side, skip, "share_skip_norms")
 
-    placement = "pre" if getattr(args, f"{side}_normalize_before", False) else "post"
-    valid = valid_placements(skip, norm)
-    if placement not in valid:
-        raise UserError(
-            f"--{side}-normalize-before does not go with --skip-type {skip} --skip-norm {norm}: "
-            f"the valid placement of the norm is {', '.join(valid)}"
-        )
-
-    options = {}
-    if "skip_order" in OPTIONS[skip]:
-        flag, order = _given(args, side, "skip_order")
-        if order is None:
-            raise UserError(f"--skip-type {skip} needs {flag} K, a whole number of at least 1")
-        options["order"] = _order(flag, order)
-    if "skip_scale" in OPTIONS[skip]:
-        flag, scale = _given(args, side, "skip_scale")
-        if scale is None:
-            raise UserError(f"--skip-type {skip} needs {flag} λ, a finite number")
-        options["scale"] = _scale(flag, scale)
-    _, share = _given(args, side, "share_skip_norms")
-    return ConnectionConfig(skip, norm, placement, SkipOptions(**options), bool(share))
+    slots = {}
+    for slot in SLOTS[side]:
+        norm = _norm(args, side, slot)
+        names = NORM_OPTIONS.get(norm, ())
+        norm_options = tuple((NORM_FIELDS[name], _option(args, side, skip, name)) for name in names)
+        placement = _placement(args, side, norm)
+        slots[slot] = ConnectionConfig(skip, norm, placement, SkipOptions(**options), norm_options, share)
+    return StackConfig(slots["self_attn"], slots.get("cross_attn", slots["self_attn"]), slots["ffn"], gain)
 
 
-def connections(args) -> dict[str, ConnectionConfig]:
+def connections(args) -> dict[str, StackConfig]:
     """Read, check and resolve the connection flags.
 
     Args:
@@ -158,8 +284,8 @@ def connections(args) -> dict[str, ConnectionConfig]:
         ``{"encoder": …, "decoder": …}``.
 
     Raises:
-        UserError: for a value out of range, a flag that the skip type does not use, or a
+        UserError: for a value out of range, a flag that the skip type and norms do not use, or a
             combination that is not in the family.
     """
     _refuse_unused(args)
-    return {side: _connection(args, side) for side in SIDES}
+    return {side: _stack(args, side) for side in SIDES}

@@ -8,10 +8,11 @@ from typing import Dict, Optional, Tuple
 
 import torch
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
-from ..nn import ConnectionConfig, build_connection
+from ..nn import ConnectionConfig, build_connection, connect_projection
+from .config import StackConfig
 
 __all__ = ["SkipDecoderLayer", "SkipEncoderLayer"]
 
@@ -22,21 +23,37 @@ def _keep_dropout_names(layer, stock: type) -> None:
     layer.activation_dropout_module.module_name = stock.__name__
 
 
+def _connect_attention(attention: nn.Module, connection: ConnectionConfig) -> None:
+    plain = type(attention.out_proj)
+    attention.out_proj = connect_projection(attention.out_proj, connection)
+    # fairseq's shortcut through torch's attention would read the projection's weights and never call it
+    attention.skip_embed_dim_check = type(attention.out_proj) is not plain
+
+
+def _transposed(padding_mask: Optional[Tensor]) -> Optional[Tensor]:
+    """(batch, time), as fairseq has its masks, to (time, batch), as the layers' tensors are."""
+    if padding_mask is None:
+        return None
+    return padding_mask.to(torch.bool).t()
+
+
 class SkipEncoderLayer(TransformerEncoderLayerBase):
     """Self-attention and feed-forward, each inside a connection.
 
     Args:
         cfg: fairseq's ``TransformerConfig``.
-        connection: the wiring of both sub-layers.
+        config: the wiring of both sub-layers.
     """
 
-    def __init__(self, cfg, connection: ConnectionConfig):
+    def __init__(self, cfg, config: StackConfig):
         super().__init__(cfg)
         # fairseq 0.12.2 would otherwise decode this layer with a fused torch kernel that knows
         # neither our connections nor our norms; later releases do not have the attribute
         self.can_use_fastpath = False
-        self.self_attn_layer_norm = build_connection(self.embed_dim, connection)
-        self.final_layer_norm = build_connection(self.embed_dim, connection)
+        self.self_attn_layer_norm = build_connection(self.embed_dim, config.self_attn, "first")
+        self.final_layer_norm = build_connection(self.embed_dim, config.ffn, "last")
+        _connect_attention(self.self_attn, config.self_attn)
+        self.fc2 = connect_projection(self.fc2, config.ffn)
         _keep_dropout_names(self, TransformerEncoderLayerBase)
 
     def forward(
@@ -56,7 +73,8 @@ class SkipEncoderLayer(TransformerEncoderLayerBase):
             forbidden = -1e8 if x.dtype == torch.float32 else -1e4
             attn_mask = attn_mask.masked_fill(attn_mask.to(torch.bool), forbidden)
 
-        h = self.self_attn_layer_norm.enter(x)
+        padding = _transposed(encoder_padding_mask)
+        h = self.self_attn_layer_norm.enter(x, padding)
         h, _ = self.self_attn(
             query=h,
             key=h,
@@ -65,11 +83,11 @@ class SkipEncoderLayer(TransformerEncoderLayerBase):
             need_weights=False,
             attn_mask=attn_mask,
         )
-        x = self.self_attn_layer_norm.leave(self.dropout_module(h), x)
+        x = self.self_attn_layer_norm.leave(self.dropout_module(h), x, padding)
 
-        h = self.final_layer_norm.enter(x)
+        h = self.final_layer_norm.enter(x, padding)
         h = self.activation_dropout_module(self.activation_fn(self.fc1(h)))
-        return self.final_layer_norm.leave(self.dropout_module(self.fc2(h)), x)
+        return self.final_layer_norm.leave(self.dropout_module(self.fc2(h)), x, padding)
 
 
 class SkipDecoderLayer(TransformerDecoderLayerBase):
@@ -77,16 +95,22 @@ class SkipDecoderLayer(TransformerDecoderLayerBase):
 
     Args:
         cfg: fairseq's ``TransformerConfig``.
-        connection: the wiring of all three sub-layers.
+        config: the wiring of all three sub-layers.
         no_encoder_attn: leave the cross-attention out.
     """
 
-    def __init__(self, cfg, connection: ConnectionConfig, no_encoder_attn: bool = False):
+    def __init__(self, cfg, config: StackConfig, no_encoder_attn: bool = False):
         super().__init__(cfg, no_encoder_attn)
-        self.self_attn_layer_norm = build_connection(self.embed_dim, connection)
+        self.self_attn_layer_norm = build_connection(self.embed_dim, config.self_attn, "first")
+        _connect_attention(self.self_attn, config.self_attn)
         if self.encoder_attn is not None:
-            self.encoder_attn_layer_norm = build_connection(self.embed_dim, connection)
-        self.final_layer_norm = build_connection(self.embed_dim, connection)
+            self.encoder_attn_layer_norm = build_connection(self.embed_dim, config.cross_attn, "middle")
+            _connect_attention(self.encoder_attn, config.cross_attn)
+        self.final_layer_norm = build_connection(self.embed_dim, config.ffn, "last")
+        self.fc2 = connect_projection(self.fc2, config.ffn)
+        # NormFormer's norms (Shleifer et al. 2021, arXiv:2110.09456), in the models that have flags for them
+        self.attn_ln = self.attn_ln or nn.Identity()
+        self.ffn_layernorm = self.ffn_layernorm or nn.Identity()
         _keep_dropout_names(self, TransformerDecoderLayerBase)
 
     def prepare_for_onnx_export_(self):
@@ -117,7 +141,8 @@ class SkipDecoderLayer(TransformerDecoderLayerBase):
         Returns:
             (tgt_len, batch, dim); the cross-attention weights or None; None (stock's ONNX slot)
         """
-        h = self.self_attn_layer_norm.enter(x)
+        padding = _transposed(self_attn_padding_mask)
+        h = self.self_attn_layer_norm.enter(x, padding)
         memory, self_attn_mask, self_attn_padding_mask = self._self_attn_memory(
             h, encoder_out, encoder_padding_mask, incremental_state, self_attn_mask, self_attn_padding_mask
         )
@@ -130,10 +155,11 @@ class SkipDecoderLayer(TransformerDecoderLayerBase):
             need_weights=False,
             attn_mask=self_attn_mask,
         )
-        x = self.self_attn_layer_norm.leave(self.dropout_module(h), x)
+        h = self.attn_ln(self._scale_heads(h))
+        x = self.self_attn_layer_norm.leave(self.dropout_module(h), x, padding)
 
         if self.encoder_attn is not None and encoder_out is not None:
-            h = self.encoder_attn_layer_norm.enter(x)
+            h = self.encoder_attn_layer_norm.enter(x, padding)
             h, attn = self.encoder_attn(
                 query=h,
                 key=encoder_out,
@@ -144,12 +170,27 @@ class SkipDecoderLayer(TransformerDecoderLayerBase):
                 need_weights=need_attn or need_head_weights or (not self.training and self.need_attn),
                 need_head_weights=need_head_weights,
             )
-            x = self.encoder_attn_layer_norm.leave(self.dropout_module(h), x)
+            x = self.encoder_attn_layer_norm.leave(self.dropout_module(h), x, padding)
 
-        h = self.final_layer_norm.enter(x)
+        h = self.final_layer_norm.enter(x, padding)
         h = self.activation_dropout_module(self.activation_fn(self.fc1(h)))
-        x = self.final_layer_norm.leave(self.dropout_module(self.fc2(h)), x)
+        h = self.dropout_module(self.fc2(self.ffn_layernorm(h)))
+        x = self.final_layer_norm.leave(h, self._scale_residual(x), padding)
         return x, attn, None
+
+    def _scale_heads(self, h: Tensor) -> Tensor:
+        """NormFormer's learned factor of each head."""
+        if self.c_attn is None:
+            return h
+        return torch.einsum("tbhd,h->tbhd", h.unflatten(-1, [self.nh, self.head_dim]), self.c_attn).flatten(
+            -2
+        )
+
+    def _scale_residual(self, x: Tensor) -> Tensor:
+        """NormFormer's learned factor of the feed-forward's x."""
+        if self.w_resid is None:
+            return x
+        return self.w_resid * x
 
     def _self_attn_memory(
         self,

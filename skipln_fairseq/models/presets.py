@@ -1,4 +1,4 @@
-"""Named architectures (``--arch``): fairseq's dimensions with the recursive skip of order 2.
+"""Named architectures (``--arch``): fairseq's dimensions with the recursive skip of order 2, or DeepNorm.
 
 A preset fills only what the command line left open, so every flag beats it.
 """
@@ -16,21 +16,26 @@ from fairseq.models.transformer import (
     transformer_wmt_en_de_big,
 )
 from fairseq.models.transformer_align import transformer_align
+from fairseq.models.transformer_lm import (
+    base_lm_architecture,
+    transformer_lm_baevski_wiki103,
+    transformer_lm_gpt,
+)
 
-from .flags import fill_defaults
+from .flags import fill_defaults, fill_placement
 
-__all__ = ["ALIGN_PRESETS", "PRESETS", "Preset", "register_presets"]
+__all__ = ["ALIGN_PRESETS", "LM_PRESETS", "MODELS", "PRESETS", "Preset", "register_presets"]
 
 Preset = Callable[[Namespace], None]
 
 
-def _preset(stock: Preset, **literals) -> Preset:
-    """rSkip+LN of order 2 on top of a stock architecture, with some of its numbers replaced."""
+def _preset(stock: Preset, skip_type: str = "recursive", order: int | None = 2, **literals) -> Preset:
+    """A skip type (rSkip+LN of order 2) on top of a stock architecture, with some of its numbers replaced."""
 
     def architecture(args: Namespace) -> None:
         for name, value in literals.items():
             setattr(args, name, getattr(args, name, value))
-        fill_defaults(args, skip_type="recursive", order=2)
+        fill_defaults(args, skip_type, order)
         stock(args)
 
     return architecture
@@ -53,6 +58,11 @@ PRESETS: dict[str, Preset] = {
     "transformer_rskip_iwslt_en_vi": _preset(transformer_iwslt_de_en),
     "transformer_rskip_wmt_en_de": _preset(transformer_wmt_en_de),
     "transformer_rskip_wmt_en_de_18_6": _preset(transformer_wmt_en_de, encoder_layers=18, decoder_layers=6),
+    "transformer_rskip_wmt_en_de_36_6": _preset(transformer_wmt_en_de, encoder_layers=36, decoder_layers=6),
+    # Wang et al. 2022, arXiv:2203.00555, go to 100 layers a side at these dimensions
+    "transformer_deepnorm_wmt_en_de_100_6": _preset(
+        transformer_wmt_en_de, "deepnorm", None, encoder_layers=100, decoder_layers=6
+    ),
     "transformer_rskip_wmt_en_de_big": _preset(transformer_wmt_en_de_big),
     "transformer_rskip_wmt_en_fr_big": _preset(transformer_vaswani_wmt_en_fr_big),
     "transformer_rskip_vaswani_wmt_en_de_big": _preset(transformer_vaswani_wmt_en_de_big),
@@ -63,8 +73,39 @@ ALIGN_PRESETS: dict[str, Preset] = {
 }
 
 
+def _language_model(stock: Preset, **literals) -> Preset:
+    """As :func:`_preset`; fairseq's language models are Pre-LN, and stay so with the skip types that can be."""
+    preset = _preset(stock, **literals)
+
+    def architecture(args: Namespace) -> None:
+        preset(args)
+        fill_placement(args, "decoder")
+
+    return architecture
+
+
+LM_PRESETS: dict[str, Preset] = {
+    "transformer_lm_rskip": _language_model(base_lm_architecture),
+    "transformer_lm_rskip_tiny": _language_model(
+        base_lm_architecture,
+        decoder_embed_dim=128,
+        decoder_ffn_embed_dim=512,
+        decoder_layers=2,
+        decoder_attention_heads=4,
+    ),
+    "transformer_lm_rskip_gpt": _language_model(transformer_lm_gpt),
+    "transformer_lm_rskip_wiki103": _language_model(transformer_lm_baevski_wiki103),
+}
+
+MODELS: dict[str, dict[str, Preset]] = {
+    "transformer_rskip": PRESETS,
+    "transformer_align_rskip": ALIGN_PRESETS,
+    "transformer_lm_rskip": LM_PRESETS,
+}
+
+
 def register_presets() -> None:
     """Register every preset under its model, which must be registered by now."""
-    for model, presets in (("transformer_rskip", PRESETS), ("transformer_align_rskip", ALIGN_PRESETS)):
+    for model, presets in MODELS.items():
         for name, architecture in presets.items():
             register_model_architecture(model, name)(architecture)

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..errors import UserError
 from ..nn import Connection
-from .flags import SIDES, connections
+from .flags import SIDES, SLOTS, connections
 
 __all__ = ["check_checkpoints_when_training"]
 
@@ -26,18 +26,21 @@ logger = logging.getLogger(__name__)
 
 
 def _flatten(args) -> dict[str, object]:
-    """The connections of both sides as ``{"encoder norm": "layer", …}``."""
+    """The connections of both sides as ``{"encoder ffn norm": "layer", …}``."""
     flat = {}
     for side, config in connections(args).items():
-        choices = asdict(config)
-        choices.update(choices.pop("options"))
-        flat.update({f"{side} {choice}": value for choice, value in choices.items()})
+        for slot in SLOTS[side]:
+            choices = asdict(getattr(config, slot))
+            choices.update({**choices.pop("options"), **dict(choices.pop("norm_options"))})
+            flat.update({f"{side} {slot} {choice}": value for choice, value in choices.items()})
     return flat
 
 
 def _differences(stored_args, args) -> list[str]:
     stored, current = _flatten(stored_args), _flatten(args)
-    return [f"{name} {stored[name]} → {current[name]}" for name in stored if stored[name] != current[name]]
+    names = {**stored, **current}
+    pairs = ((name, stored.get(name), current.get(name)) for name in names)
+    return [f"{name} {before} → {after}" for name, before, after in pairs if before != after]
 
 
 def _model_args(state: dict):

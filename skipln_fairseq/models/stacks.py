@@ -5,7 +5,9 @@ from fairseq.models.transformer import TransformerDecoderBase, TransformerEncode
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import nn
 
-from ..nn import ConnectionConfig
+from ..nn import build_end
+from .config import StackConfig
+from .initialise import initialise
 from .layers import SkipDecoderLayer, SkipEncoderLayer
 
 __all__ = ["SkipDecoder", "SkipEncoder"]
@@ -29,16 +31,17 @@ class SkipEncoder(TransformerEncoderBase):
         cfg: fairseq's ``TransformerConfig``.
         dictionary: the source dictionary.
         embed_tokens: the source embedding.
-        connection: the wiring of every sub-layer.
+        config: the wiring of its sub-layers.
     """
 
-    def __init__(self, cfg, dictionary, embed_tokens, connection: ConnectionConfig):
-        self.connection = connection
+    def __init__(self, cfg, dictionary, embed_tokens, config: StackConfig):
+        self.config = config
         super().__init__(cfg, dictionary, embed_tokens)
+        self.layer_norm = build_end(embed_tokens.embedding_dim, config.ffn)
         self.dropout_module.module_name = "TransformerEncoder"  # its name in --retain-dropout-modules
 
     def build_encoder_layer(self, cfg) -> nn.Module:
-        return _wrap_layer(SkipEncoderLayer(cfg, self.connection), cfg)
+        return _wrap_layer(initialise(SkipEncoderLayer(cfg, self.config), self.config), cfg)
 
 
 class SkipDecoder(TransformerDecoderBase):
@@ -48,16 +51,16 @@ class SkipDecoder(TransformerDecoderBase):
         cfg: fairseq's ``TransformerConfig``.
         dictionary: the target dictionary.
         embed_tokens: the target embedding.
-        connection: the wiring of every sub-layer.
+        config: the wiring of its sub-layers.
         no_encoder_attn: leave the cross-attention out.
     """
 
-    def __init__(
-        self, cfg, dictionary, embed_tokens, connection: ConnectionConfig, no_encoder_attn: bool = False
-    ):
-        self.connection = connection
+    def __init__(self, cfg, dictionary, embed_tokens, config: StackConfig, no_encoder_attn: bool = False):
+        self.config = config
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn=no_encoder_attn)
+        self.layer_norm = None if cfg.no_decoder_final_norm else build_end(self.embed_dim, config.ffn)
         self.dropout_module.module_name = "TransformerDecoder"  # its name in --retain-dropout-modules
 
     def build_decoder_layer(self, cfg, no_encoder_attn: bool = False) -> nn.Module:
-        return _wrap_layer(SkipDecoderLayer(cfg, self.connection, no_encoder_attn), cfg)
+        layer = SkipDecoderLayer(cfg, self.config, no_encoder_attn)
+        return _wrap_layer(initialise(layer, self.config), cfg)

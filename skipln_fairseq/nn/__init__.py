@@ -1,20 +1,21 @@
 """Connections, norms and skip rules in pure torch: nothing here knows fairseq or a flag."""
 
-from .connection import PLACEMENTS, Connection, ConnectionConfig, build_connection
-from .norm import NORMS, LayerNorm, NoNorm
-from .skip import SKIPS, ExpandedSkip, PlainSkip, RecursiveSkip, SkipOptions
+from .connection import ConnectionConfig, build_connection, build_end, connect_projection
+from .norm import BATCH_NORMS, NORMS, TOKEN_NORMS
+from .placement import PLACEMENTS, Connection
+from .skip import SKIPS, AdminSkip, SkipOptions
 
 __all__ = [
+    "BATCH_NORMS",
     "NORMS",
     "PLACEMENTS",
     "SKIPS",
+    "TOKEN_NORMS",
+    "AdminSkip",
     "Connection",
     "ConnectionConfig",
-    "ExpandedSkip",
-    "LayerNorm",
-    "NoNorm",
-    "PlainSkip",
-    "RecursiveSkip",
     "SkipOptions",
     "build_connection",
+    "build_end",
+    "connect_projection",
 ]

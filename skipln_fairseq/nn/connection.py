@@ -1,50 +1,26 @@
 """The wiring around one sub-layer F: placement × skip × norm, in two calls.
 
-    h = connection.enter(x)        # what F reads
-    y = connection.leave(F(h), x)  # what the next sub-layer reads
+    h = connection.enter(x, padding_mask)        # what F reads
+    y = connection.leave(F(h), x, padding_mask)  # what the next sub-layer reads
 
 A connection *is* the norm that it applies last and so carries that norm's parameters itself:
 a layer keeps it under fairseq's name for the norm (``self_attn_layer_norm``, …), and the
 parameters of a stock checkpoint find their place (``self_attn_layer_norm.weight``). What else it
-needs hangs below as ``skip``. Its class is therefore put together from a placement and a norm.
+needs hangs below, the rule that forms the sum as ``skip``. Its class is therefore put together from a
+placement and a norm.
 """
 
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Optional
 
-from torch import Tensor, nn
+from torch import nn
 
-from .norm import NORMS
-from .skip import SKIPS, SkipOptions
+from .norm import BATCH_NORMS, NORMS, LayerNorm
+from .placement import PLACEMENTS, Connection
+from .skip import SKIPS, DualEnd, Site, SkipOptions
 
-__all__ = ["PLACEMENTS", "Connection", "ConnectionConfig", "Post", "Pre", "build_connection"]
-
-
-class Connection:
-    """What a layer sees: ``enter(x) -> F's input`` and ``leave(f_x, x) -> y``, all (…, dim)."""
-
-
-class Post(Connection):
-    """``y = N(skip(F(x), x))``: the norm stands after the sum (Vaswani et al. 2017)."""
-
-    def enter(self, x: Tensor) -> Tensor:
-        return x
-
-    def leave(self, f_x: Tensor, x: Tensor) -> Tensor:
-        return self(self.skip(f_x, x))
-
-
-class Pre(Connection):
-    """``y = skip(F(N(x)), x)``: the norm stands before F (Xiong et al. 2020, arXiv:2002.04745)."""
-
-    def enter(self, x: Tensor) -> Tensor:
-        return self(x)
-
-    def leave(self, f_x: Tensor, x: Tensor) -> Tensor:
-        return self.skip(f_x, x)
-
-
-PLACEMENTS: dict[str, type[Connection]] = {"post": Post, "pre": Pre}
+__all__ = ["ConnectionConfig", "build_connection", "build_end", "connect_projection"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +32,7 @@ class ConnectionConfig:
         norm: a name in ``NORMS``.
         placement: a name in ``PLACEMENTS``.
         options: the skip rule's numbers.
+        norm_options: the norm's numbers, as pairs of its keyword arguments and their values.
         share_norms: whether all norms of the connection have the same parameters. They stay
             separate modules, so what a norm keeps besides parameters is its own.
     """
@@ -64,7 +41,12 @@ class ConnectionConfig:
     norm: str = "layer"
     placement: str = "post"
     options: SkipOptions = field(default_factory=SkipOptions)
+    norm_options: tuple[tuple[str, float], ...] = ()
     share_norms: bool = False
+
+    def make_norm(self, dim: int) -> nn.Module:
+        """A norm of the chosen kind."""
+        return NORMS[self.norm](dim, **dict(self.norm_options))
 
 
 @cache
@@ -72,12 +54,13 @@ def _connection_class(placement: type[Connection], norm: type[nn.Module]) -> typ
     return type(f"{placement.__name__}{norm.__name__}", (placement, norm), {})
 
 
-def build_connection(dim: int, config: ConnectionConfig) -> nn.Module:
+def build_connection(dim: int, config: ConnectionConfig, position: str = "first") -> nn.Module:
     """Build the connection of one sub-layer.
 
     Args:
         dim: the feature dimension.
         config: the choices; whether they mean something together is for the caller to say.
+        position: of the sub-layer in its layer: first, middle or last.
 
     Returns:
         A module that is a :class:`Connection` and the norm named by ``config.norm``.
@@ -85,15 +68,36 @@ def build_connection(dim: int, config: ConnectionConfig) -> nn.Module:
     Raises:
         KeyError: for a name that is in no registry.
     """
-    norm = NORMS[config.norm]
-    connection = _connection_class(PLACEMENTS[config.placement], norm)(dim)
+    placement = PLACEMENTS[config.placement]
+    connection = _connection_class(placement, NORMS[config.norm])(dim, **dict(config.norm_options))
+    own = dict(connection.named_parameters(recurse=False))
 
     def make_norm() -> nn.Module:
-        inner = norm(dim)
+        inner = config.make_norm(dim)
         if config.share_norms:
-            for name, parameter in connection.named_parameters(recurse=False):
+            for name, parameter in own.items():
                 setattr(inner, name, parameter)
         return inner
 
-    connection.skip = SKIPS[config.skip](config.options, make_norm)
+    connection.add_norms(make_norm)
+    connection.skip = SKIPS[config.skip](config.options, Site(dim, make_norm, position))
     return connection
+
+
+def connect_projection(linear: nn.Linear, config: ConnectionConfig) -> nn.Linear:
+    """The last projection of a sub-layer F, with the norm that the placement may want before it."""
+    return PLACEMENTS[config.placement].connect_projection(linear, config.make_norm)
+
+
+def build_end(dim: int, config: ConnectionConfig) -> Optional[nn.Module]:
+    """What stands at the end of a stack whose last sub-layer has this connection, or None.
+
+    The norm there is of the last sub-layer's kind; a norm over the batch gives way to LayerNorm, since the end of
+    the stack knows no padding.
+    """
+    if config.norm == "none":
+        return None
+    norm = LayerNorm(dim) if config.norm in BATCH_NORMS else config.make_norm(dim)
+    if config.skip == "dual":
+        return DualEnd(dim, norm)
+    return norm if PLACEMENTS[config.placement].ends_with_norm else None

@@ -1,0 +1,24 @@
+"""What the flags say about one stack, resolved: the only thing that layers and stacks are told."""
+
+from dataclasses import dataclass, field
+
+from ..nn import ConnectionConfig
+
+__all__ = ["StackConfig"]
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """The connections of one side (encoder or decoder): the same skip and placement, norms by sub-layer.
+
+    Attributes:
+        self_attn: of the self-attention.
+        cross_attn: of the decoder's attention to the encoder; an encoder ignores it.
+        ffn: of the feed-forward.
+        gain: β of the DeepNorm initialisation, where the skip type has one.
+    """
+
+    self_attn: ConnectionConfig = field(default_factory=ConnectionConfig)
+    cross_attn: ConnectionConfig = field(default_factory=ConnectionConfig)
+    ffn: ConnectionConfig = field(default_factory=ConnectionConfig)
+    gain: float = 1.0

@@ -1,0 +1,72 @@
+"""What is refused when a model is built, beyond the flags' own ranges: combinations with fairseq's features."""
+
+from omegaconf import DictConfig
+
+from ..errors import UserError
+from ..nn import BATCH_NORMS
+from ..nn.norm.workers import is_parallel
+from .config import StackConfig
+from .flags import SIDES, SLOTS, connections
+
+__all__ = ["refuse"]
+
+
+def _refuse_hydra(args) -> None:
+    # Its configuration knows no flag of ours, and answers None for what is not in it, so that no preset could
+    # fill anything: it would train another model without a word. Hydra shows any Exception with a traceback.
+    if isinstance(args, DictConfig):
+        raise SystemExit(
+            "skipln_fairseq: error: fairseq-hydra-train knows neither presets nor flags of this plugin "
+            "(nor of fairseq's transformer): use fairseq-train --arch"
+        )
+
+
+def _refuse_base_layers(args, stacks: dict[str, StackConfig]) -> None:
+    # BASE layers bring their own x + F(LN(x)), which our flags would not reach.
+    if getattr(args, "base_layers", 0) and stacks["decoder"] != StackConfig():
+        raise UserError(
+            "--base-layers: a BASE layer has its own connection; valid only with --skip-type plain"
+        )
+
+
+def _refuse_layerdrop_across_workers(args, stacks: dict[str, StackConfig]) -> None:
+    # Each worker drops other layers, so one would wait for statistics that the other never sums.
+    for side, config in stacks.items():
+        norms = {getattr(config, slot).norm for slot in SLOTS[side]} & BATCH_NORMS.keys()
+        if norms and getattr(args, f"{side}_layerdrop", 0) and is_parallel():
+            raise UserError(
+                f"--{side}-layerdrop with --skip-norm {' / '.join(sorted(norms))} on several workers: each worker "
+                "drops other layers, so their statistics cannot be summed; valid on one worker"
+            )
+
+
+def _refuse_narrow_uses_of_wide_streams(args, stacks: dict[str, StackConfig]) -> None:
+    skip = stacks["decoder"].ffn.skip
+    if getattr(args, "scale_resids", False) and skip in ("b2t", "dual"):
+        raise UserError(
+            f"--scale-resids has no meaning with --skip-type {skip}: its skip carries more than x"
+        )
+    if getattr(args, "no_decoder_final_norm", False) and skip == "dual":
+        raise UserError("--no-decoder-final-norm with --skip-type dual: that norm merges its two streams")
+
+
+def refuse(args) -> None:
+    """Refuse what cannot work.
+
+    Raises:
+        UserError: in one line, with the flag and what is valid.
+        SystemExit: for hydra's configuration.
+    """
+    _refuse_hydra(args)
+    stacks = connections(args)
+    _refuse_base_layers(args, stacks)
+    _refuse_layerdrop_across_workers(args, stacks)
+    _refuse_narrow_uses_of_wide_streams(args, stacks)
+
+
+def join_kept_layers(args) -> None:
+    """fairseq's parser makes a list of ``--encoder-layers-to-keep 0,2``; all that follows splits a string."""
+    for side in SIDES:
+        kept = getattr(args, f"{side}_layers_to_keep", None)
+        if isinstance(kept, list):
+            setattr(args, f"{side}_layers_to_keep", ",".join(map(str, kept)))

@@ -1,0 +1,62 @@
+"""What every skip rule is, and what it may ask for when it is built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Optional
+
+from torch import Tensor, nn
+
+__all__ = ["Site", "Skip", "SkipOptions"]
+
+
+class Skip(nn.Module):
+    """A skip rule.
+
+    What walks from sub-layer to sub-layer is a *stream*: for most rules x itself, (…, dim); a rule that
+    remembers more makes it wider, in the last dimension, and a stream as narrow as x is always understood,
+    so that any layer can be the first.
+
+    ``forward(f_x, stream, padding_mask) -> sum``: what the sub-layer's last norm (if it stands after the sum)
+    takes; f_x and the sum are (…, dim), the mask (…) is true at padding, or None.
+    """
+
+    def read(self, stream: Tensor) -> Tensor:
+        """The sub-layer's input x, (…, dim)."""
+        return stream
+
+    def write(self, y: Tensor, f_x: Tensor, stream: Tensor) -> Tensor:
+        """The stream after the sub-layer, whose output is y."""
+        return y
+
+    def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SkipOptions:
+    """The numbers a skip rule may need. Each rule reads its own and no other.
+
+    Attributes:
+        scale: λ of expanded, its first value in learned, α of deepnorm, the first s of layerscale.
+        order: K of the recursive skip, at least 1.
+        vector: whether the learned λ is one for each feature.
+    """
+
+    scale: float = 1.0
+    order: int = 1
+    vector: bool = False
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a skip rule is built.
+
+    Attributes:
+        dim: the feature dimension.
+        make_norm: makes a further norm of the connection's kind.
+        position: of the sub-layer in its layer: first, middle or last.
+    """
+
+    dim: int
+    make_norm: Callable[[], nn.Module]
+    position: str = "first"

@@ -23,6 +23,13 @@ CONNECTIONS = {
     "rskip-1": "--skip-order 1",
     "rskip-2": "--skip-order 2",
     "rskip-3-shared": "--skip-order 3 --share-skip-norms",
+    "learned": "--skip-type learned --skip-scale-vector",
+    "admin": "--skip-type admin",
+    "b2t": "--skip-type b2t",
+    "dual": "--skip-type dual",
+    "layerscale": "--skip-type layerscale --layerscale-init 0.5",
+    "sub-ada": "--skip-type plain --norm-placement sub --skip-norm ada",
+    "sandwich-rms": "--skip-type plain --norm-placement sandwich --skip-norm rms --encoder-ffn-skip-norm dyt",
     "mixed": "--encoder-skip-order 3 --decoder-skip-type expanded --decoder-skip-scale 1.5",
 }
 

@@ -2,26 +2,38 @@
 
 import sys
 from argparse import Namespace
+from pathlib import Path
+from types import NoneType
 
 import pytest
+import torch
 from fairseq.models.transformer import TransformerConfig
 
 from skipln_fairseq.errors import UserError, print_user_errors_in_one_line
-from skipln_fairseq.models.family import FAMILY, OPTIONS, valid_norms, valid_placements
-from skipln_fairseq.models.flags import connections
+from skipln_fairseq.models.config import StackConfig
+from skipln_fairseq.models.family import FAMILY, NORM_OPTIONS, OPTIONS, valid_norms, valid_placements
+from skipln_fairseq.models.flags import connections, remember_depth
 from skipln_fairseq.models.presets import ALIGN_PRESETS, PRESETS
 from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig, SkipOptions
+from skipln_fairseq.nn.norm import AdaNorm, DynamicTanh, LayerNorm, RMSNorm
 from tests.build import build, parse
 
-RSKIP_2 = ConnectionConfig("recursive", options=SkipOptions(order=2))
+
+def everywhere(*choices, **more):
+    """A stack whose sub-layers are all wired alike."""
+    config = ConnectionConfig(*choices, **more)
+    return StackConfig(config, config, config)
+
+
+RSKIP_2 = everywhere("recursive", options=SkipOptions(order=2))
 
 
 def resolved(*flags, arch="transformer_rskip"):
     return connections(parse(arch, *flags))
 
 
-@pytest.mark.parametrize("arch", [*PRESETS, *ALIGN_PRESETS])
-def test_every_preset_is_the_recursive_skip_of_order_two(arch):
+@pytest.mark.parametrize("arch", [arch for arch in (*PRESETS, *ALIGN_PRESETS) if "rskip" in arch])
+def test_every_rskip_preset_is_the_recursive_skip_of_order_two(arch):
     assert resolved(arch=arch) == {"encoder": RSKIP_2, "decoder": RSKIP_2}
 
 
@@ -34,6 +46,8 @@ def test_every_preset_is_the_recursive_skip_of_order_two(arch):
         ("transformer_rskip_iwslt_en_vi", (512, 1024, 4, 6, 6)),
         ("transformer_rskip_wmt_en_de", (512, 2048, 8, 6, 6)),
         ("transformer_rskip_wmt_en_de_18_6", (512, 2048, 8, 18, 6)),
+        ("transformer_rskip_wmt_en_de_36_6", (512, 2048, 8, 36, 6)),
+        ("transformer_deepnorm_wmt_en_de_100_6", (512, 2048, 8, 100, 6)),
         ("transformer_rskip_wmt_en_de_big", (1024, 4096, 16, 6, 6)),
         ("transformer_rskip_wmt_en_fr_big", (1024, 4096, 16, 6, 6)),
         ("transformer_rskip_vaswani_wmt_en_de_big", (1024, 4096, 16, 6, 6)),
@@ -57,22 +71,22 @@ def test_a_preset_applied_twice_changes_nothing():
 def test_the_command_line_beats_the_preset():
     args = parse("transformer_rskip_tiny", "--encoder-layers", "5", "--skip-order", "4")
     assert (args.encoder_layers, args.decoder_layers) == (5, 2)
-    assert connections(args)["encoder"].options.order == 4
+    assert connections(args)["encoder"].ffn.options.order == 4
 
 
 def test_a_side_overrides_both():
     both = resolved("--skip-order", "3", "--decoder-skip-type", "expanded", "--decoder-skip-scale", "1.5")
-    assert both["encoder"] == ConnectionConfig("recursive", options=SkipOptions(order=3))
-    assert both["decoder"] == ConnectionConfig("expanded", options=SkipOptions(scale=1.5))
+    assert both["encoder"] == everywhere("recursive", options=SkipOptions(order=3))
+    assert both["decoder"] == everywhere("expanded", options=SkipOptions(scale=1.5))
     both = resolved("--share-skip-norms", "--encoder-skip-order", "5", "--no-decoder-share-skip-norms")
-    assert both["encoder"] == ConnectionConfig("recursive", options=SkipOptions(order=5), share_norms=True)
+    assert both["encoder"] == everywhere("recursive", options=SkipOptions(order=5), share_norms=True)
     assert both["decoder"] == RSKIP_2
 
 
 def test_a_preset_fills_only_what_the_resolved_type_uses():
     args = parse("transformer_rskip", "--skip-type", "plain")
     assert not hasattr(args, "skip_order")
-    assert connections(args) == dict.fromkeys(("encoder", "decoder"), ConnectionConfig())
+    assert connections(args) == dict.fromkeys(("encoder", "decoder"), StackConfig())
 
 
 def test_the_flags_survive_fairseqs_config():
@@ -81,9 +95,9 @@ def test_the_flags_survive_fairseqs_config():
 
 
 def test_a_stock_model_describes_the_stock_connection():
-    assert set(resolved(arch="transformer").values()) == {ConnectionConfig()}
+    assert set(resolved(arch="transformer").values()) == {StackConfig()}
     pre = resolved("--encoder-normalize-before", arch="transformer")
-    assert (pre["encoder"].placement, pre["decoder"].placement) == ("pre", "post")
+    assert (pre["encoder"].ffn.placement, pre["decoder"].ffn.placement) == ("pre", "post")
 
 
 REFUSED = {
@@ -94,17 +108,35 @@ REFUSED = {
     "--encoder-skip-order 0": "--encoder-skip-order 0: valid is a whole number of at least 1",
     "--skip-type foo": "--skip-type foo: valid are plain, expanded, recursive",
     "--decoder-skip-type foo": "--decoder-skip-type foo: valid are plain, expanded, recursive",
-    "--skip-norm foo": "--skip-norm foo: valid are layer, none",
-    "--skip-type expanded": "--skip-type expanded needs --skip-scale λ, a finite number",
+    "--skip-norm foo": "--skip-norm foo: valid are layer, layer-simple, detach",
+    "--encoder-ffn-skip-norm foo": "--encoder-ffn-skip-norm foo: valid are layer,",
+    "--norm-placement foo": "--norm-placement foo: valid are post, pre, res-post, sandwich, sub",
+    "--norm-placement pre": "--norm-placement pre does not go with --skip-type recursive --skip-norm layer",
+    "--skip-type plain --norm-placement sub --encoder-normalize-before": "--encoder-normalize-before means pre",
+    "--skip-type plain --norm-placement sub --skip-norm batch": "--norm-placement sub does not go with",
+    "--skip-type expanded": "--skip-type expanded needs --skip-scale λ",
+    "--skip-type rezero --skip-norm layer --norm-placement post": "valid placements of the norm are pre",
+    "--skip-type deepnorm --skip-norm batch": "--skip-norm batch does not go with --skip-type deepnorm",
+    "--skip-type dual --no-decoder-final-norm": "--no-decoder-final-norm with --skip-type dual",
+    "--skip-norm ada --adanorm-scale 0": "--adanorm-scale 0: valid is a finite number above 0",
+    "--skip-norm ada --adanorm-slope x": "--adanorm-slope x: valid is a finite number",
+    "--adanorm-slope 0.2": "--adanorm-slope has no meaning with --skip-type recursive and the norms chosen: it "
+    "belongs to --skip-norm ada",
+    "--skip-norm power --power-warmup -1": "--power-warmup -1: valid is a whole number of at least 0",
+    "--encoder-skip-norm power --decoder-power-warmup 5": "--decoder-power-warmup has no meaning with",
+    "--skip-type layerscale --layerscale-init nan": "--layerscale-init nan: valid is a finite number",
+    "--layerscale-init 1": "--layerscale-init has no meaning with --skip-type recursive",
+    "--skip-type rezero --skip-scale-vector": "--skip-scale-vector has no meaning with --skip-type rezero",
     "--skip-type expanded --skip-scale nan": "--skip-scale nan: valid is a finite number",
     "--skip-type expanded --skip-scale inf": "--skip-scale inf: valid is a finite number",
     "--skip-type expanded --skip-scale x": "--skip-scale x: valid is a finite number",
     "--skip-norm none": "--skip-norm none does not go with --skip-type recursive: valid are layer",
     "--encoder-normalize-before": "--encoder-normalize-before does not go with --skip-type recursive",
-    "--skip-type expanded --skip-scale 2 --decoder-normalize-before": "--decoder-normalize-before does not",
+    "--decoder-normalize-before": "--decoder-normalize-before does not go with --skip-type recursive",
     "--skip-type plain --skip-norm none --encoder-normalize-before": "--encoder-normalize-before does",
-    "--skip-type plain --skip-order 3": "--skip-order has no meaning with --skip-type plain: it belongs",
-    "--skip-scale 2": "--skip-scale has no meaning with --skip-type recursive: it belongs to expanded",
+    "--skip-type plain --skip-order 3": "--skip-order has no meaning with --skip-type plain and the",
+    "--skip-scale 2": "--skip-scale has no meaning with --skip-type recursive and the norms chosen: it belongs to "
+    "expanded, learned",
     "--skip-type expanded --skip-scale 1 --share-skip-norms": "--share-skip-norms has no meaning with",
     "--encoder-skip-type plain --encoder-skip-order 3": "--encoder-skip-order has no meaning with",
     "--base-layers 1": "--base-layers: a BASE layer has its own connection",
@@ -128,24 +160,92 @@ def test_onnx_export_is_refused():
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_exactly_the_family_is_accepted(skip, norm, placement):
-    """Every combination of the registries is either in the table and builds, or is refused."""
-    flags = ["--skip-type", skip, "--skip-norm", norm]
+    """Every combination of the registries is either in the table and means something, or is refused."""
+    args = Namespace(skip_type=skip, skip_norm=norm, norm_placement=placement)
+    args.encoder_layers = args.decoder_layers = 2
     if skip == "expanded":
-        flags += ["--skip-scale", "2"]
-    if placement == "pre":
-        flags += ["--encoder-normalize-before", "--decoder-normalize-before"]
-    if any(m.skip == skip and norm in m.norms and placement in m.placements for m in FAMILY):
-        build("transformer_rskip", *flags)
+        args.skip_scale = 2
+    if skip == "recursive":
+        args.skip_order = 2
+    (member,) = (member for member in FAMILY if (member.axis, member.choice) == ("skip", skip))
+    if any(norm in norms and placement in placements for norms, placements in member.goes_with):
+        chosen = connections(args)["encoder"].ffn
+        assert (chosen.skip, chosen.norm, chosen.placement) == (skip, norm, placement)
     else:
         with pytest.raises(UserError):
-            build("transformer_rskip", *flags)
+            connections(args)
 
 
-def test_the_table_names_only_what_the_registries_hold():
-    assert set(OPTIONS) == set(SKIPS) == {member.skip for member in FAMILY}
+def test_the_table_names_exactly_what_the_registries_hold():
+    choices = {axis: {m.choice for m in FAMILY if m.axis == axis} for axis in ("skip", "norm", "placement")}
+    assert choices == {"skip": set(SKIPS), "norm": set(NORMS), "placement": set(PLACEMENTS)}
+    assert set(OPTIONS) == set(SKIPS)
+    assert set(NORM_OPTIONS) <= set(NORMS)
     assert {norm for skip in SKIPS for norm in valid_norms(skip)} == set(NORMS)
     placements = {p for skip in SKIPS for norm in NORMS for p in valid_placements(skip, norm)}
     assert placements == set(PLACEMENTS)
+
+
+@pytest.mark.parametrize("member", FAMILY, ids=lambda member: f"{member.axis} {member.choice}")
+def test_each_row_names_a_test_and_its_flags_choose_it(member):
+    name, _, function = member.test.partition("::")
+    assert f"def {function}" in (Path(__file__).parent / name).read_text("utf-8")
+    chosen = resolved(*member.flags.split())["encoder"].ffn
+    assert getattr(chosen, member.axis) == member.choice
+
+
+@pytest.mark.parametrize(
+    ("flags", "norm", "placement"),
+    [
+        ("--skip-type rezero", "none", "post"),
+        ("--skip-type layerscale", "layer", "pre"),
+        ("--skip-type dual", "layer", "post"),
+        ("--skip-type plain --encoder-normalize-before", "layer", "pre"),
+        ("--skip-type rezero --skip-norm rms", "rms", "pre"),
+    ],
+)
+def test_a_skip_type_brings_its_own_norm_and_placement(flags, norm, placement):
+    config = resolved(*flags.split())["encoder"].ffn
+    assert (config.norm, config.placement) == (norm, placement)
+
+
+def test_norms_by_sub_layer():
+    both = resolved(
+        *("--skip-norm", "rms", "--decoder-skip-norm", "dyt", "--encoder-ffn-skip-norm", "scale"),
+        *("--decoder-cross-attn-skip-norm", "batch", "--decoder-self-attn-skip-norm", "detach"),
+    )
+    assert [both["encoder"].self_attn.norm, both["encoder"].ffn.norm] == ["rms", "scale"]
+    decoder = both["decoder"]
+    assert [decoder.self_attn.norm, decoder.cross_attn.norm, decoder.ffn.norm] == ["detach", "batch", "dyt"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "end"),
+    [
+        ("--norm-placement post", NoneType),
+        ("--norm-placement pre", LayerNorm),
+        ("--norm-placement pre --skip-norm rms", RMSNorm),
+        ("--norm-placement res-post --encoder-self-attn-skip-norm rms --skip-norm dyt", DynamicTanh),
+        ("--norm-placement sandwich --skip-norm batch", LayerNorm),
+        ("--norm-placement sub --skip-norm ada", AdaNorm),
+        ("--norm-placement pre --skip-norm power", LayerNorm),
+    ],
+)
+def test_the_norm_at_a_stacks_end_and_of_the_embeddings(flags, end):
+    """At the end the feed-forward's norm, but LayerNorm for norms over the batch; embeddings fairseq's own."""
+    model = build("transformer_rskip", "--skip-type", "plain", "--layernorm-embedding", *flags.split())
+    for stack in (model.encoder, model.decoder):
+        assert type(stack.layer_norm) is end
+        assert type(stack.layernorm_embedding) is torch.nn.LayerNorm
+
+
+def test_deepnorms_constants_stay_when_layers_are_pruned():
+    args = parse("transformer_rskip", "--skip-type", "deepnorm", "--encoder-layers", "6")
+    remember_depth(args)
+    before = connections(args)
+    args.encoder_layers = 2
+    assert connections(args) == before
+    assert before["encoder"].ffn.options.scale != before["decoder"].ffn.options.scale
 
 
 def test_a_user_error_is_one_line_and_others_keep_their_hook(monkeypatch, capsys):

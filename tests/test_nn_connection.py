@@ -207,7 +207,7 @@ def test_recursion_evaluates_nothing_of_f_again_and_one_norm_a_step():
 def test_every_registered_name_builds_and_runs(skip, norm, placement):
     config = ConnectionConfig(skip, norm, placement, SkipOptions(scale=0.5, order=2))
     connection, (f_x, x) = build_connection(DIM, config).double(), inputs()
-    assert connection.leave(connection.enter(f_x), x).shape == x.shape
+    assert connection.leave(connection.enter(f_x), x).shape[:-1] == x.shape[:-1]
 
 
 def test_an_unknown_name_is_a_key_error():

@@ -3,9 +3,7 @@
 #
 #   examples/multi30k-en-de/run.sh TEXT WORK NAME FLAG…
 #
-# TEXT  folder with train, valid and test2016 as .en.gz and .de.gz: Multi30k task 1, raw text, whose public
-#       files call the latter two val and test_2016_flickr
-# WORK  folder for everything made; the sub-words and binarised data in it are shared by all runs
+# TEXT, WORK  as for prepare.sh; the sub-words and binarised data in WORK are shared by all runs
 # NAME  of this run: checkpoints and logs go to WORK/NAME; an interrupted run resumes
 # FLAG  the model: --arch transformer_rskip_tiny, or --arch transformer with the same dimensions
 #
@@ -18,36 +16,7 @@ run=$work/$name
 mkdir -p "$run"
 export OMP_NUM_THREADS=1
 
-if [ ! -e "$work/binary" ]; then
-  for part in train valid test2016; do
-    for lang in en de; do
-      gzip -dc "$text/$part.$lang.gz" > "$work/$part.$lang"
-    done
-  done
-  python - "$work" <<'PYTHON'
-import sys
-from pathlib import Path
-
-import sentencepiece
-
-work = Path(sys.argv[1])
-sentencepiece.SentencePieceTrainer.train(
-    input=f"{work}/train.en,{work}/train.de", model_prefix=f"{work}/subwords", vocab_size=4000,
-    model_type="bpe", character_coverage=1.0, minloglevel=2,
-)
-pieces = sentencepiece.SentencePieceProcessor(model_file=f"{work}/subwords.model")
-for part in ("train", "valid", "test2016"):
-    for lang in ("en", "de"):
-        lines = (work / f"{part}.{lang}").read_text("utf-8").removesuffix("\n").split("\n")
-        encoded = (" ".join(line) + "\n" for line in pieces.encode(lines, out_type=str))
-        (work / f"pieces.{part}.{lang}").write_text("".join(encoded), "utf-8")
-PYTHON
-  rm -rf "$work/binary.partial"
-  fairseq-preprocess --user-dir skipln_fairseq --source-lang en --target-lang de --joined-dictionary \
-    --trainpref "$work/pieces.train" --validpref "$work/pieces.valid" --testpref "$work/pieces.test2016" \
-    --destdir "$work/binary.partial" > "$work/preprocess.log"
-  mv "$work/binary.partial" "$work/binary"
-fi
+"$(dirname "$0")/prepare.sh" "$text" "$work"
 
 fairseq-train "$work/binary" --user-dir skipln_fairseq "$@" --share-all-embeddings --cpu --seed 1 \
   --optimizer adam --adam-betas '(0.9,0.98)' --lr 4e-3 --lr-scheduler polynomial_decay \

@@ -19,6 +19,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "deepnorm": (),
     "admin": (),
     "layerscale": ("layerscale_init",),
+    "highway": (),
     "b2t": (),
     "dual": (),
 }
@@ -155,6 +156,16 @@ FAMILY: tuple[Member, ...] = (
         _paper("Touvron et al. 2021", "2103.17239"),
         SKIP_TEST,
         ((NORMED, ("pre",)),),
+    ),
+    Member(
+        "skip",
+        "highway",
+        "highway connection",
+        "(1 − g) ⊙ x + g ⊙ F(x), g = sigmoid(Wx + b)",
+        "--skip-type highway",
+        _paper("Srivastava et al. 2015", "1505.00387"),
+        "test_nn_skip.py::test_highway_equals_the_oracle",
+        EVERYWHERE,
     ),
     Member(
         "skip",

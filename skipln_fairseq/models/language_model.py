@@ -23,6 +23,8 @@ from .stacks import SkipDecoder
 
 __all__ = ["SkipTransformerLanguageModel"]
 
+CHARACTERS = ("character_filters", "character_embedding_dim", "char_embedder_highway_layers")
+
 
 @register_model("transformer_lm_rskip")
 class SkipTransformerLanguageModel(ProfiledModel, TransformerLanguageModel):
@@ -56,12 +58,12 @@ class SkipTransformerLanguageModel(ProfiledModel, TransformerLanguageModel):
     def embed(cls, args, dictionary) -> nn.Module:
         """The input embedding that the flags ask for: of characters, adaptive, or one row a token."""
         if args.character_embeddings:
+            # fairseq's architectures do not fill these: where they were not given, its dataclass's defaults hold
+            filters, dim, highway_layers = (
+                getattr(args, name, getattr(TransformerLanguageModelConfig, name)) for name in CHARACTERS
+            )
             return CharacterTokenEmbedder(
-                dictionary,
-                ast.literal_eval(args.character_filters),
-                args.character_embedding_dim,
-                args.decoder_embed_dim,
-                args.char_embedder_highway_layers,
+                dictionary, ast.literal_eval(filters), dim, args.decoder_embed_dim, highway_layers
             )
         if not args.adaptive_input:
             if args.tie_adaptive_weights:

@@ -17,7 +17,7 @@ from fairseq.trainer import Trainer
 from torch import nn
 
 from ..errors import UserError
-from ..nn import Connection
+from ..nn import Connection, ConnectionConfig
 from .flags import SIDES, SLOTS, connections
 
 __all__ = ["check_checkpoints_when_training"]
@@ -25,22 +25,29 @@ __all__ = ["check_checkpoints_when_training"]
 logger = logging.getLogger(__name__)
 
 
-def _flatten(args) -> dict[str, object]:
-    """The connections of both sides as ``{"encoder ffn norm": "layer", …}``."""
-    flat = {}
-    for side, config in connections(args).items():
-        for slot in SLOTS[side]:
-            choices = asdict(getattr(config, slot))
-            choices.update({**choices.pop("options"), **dict(choices.pop("norm_options"))})
-            flat.update({f"{side} {slot} {choice}": value for choice, value in choices.items()})
-    return flat
+def _choices(config: ConnectionConfig) -> dict[str, object]:
+    """A connection's choices as ``{"norm": "layer", "order": 2, …}``."""
+    choices = asdict(config)
+    numbers = {**choices.pop("options"), **dict(choices.pop("norm_options"))}
+    return {**choices, **numbers}
 
 
 def _differences(stored_args, args) -> list[str]:
-    stored, current = _flatten(stored_args), _flatten(args)
-    names = {**stored, **current}
-    pairs = ((name, stored.get(name), current.get(name)) for name in names)
-    return [f"{name} {before} → {after}" for name, before, after in pairs if before != after]
+    """``encoder order 2 → 3`` or, where it is not every sub-layer's, ``encoder ffn norm layer → rms``."""
+    stored, current = connections(stored_args), connections(args)
+    found = []
+    for side, slots in SLOTS.items():
+        changes: dict[tuple, list[str]] = {}
+        for slot in slots:
+            before, after = (_choices(getattr(stack[side], slot)) for stack in (stored, current))
+            for choice in {**before, **after}:
+                values = (before.get(choice), after.get(choice))
+                if values[0] != values[1]:
+                    changes.setdefault((choice, *values), []).append(slot)
+        for (choice, before, after), changed in changes.items():
+            where = [side] if len(changed) == len(slots) else [f"{side} {slot}" for slot in changed]
+            found += [f"{place} {choice} {before} → {after}" for place in where]
+    return found
 
 
 def _model_args(state: dict):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from .admin import AdminSkip
 from .base import Site, Skip, SkipOptions
 from .constant import ExpandedSkip, PlainSkip
+from .highway import HighwaySkip
 from .learned import BranchScale, LearnedSkip
 from .recursive import RecursiveSkip
 from .streams import BOTTOM_TO_TOP, DualEnd, DualSkip
@@ -16,6 +17,7 @@ __all__ = [
     "DualEnd",
     "DualSkip",
     "ExpandedSkip",
+    "HighwaySkip",
     "LearnedSkip",
     "PlainSkip",
     "RecursiveSkip",
@@ -35,6 +37,7 @@ SKIPS: dict[str, Callable[[SkipOptions, Site], Skip]] = {
     "deepnorm": lambda options, site: ExpandedSkip(options.scale),
     "admin": lambda options, site: AdminSkip(site.dim),
     "layerscale": lambda options, site: BranchScale(options.scale, site.dim),
+    "highway": lambda options, site: HighwaySkip(site.dim),
     "b2t": lambda options, site: BOTTOM_TO_TOP[site.position](),
     "dual": lambda options, site: DualSkip(site.dim),
 }

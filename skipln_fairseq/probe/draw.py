@@ -1,0 +1,126 @@
+"""The figure: one set of axes a panel, medians over seeds with the range around them."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .picture import Panel
+from .subject import Measured
+
+__all__ = ["draw", "save"]
+
+# Okabe and Ito's palette, told apart with every kind of colour vision; without its yellow, too pale on white
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", ":", "-.")
+MARKERS = "osD^vPX"
+# a greatest value this many times the smallest is drawn on a logarithmic axis, which leaves out zeros
+LOGARITHMIC_FROM = 20
+COLUMNS = 3
+
+
+def _by_variant(measured: Sequence[Measured]) -> dict[str, list[Measured]]:
+    found: dict[str, list[Measured]] = {}
+    for one in measured:
+        found.setdefault(one.variant, []).append(one)
+    return found
+
+
+def _over_depths(models: Sequence[Measured]) -> tuple[list[int], list[list[float]]]:
+    by_depth = groupby(sorted(models, key=lambda one: one.depth), lambda one: one.depth)
+    depths, values = zip(*((d, [one.last_fc2_gradient for one in same]) for d, same in by_depth), strict=True)
+    return list(depths), list(values)
+
+
+def _over_sub_layers(models: Sequence[Measured], quantity: str) -> tuple[list[float], list[list[float]]]:
+    """Positions and values, with nothing between the stacks, since the encoder's end is not the decoder's start."""
+    where, values = [], []
+    for position, row in enumerate(zip(*(one.readings for one in models), strict=True), 1):
+        if row[0].place == ("decoder", 0, "self_attn"):
+            where.append(position - 0.5)
+            values.append([np.nan])
+        where.append(position)
+        values.append([getattr(reading, quantity) for reading in row])
+    return where, values
+
+
+def _mark_sides(axes: Axes, model: Measured) -> None:
+    """A line between the stacks, and their names along the bottom."""
+    encoder = sum(reading.place.side == "encoder" for reading in model.readings)
+    parts = {"encoder": (1, encoder), "decoder": (encoder + 1, len(model.readings))}
+    present = {side: (first, last) for side, (first, last) in parts.items() if last >= first}
+    if len(present) == 2:
+        axes.axvline(encoder + 0.5, color="0.6", linewidth=0.8)
+    names = "   |   ".join(f"{side} {first}–{last}" for side, (first, last) in present.items())
+    axes.set_xlabel(f"sub-layer:   {names}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _plot(axes: Axes, panel: Panel) -> None:
+    everything = []
+    variants = _by_variant(panel.measured)
+    for number, (name, models) in enumerate(variants.items()):
+        over_depths = panel.quantity is None
+        where, values = _over_depths(models) if over_depths else _over_sub_layers(models, panel.quantity)
+        columns = np.array([(np.median(v), np.min(v), np.max(v)) for v in values]).T
+        middle, low, high = np.where(np.isfinite(columns), columns, np.nan)
+        if np.isnan(middle).all():
+            continue  # a quantity that this variant does not have
+        dash, colour = divmod(number, panel.colours)
+        colour = COLOURS[colour % len(COLOURS)]
+        style = {
+            "color": colour,
+            "linestyle": DASHES[dash % len(DASHES)],
+            "marker": MARKERS[number % len(MARKERS)],
+        }
+        axes.plot(where, middle, label=name, markersize=6 if over_depths else 3, linewidth=1.6, **style)
+        axes.fill_between(where, low, high, color=colour, alpha=0.18, linewidth=0)
+        everything += [*low, *high]
+    values = np.array(everything)
+    values = values[np.isfinite(values) & (values > 0)]
+    if not values.size:
+        return
+    if values.max() > LOGARITHMIC_FROM * values.min():
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0, top=1.1 * values.max())
+
+
+def draw(panels: Sequence[Panel]) -> Figure:
+    """The figure of some panels, each with its legend below it, off the data."""
+    columns = min(len(panels), COLUMNS)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.6 * columns, 5.2 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, panel in zip(grid, panels, strict=False):
+        _plot(axes, panel)
+        if panel.quantity is None:
+            axes.set_xlabel("layers of each side")
+            axes.set_xticks(sorted({one.depth for one in panel.measured}))
+        else:
+            _mark_sides(axes, panel.measured[0])
+        axes.set_title(panel.title)
+        axes.set_ylabel(panel.ylabel)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_lines():
+            axes.legend(
+                loc="upper center",
+                bbox_to_anchor=(0.5, -0.14),
+                ncols=2 if panel.colours == 3 else 3,
+                frameon=False,
+            )
+    for axes in list(figure.axes)[len(panels) :]:
+        axes.remove()
+    return figure
+
+
+def save(figure: Figure, file: Path, kind: str) -> None:
+    """Write the figure as ``png`` or ``svg``, the same bytes each time."""
+    with rc_context({"svg.hashsalt": "probe"}):
+        figure.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)

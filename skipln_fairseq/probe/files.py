@@ -1,0 +1,34 @@
+"""Whole files or none."""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from ..errors import UserError
+
+__all__ = ["write_all"]
+
+
+def write_all(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> list[Path]:
+    """Write files into a folder, which is made if need be: beside their places, then moved there all together.
+
+    Args:
+        folder: where.
+        writers: for each file's name what writes it to a path.
+
+    Raises:
+        UserError: where the folder cannot be written to.
+    """
+    partial = {folder / name: folder / f".{name}.{os.getpid()}.partial" for name in writers}
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for beside, write in zip(partial.values(), writers.values(), strict=True):
+                stack.callback(beside.unlink, missing_ok=True)
+                write(beside)
+            for place, beside in partial.items():
+                beside.replace(place)
+        except OSError as error:
+            raise UserError(f"--output {folder}: {error.strerror or error}") from error
+    return list(partial)

@@ -1,0 +1,76 @@
+"""One forward and backward pass of a model, as a list of readings."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import nan
+
+from fairseq.modules import FairseqDropout, LayerDropModuleList
+from torch import Tensor, nn
+
+from .watch import SubLayer, sub_layers, watch
+
+__all__ = ["Reading", "measure"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was measured at one sub-layer; :data:`.watch.QUANTITIES` defines the first four.
+
+    Attributes:
+        fc2_gradient_norm: ``‖∂loss/∂W₂‖_F`` of the layer's last feed-forward weight; nan elsewhere than at ffn.
+    """
+
+    place: SubLayer
+    activation_norm: float = nan
+    gradient_norm: float = nan
+    coefficient_ratio: float = nan
+    term_ratio: float = nan
+    fc2_gradient_norm: float = nan
+
+
+def _without_chance(model: nn.Module) -> None:
+    """Training mode, in which norms over the batch take the batch's statistics, without dropout and layerdrop."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, FairseqDropout | LayerDropModuleList):
+            module.p = 0.0
+
+
+def _fc2_gradient_norm(model: nn.Module, place: SubLayer) -> float:
+    if place.slot != "ffn":
+        return nan
+    weight = getattr(model, place.side).layers[place.layer].fc2.weight
+    return nan if weight.grad is None else weight.grad.double().norm().item()
+
+
+def measure(model: nn.Module, loss: Callable[[nn.Module], Tensor]) -> list[Reading]:
+    """Run a model forward and backward once and read every sub-layer.
+
+    The model comes out changed: in training mode without dropout and layerdrop, its ``.grad`` filled, and with what a
+    first training step measures (Admin's ω, statistics over the batch).
+
+    Args:
+        model: a model of this plugin.
+        loss: from the model to the mean loss of a token, in nats.
+
+    Returns:
+        A reading of each sub-layer, encoder first.
+    """
+    values: dict[SubLayer, dict[str, float]] = defaultdict(dict)
+
+    def report(place: SubLayer, quantity: str, value: Tensor) -> None:
+        values[place][quantity] = value.item()
+
+    _without_chance(model)
+    model.zero_grad()
+    handles = watch(model, report)
+    try:
+        loss(model).backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [
+        Reading(place, **values[place], fc2_gradient_norm=_fc2_gradient_norm(model, place))
+        for place in sub_layers(model)
+    ]

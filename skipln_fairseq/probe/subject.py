@@ -1,0 +1,211 @@
+"""The models to measure: fresh ones from flags, or checkpoints."""
+
+import itertools
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from fairseq import checkpoint_utils, criterions, options, tasks
+from fairseq.models import ARCH_MODEL_REGISTRY, FairseqLanguageModel
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .batch import RandomTask, data_batch, random_batch
+from .measure import Reading, measure
+from .watch import sub_layers
+
+__all__ = ["Batch", "Measured", "Variant", "measure_checkpoint", "measure_variant", "unnamed", "variant"]
+
+ARCH = "transformer_rskip"
+SIDES = ("encoder", "decoder")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A name for the legend and the flags of fairseq-train that it stands for."""
+
+    name: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The batch to take.
+
+    Attributes:
+        sentences: its size.
+        length: words of a random sentence.
+        words: size of the random vocabulary.
+        data: folder of binarised data; None for a random batch.
+        split: of that data.
+    """
+
+    sentences: int = 8
+    length: int = 16
+    words: int = 256
+    data: Path | None = None
+    split: str = "valid"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model's readings.
+
+    Attributes:
+        variant: its name.
+        flags: what it was built from; of a checkpoint its file.
+        layers: of encoder and decoder, 0 for a side that is not there.
+        seed: of its parameters (not of a checkpoint's) and of the batch.
+        readings: of all sub-layers, encoder first.
+    """
+
+    variant: str
+    flags: str
+    layers: tuple[int, int]
+    seed: int
+    readings: list[Reading]
+
+    @property
+    def depth(self) -> int:
+        """The layers of the deeper side."""
+        return max(self.layers)
+
+    @property
+    def last_fc2_gradient(self) -> float:
+        """The gradient norm of the last layer's last feed-forward weight."""
+        return self.readings[-1].fc2_gradient_norm
+
+
+def variant(text: str) -> Variant:
+    """Read ``NAME: FLAGS``."""
+    name, colon, flags = text.partition(":")
+    if not (name.strip() and colon):
+        raise UserError(
+            f"--variant {text!r}: valid is 'NAME: FLAGS', for instance 'Post-LN: --skip-type plain'"
+        )
+    return Variant(name.strip(), tuple(flags.split()))
+
+
+def _last_value(flags: Sequence[str], flag: str, default: str) -> str:
+    """The value of a flag that may be given as two words or with ``=``, the last one given."""
+    found = default
+    for word, following in itertools.zip_longest(flags, flags[1:], fillvalue=""):
+        if word == flag:
+            found = following
+        elif word.startswith(f"{flag}="):
+            found = word.partition("=")[2]
+    return found
+
+
+def unnamed(flags: Sequence[str]) -> Variant:
+    """The one model of a call that names no variant, called as its architecture; its flags are in the call."""
+    return Variant(_last_value(flags, "--arch", ARCH), ())
+
+
+def _is_language_model(model: type | nn.Module) -> bool:
+    return issubclass(model if isinstance(model, type) else type(model), FairseqLanguageModel)
+
+
+def parse(wanted: Variant, batch: Batch) -> Namespace:
+    """The namespace that fairseq-train makes of a variant's flags.
+
+    Raises:
+        UserError: for an unknown architecture, or what fairseq's parser refuses.
+    """
+    arch = _last_value(wanted.flags, "--arch", ARCH)
+    if arch not in ARCH_MODEL_REGISTRY:
+        raise UserError(f"{wanted.name}: --arch {arch} is unknown; {ARCH} is what it is without the flag")
+    task = "language_modeling" if _is_language_model(ARCH_MODEL_REGISTRY[arch]) else "translation"
+
+    def refuse(message: str) -> None:
+        raise UserError(f"{wanted.name}: {message}")
+
+    parser = options.get_training_parser()
+    parser.error = refuse
+    flags = (str(batch.data or "random"), "--task", task, "--arch", arch, *wanted.flags)
+    return options.parse_args_and_arch(parser, list(flags))
+
+
+def _task(args: Namespace, batch: Batch):
+    if batch.data is None:
+        return RandomTask(batch.words)
+    with _folder_in_one_line(str(batch.data)):
+        return tasks.setup_task(args)
+
+
+@contextmanager
+def _folder_in_one_line(folder: str) -> Iterator[None]:
+    """Say in one line that a data folder does not hold what its task needs."""
+    try:
+        yield
+    except Exception as error:
+        # fairseq raises a bare Exception where it cannot tell the languages
+        if type(error) is not Exception and not isinstance(error, OSError | AssertionError):
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"--data {folder}: {reason}") from error
+
+
+def _read(model: nn.Module, criterion, task, batch: Batch, seed: int) -> list[Reading]:
+    if not sub_layers(model):
+        raise UserError(
+            f"{type(model).__name__} has no connection of this plugin: take --arch {ARCH} --skip-type plain, "
+            "which is fairseq's transformer to the last bit"
+        )
+    if batch.data is None:
+        sample = random_batch(task, batch.sentences, batch.length, seed, not _is_language_model(model))
+    else:
+        sample = data_batch(task, batch.split, batch.sentences, seed)
+
+    def mean_loss(model: nn.Module) -> Tensor:
+        total, size, _ = criterion(model, sample)
+        return total / size
+
+    return measure(model, mean_loss)
+
+
+def _layers(model: nn.Module) -> tuple[int, int]:
+    return tuple(len(getattr(model, side).layers) if hasattr(model, side) else 0 for side in SIDES)
+
+
+def measure_variant(
+    wanted: Variant, depth: int | None, seeds: Sequence[int], batch: Batch
+) -> Iterator[Measured]:
+    """A fresh model of each seed.
+
+    Args:
+        wanted: the flags.
+        depth: layers of each side; None for the architecture's own.
+        seeds: of parameters and batch.
+        batch: what to measure on.
+    """
+    args = parse(wanted, batch)
+    for side in SIDES:
+        if depth is not None and hasattr(args, f"{side}_layers"):
+            setattr(args, f"{side}_layers", depth)
+    task = _task(args, batch)
+    for seed in seeds:
+        torch.manual_seed(seed)
+        model = ARCH_MODEL_REGISTRY[args.arch].build_model(args, task)
+        criterion = criterions.build_criterion(args, task)
+        readings = _read(model, criterion, task, batch, seed)
+        yield Measured(wanted.name, " ".join(wanted.flags), _layers(model), seed, readings)
+
+
+def measure_checkpoint(file: Path, name: str, seeds: Sequence[int], batch: Batch) -> Iterator[Measured]:
+    """A trained model on a batch of each seed.
+
+    Its dictionaries are those of ``batch.data``, or of the folder that it was trained on.
+    """
+    if not file.is_file():
+        raise UserError(f"--path {file} does not exist")
+    overrides = {} if batch.data is None else {"data": str(batch.data)}
+    with _folder_in_one_line(str(batch.data or f"(not given, so the one of {file})")):
+        models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(file)], overrides)
+    criterion = task.build_criterion(cfg.criterion)
+    for seed in seeds:
+        readings = _read(models[0], criterion, task, batch, seed)
+        yield Measured(name, str(file), _layers(models[0]), seed, readings)

@@ -1,0 +1,112 @@
+"""The readings as a CSV file and as a table in the terminal."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from math import isnan, nan
+from pathlib import Path
+from statistics import median
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from .subject import Measured
+from .watch import QUANTITIES
+
+__all__ = ["COLUMNS", "table", "write_csv"]
+
+VALUES = (*QUANTITIES, "fc2_gradient_norm")
+STYLE = {"title_justify": "left", "box": SIMPLE_HEAD, "pad_edge": False}
+COLUMNS = (
+    *("variant", "flags", "encoder_layers", "decoder_layers", "seed"),
+    *("side", "layer", "sub_layer", "position", *VALUES),
+)
+
+
+def write_csv(measured: Sequence[Measured], file: Path) -> None:
+    """One line a sub-layer, in the order of ``position``, which counts from 1; undefined values are empty."""
+    with file.open("w", newline="", encoding="utf-8") as text:
+        writer = csv.writer(text)
+        writer.writerow(COLUMNS)
+        for one in measured:
+            for position, reading in enumerate(one.readings, 1):
+                values = (getattr(reading, name) for name in VALUES)
+                written = ("" if isnan(value) else repr(value) for value in values)
+                of_model = (one.variant, one.flags, *one.layers, one.seed)
+                writer.writerow((*of_model, *reading.place, position, *written))
+
+
+def _median(values: Iterable[float]) -> float:
+    known = [value for value in values if not isnan(value)]
+    return median(known) if known else nan
+
+
+def _number(value: float) -> str:
+    return "" if isnan(value) else f"{value:.2g}"
+
+
+def _span(values: Sequence[float]) -> str:
+    known = [value for value in values if not isnan(value)]
+    if not known:
+        return ""
+    low, high = _number(min(known)), _number(max(known))
+    return low if low == high else f"{low} … {high}"
+
+
+def _column(group: Sequence[Measured], quantity: str) -> list[float]:
+    """A quantity of each sub-layer, the median over seeds."""
+    rows = zip(*(one.readings for one in group), strict=True)
+    return [_median(getattr(reading, quantity) for reading in row) for row in rows]
+
+
+def _layers(one: Measured) -> str:
+    return "+".join(str(layers) for layers in one.layers if layers)
+
+
+def _of_models(groups: Sequence[Sequence[Measured]]) -> Table:
+    found = Table(
+        title="Smallest and greatest of all sub-layers, medians over seeds",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    found.add_column("variant")
+    for heading in (
+        "layers",
+        "last fc2",
+        "gradient",
+        "activation",
+        "x:F coeff.",
+        "x:F norms",
+    ):
+        found.add_column(heading, justify="right")
+    for group in groups:
+        spans = (
+            _span(_column(group, name))
+            for name in ("gradient_norm", "activation_norm", "coefficient_ratio", "term_ratio")
+        )
+        fc2 = _number(_median(one.last_fc2_gradient for one in group))
+        found.add_row(group[0].variant, _layers(group[0]), fc2, *spans)
+    return found
+
+
+def _of_one_model(group: Sequence[Measured]) -> Table:
+    found = Table(
+        title=f"{group[0].variant}, {_layers(group[0])} layers",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    found.add_column("sub-layer", no_wrap=True)
+    for heading in ("output", "gradient", "x:F coeff.", "x:F norms", "fc2"):
+        found.add_column(heading, justify="right")
+    columns = [_column(group, name) for name in VALUES]
+    for reading, *values in zip(group[0].readings, *columns, strict=True):
+        found.add_row(str(reading.place), *map(_number, values))
+    return found
+
+
+def table(measured: Sequence[Measured]) -> Table:
+    """One row a variant and depth, or for a single model one row a sub-layer; medians over the seeds."""
+    groups = [list(same) for _, same in groupby(measured, lambda one: (one.variant, one.layers))]
+    return _of_one_model(groups[0]) if len(groups) == 1 else _of_models(groups)

@@ -1,0 +1,143 @@
+"""Random combinations of all axes, through the real parser: each one trains, decodes, scripts and is stored."""
+
+import random
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from skipln_fairseq.models.family import NORM_OPTIONS, OPTIONS, valid_norms, valid_placements
+from skipln_fairseq.models.flags import SLOTS, connections
+from skipln_fairseq.nn import PLACEMENTS, SKIPS
+from tests.build import batch, build, parse
+
+VALUES = {
+    "skip_order": lambda rng: str(rng.randint(1, 4)),
+    "skip_scale": lambda rng: f"{rng.uniform(0.3, 3):.2f}",
+    "skip_scale_vector": None,
+    "share_skip_norms": None,
+    "layerscale_init": lambda rng: f"{rng.uniform(1e-4, 0.5):.4f}",
+    "adanorm_scale": lambda rng: f"{rng.uniform(0.5, 2):.2f}",
+    "adanorm_slope": lambda rng: f"{rng.uniform(0, 0.2):.2f}",
+    "power_warmup": lambda rng: str(rng.randint(0, 3)),
+}
+NOISE = 1e-7  # fairseq's attention takes its softmax in single precision, also in a float64 model
+REQUIRED = {"skip_order", "skip_scale"}
+
+
+def side_flags(rng, side):
+    """A skip type, a placement, and for each sub-layer a norm that goes with both; then their numbers."""
+    skip = rng.choice(list(SKIPS))
+    placement = rng.choice(
+        [p for p in PLACEMENTS if any(p in valid_placements(skip, n) for n in valid_norms(skip))]
+    )
+    norms = [norm for norm in valid_norms(skip) if placement in valid_placements(skip, norm)]
+    flags = [f"--{side}-skip-type", skip, f"--{side}-norm-placement", placement]
+    chosen = {slot: rng.choice(norms) for slot in SLOTS[side]}
+    for slot, norm in chosen.items():
+        flags += [f"--{side}-{slot.replace('_', '-')}-skip-norm", norm]
+    options = {*OPTIONS[skip]}.union(*(NORM_OPTIONS.get(norm, ()) for norm in chosen.values()))
+    for name in sorted(options):
+        if name in REQUIRED or rng.random() < 0.5:
+            value = VALUES[name]
+            flags += [f"--{side}-{name.replace('_', '-')}", *([] if value is None else [value(rng)])]
+    return flags
+
+
+def combination(seed):
+    rng = random.Random(seed)
+    flags = [*side_flags(rng, "encoder"), *side_flags(rng, "decoder")]
+    for flag, share in (("--share-all-embeddings", 0.3), ("--layernorm-embedding", 0.2)):
+        flags += [flag] if rng.random() < share else []
+    return flags
+
+
+def is_blind(name, stacks):
+    """Parameters whose gradient is zero by their nature, with the reason.
+
+    Softmax does not see what is added to all scores of a query, which is all that k_proj's bias adds. A BatchNorm
+    after F takes away what F adds to all tokens alike: the biases of its last projection, and v_proj's, which
+    attention's weights of sum one hand on.
+    """
+    side, _, layer, *rest = name.split(".")
+    if layer.isdigit() is False:
+        return False
+    if name.endswith("k_proj.bias"):
+        return True
+    slot = {"self_attn": "self_attn", "encoder_attn": "cross_attn", "fc2": "ffn"}.get(rest[0])
+    if slot is None or not name.endswith((".v_proj.bias", ".out_proj.bias", "fc2.bias")):
+        return False
+    config = getattr(stacks[side], slot)
+    return config.norm == "batch" and config.placement in ("post", "res-post", "sandwich")
+
+
+def check(seed, tmp_path):
+    flags = [*combination(seed), "--dropout", "0", "--export"]
+    print(" ".join(flags))  # shown when the test fails
+    stacks = connections(parse("transformer_rskip", *flags))
+    model = build("transformer_rskip", *flags, seed=seed)
+    inputs, labels = batch(), batch(seed=1)[2]
+
+    def loss():
+        return F.cross_entropy(model(*inputs)[0].flatten(0, 1), labels.flatten(), ignore_index=1)
+
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(2):
+        optimiser.zero_grad()
+        loss().backward()
+        optimiser.step()
+    model.double()
+    optimiser.zero_grad()
+    final = loss()
+    final.backward()
+    assert final.isfinite()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        if is_blind(name, stacks):
+            assert parameter.grad.abs().max() < NOISE, name
+        else:
+            assert parameter.grad.abs().max() > NOISE, name
+
+    model.float().eval()
+    with torch.no_grad():
+        source, lengths, target = inputs
+        full = model(source, lengths, target)[0]
+        encoder_out, state = model.encoder(source, lengths), {}
+        for end in range(1, target.size(1) + 1):
+            step = model.decoder(target[:, :end], encoder_out=encoder_out, incremental_state=state)[0]
+            real = target[:, end - 1].ne(1)
+            torch.testing.assert_close(step[real, -1], full[real, end - 1], rtol=1e-4, atol=1e-5)
+
+        torch.jit.script(model).save(str(tmp_path / "scripted.pt"))
+        scripted = torch.jit.load(str(tmp_path / "scripted.pt"))
+        torch.testing.assert_close(scripted(*inputs)[0], full, rtol=1e-4, atol=1e-5)
+
+        torch.save(model.state_dict(), tmp_path / "state.pt")
+        other = build("transformer_rskip", *flags, seed=seed + 1).eval()
+        other.load_state_dict(torch.load(tmp_path / "state.pt"))
+        assert torch.equal(other(*inputs)[0], full)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_random_combination_works(seed, tmp_path):
+    check(seed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20, 220))
+def test_many_random_combinations_work(seed, tmp_path):
+    check(seed, tmp_path)
+
+
+def test_the_twenty_combinations_reach_most_of_the_family():
+    """Not a law, but a guard against a generator that draws the same few."""
+    stacks = [
+        stack
+        for seed in range(20)
+        for stack in connections(parse("transformer_rskip", *combination(seed))).values()
+    ]
+    connected = [config for s in stacks for config in (s.self_attn, s.cross_attn, s.ffn)]
+    assert len({config.skip for config in connected}) >= 8
+    assert len({config.norm for config in connected}) >= 10
+    assert {config.placement for config in connected} == set(PLACEMENTS)

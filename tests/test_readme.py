@@ -4,13 +4,10 @@ import re
 import shlex
 import subprocess
 
-import pytest
 from conftest import REPOSITORY, USER_DIR, run
 
-from skipln_fairseq.models.family import FAMILY, readme_table
-from skipln_fairseq.models.flags import connections
-from skipln_fairseq.models.presets import ALIGN_PRESETS, PRESETS
-from tests.build import build
+from skipln_fairseq.models.family import readme_table
+from skipln_fairseq.models.presets import MODELS
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 TWO_COMMANDS, OWN_TRAINING = (
@@ -54,16 +51,7 @@ def test_the_table_of_connections_is_the_code_s():
     assert readme_table() in README
 
 
-@pytest.mark.parametrize("member", FAMILY, ids=lambda member: member.name)
-def test_the_flags_of_every_row_build_its_connection(member):
-    flags = re.sub(r"[\[\]]", "", member.flags).replace("λ", "2").replace(" K", " 3").split()
-    model = build("transformer_rskip", *flags)
-    for config in connections(model.args).values():
-        assert config.skip == member.skip
-        assert config.norm in member.norms
-        assert config.placement in member.placements
-
-
 def test_every_architecture_is_named():
-    for arch in (*PRESETS, *ALIGN_PRESETS):
-        assert f"`{arch.removeprefix('transformer_rskip_')}`" in README, arch
+    for arch in (arch for presets in MODELS.values() for arch in presets):
+        short = arch.removeprefix("transformer_rskip_").removeprefix("transformer_lm_rskip_")
+        assert f"`{short}`" in README, arch

@@ -113,7 +113,7 @@ FAMILY: tuple[Member, ...] = (
         "learned scale",
         "λ ⊙ x + F(x), λ learned",
         "--skip-type learned --skip-scale-vector",
-        RSKIP_PAPER,
+        "xSkip with a learned λ",
         SKIP_TEST,
         EVERYWHERE,
     ),
@@ -372,6 +372,9 @@ def _valid_with(member: Member) -> str:
         for norm in valid_norms(skip)
         if member.choice in ([norm] if member.axis == "norm" else valid_placements(skip, norm))
     ]
+    missing = [skip for skip in SKIP_MEMBERS if skip not in skips]
+    if len(missing) < len(skips):
+        return f"every skip type{' but ' if missing else ''}{', '.join(missing)}"
     return ", ".join(dict.fromkeys(skips))
 
 

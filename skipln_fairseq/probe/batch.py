@@ -79,5 +79,10 @@ def data_batch(task: FairseqTask, split: str, sentences: int, seed: int) -> dict
             task.load_dataset(split)
         except FileNotFoundError as error:
             raise UserError(f"--split {split}: {error}") from error
-    batches = task.get_batch_iterator(task.dataset(split), max_sentences=sentences, seed=seed)
+    batches = task.get_batch_iterator(
+        task.dataset(split),
+        max_sentences=sentences,
+        seed=seed,
+        disable_iterator_cache=True,  # or every seed would get the first one's batches
+    )
     return next(batches.next_epoch_itr(shuffle=True))

@@ -40,7 +40,8 @@ def log_sub_layers(model: nn.Module) -> list[RemovableHandle]:
     def report(place: SubLayer, quantity: str, value: Tensor) -> None:
         if quantity == "gradient_norm":
             value = value / tokens
-        metrics.log_scalar(f"{quantity}/{place}", value.item(), priority=2000, round=4)
+        # digits, not decimals: a vanishing gradient is no zero, and the log's lines are long enough
+        metrics.log_scalar(f"{quantity}/{place}", float(f"{value.item():.4g}"), priority=2000)
 
     # both of fairseq's model classes hand the decoder the target's tokens as its first argument
     return [model.decoder.register_forward_pre_hook(count), *watch(model, report)]

@@ -8,6 +8,7 @@ constants. :func:`coefficients` gives (a, b)::
     learned              (λ, 1)           λ learned, one or one a feature
     admin                (ω, 1)
     rezero, layerscale   (1, s)           s = 0 gives the ratio ∞
+    highway              (1 − g, g)       the gate g counts as a constant too
     recursive, order K   a/b = r_K        r_1 = 1, r_{k+1} = r_k + ∏_{j≤k} σ_j/w_j
 
 σ_j/w_j is the inverse of the j-th inner norm's factor, for each token and feature. It is *not defined* where an
@@ -84,6 +85,11 @@ def _scaled_input(skip: nn.Module, f_x: Tensor, x: Tensor, padding_mask: Tensor 
     return torch.as_tensor(skip.scale, dtype=x.dtype, device=x.device), x.new_ones(())
 
 
+def _gated(skip: skips.HighwaySkip, f_x: Tensor, x: Tensor, padding_mask: Tensor | None) -> Coefficients:
+    gate = torch.sigmoid(skip.gate(x))
+    return 1 - gate, gate
+
+
 COEFFICIENTS: dict[type, Callable[..., Coefficients | None]] = {
     skips.PlainSkip: _plain,
     **dict.fromkeys(skips.BOTTOM_TO_TOP.values(), _plain),
@@ -92,6 +98,7 @@ COEFFICIENTS: dict[type, Callable[..., Coefficients | None]] = {
     skips.LearnedSkip: _scaled_input,
     skips.AdminSkip: lambda skip, f_x, x, mask: (skip.profile + skip.shift, x.new_ones(())),
     skips.BranchScale: lambda skip, f_x, x, mask: (x.new_ones(()), skip.scale),
+    skips.HighwaySkip: _gated,
     skips.RecursiveSkip: _recursive,
 }
 

@@ -1,5 +1,6 @@
 """The models to measure: fresh ones from flags, or checkpoints."""
 
+import copy
 import itertools
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -105,10 +106,6 @@ def unnamed(flags: Sequence[str]) -> Variant:
     return Variant(_last_value(flags, "--arch", ARCH), ())
 
 
-def _is_language_model(model: type | nn.Module) -> bool:
-    return issubclass(model if isinstance(model, type) else type(model), FairseqLanguageModel)
-
-
 def parse(wanted: Variant, batch: Batch) -> Namespace:
     """The namespace that fairseq-train makes of a variant's flags.
 
@@ -118,7 +115,9 @@ def parse(wanted: Variant, batch: Batch) -> Namespace:
     arch = _last_value(wanted.flags, "--arch", ARCH)
     if arch not in ARCH_MODEL_REGISTRY:
         raise UserError(f"{wanted.name}: --arch {arch} is unknown; {ARCH} is what it is without the flag")
-    task = "language_modeling" if _is_language_model(ARCH_MODEL_REGISTRY[arch]) else "translation"
+    task = (
+        "language_modeling" if issubclass(ARCH_MODEL_REGISTRY[arch], FairseqLanguageModel) else "translation"
+    )
 
     def refuse(message: str) -> None:
         raise UserError(f"{wanted.name}: {message}")
@@ -156,7 +155,8 @@ def _read(model: nn.Module, criterion, task, batch: Batch, seed: int) -> list[Re
             "which is fairseq's transformer to the last bit"
         )
     if batch.data is None:
-        sample = random_batch(task, batch.sentences, batch.length, seed, not _is_language_model(model))
+        translates = not isinstance(model, FairseqLanguageModel)
+        sample = random_batch(task, batch.sentences, batch.length, seed, translates)
     else:
         sample = data_batch(task, batch.split, batch.sentences, seed)
 
@@ -207,5 +207,5 @@ def measure_checkpoint(file: Path, name: str, seeds: Sequence[int], batch: Batch
         models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(file)], overrides)
     criterion = task.build_criterion(cfg.criterion)
     for seed in seeds:
-        readings = _read(models[0], criterion, task, batch, seed)
+        readings = _read(copy.deepcopy(models[0]), criterion, task, batch, seed)  # measuring changes a model
         yield Measured(name, str(file), _layers(models[0]), seed, readings)

@@ -28,6 +28,7 @@ setup(
     extras_require={
         "fairseq-needs": FAIRSEQ_NEEDS,
         "fairseq": [*FAIRSEQ_NEEDS, "ve-fairseq>=0.12.3,<0.13; python_version == '3.11'"],
+        "probe": ["matplotlib", "rich"],
         "demo": ["matplotlib", "rich", "sacrebleu>=2.0", "sentencepiece"],
         "test": ["hypothesis", "pytest", "pytest-xdist", "tensorboardX"],
         "lint": ["ruff"],

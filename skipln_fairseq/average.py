@@ -25,7 +25,9 @@ EPOCH = re.compile(r"checkpoint(\d+)\.pt")
 UPDATE = re.compile(r"checkpoint_\d+_(\d+)\.pt")
 
 # Flags of a model that say how it is trained, not what its parameters mean.
-TRAINING = re.compile(r".*(dropout|layerdrop|_activations|_path)|quant_noise_.*|min_params_to_wrap")
+TRAINING = re.compile(
+    r".*(dropout|layerdrop|_activations|_path)|quant_noise_.*|min_params_to_wrap|probe_interval"
+)
 
 
 def average(files: Sequence[Path]) -> dict[str, Any]:

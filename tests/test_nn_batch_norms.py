@@ -112,6 +112,24 @@ def test_padding_changes_nothing(name):
         assert torch.equal(value, second.get_buffer(buffer)), buffer
 
 
+@pytest.mark.parametrize("flags", ["--skip-order 3", "--skip-type plain --norm-placement sandwich"])
+@pytest.mark.parametrize("name", BATCH_NORMS)
+def test_models_hand_the_padding_to_every_norm(name, flags):
+    """In training, longer padding on both sides changes no output and no statistic of any sub-layer."""
+    outputs, moved = [], []
+    for longer in (False, True):
+        source, lengths, target = batch()
+        if longer:
+            source = torch.cat((torch.ones(3, 4, dtype=torch.long), source), dim=1)
+            target = torch.cat((target, torch.ones(3, 3, dtype=torch.long)), dim=1)
+        model = build("transformer_rskip", *flags.split(), "--skip-norm", name, "--dropout", "0").double()
+        outputs.append(model(source, lengths, target)[0][:, :6][batch()[2].ne(1)])
+        moved.append(statistics(model))
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=1e-6)  # attention's softmax is in single
+    for key, value in moved[0].items():
+        torch.testing.assert_close(moved[1][key], value, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", BATCH_NORMS)
 @pytest.mark.parametrize("tokens", [0, 1])
 def test_a_batch_of_one_token_or_none_is_finite(name, tokens):

@@ -9,7 +9,7 @@ from collections import defaultdict
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import run
+from conftest import TRAIN, run
 from fairseq.logging import metrics
 from fairseq.models.transformer import TransformerModelBase
 from matplotlib.image import imread
@@ -421,3 +421,15 @@ def test_the_flag_is_absent_unless_given():
     add_probe_args(parser)
     assert not hasattr(parser.parse_args([]), "probe_interval")
     assert parser.parse_args(["--probe-interval", "7"]).probe_interval == "7"
+
+
+def test_training_with_the_flag_logs_to_tensorboard(data, tmp_path):
+    """Through fairseq-train: each sub-layer's quantities, in the log and as tensorboard's scalars."""
+    flags = ("--max-update", "2", "--probe-interval", "2", "--tensorboard-logdir", tmp_path / "board")
+    done = run("fairseq-train", data, *TRAIN, *flags, "--save-dir", tmp_path / "checkpoints")
+    first, second = done.logged("train_inner")
+    name = "gradient_norm/decoder.1.cross_attn"
+    assert name not in first
+    assert float(second[name]) > 0
+    events = b"".join(file.read_bytes() for file in (tmp_path / "board" / "train_inner").iterdir())
+    assert name.encode() in events

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import UserError
 from ..nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig, SkipOptions
 from ..nn.init import deepnorm_constants
+from ..probe.log import add_probe_args
 from .config import StackConfig
 from .family import NORM_OPTIONS, OPTIONS, valid_norms, valid_placements
 
@@ -115,6 +116,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
     No type and no choices: :func:`connections` is the one place that reads the values, whether
     they come from the command line, a checkpoint or ``--model-overrides``.
     """
+    add_probe_args(parser)
     choices = {
         "skip-type": ("TYPE", f"how F(x) meets x: {', '.join(SKIPS)}"),
         "skip-norm": ("NORM", f"norm of the sub-layers: {', '.join(NORMS)}"),

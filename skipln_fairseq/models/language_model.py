@@ -15,6 +15,7 @@ from fairseq.utils import eval_str_list
 from torch import nn
 
 from ..errors import UserError
+from ..probe.log import ProbedModel, probed
 from .admin import ProfiledModel
 from .flags import add_connection_args, connections, remember_depth
 from .presets import LM_PRESETS
@@ -27,7 +28,7 @@ CHARACTERS = ("character_filters", "character_embedding_dim", "char_embedder_hig
 
 
 @register_model("transformer_lm_rskip")
-class SkipTransformerLanguageModel(ProfiledModel, TransformerLanguageModel):
+class SkipTransformerLanguageModel(ProfiledModel, ProbedModel, TransformerLanguageModel):
     """fairseq's ``transformer_lm`` whose skip connections and norms are chosen by flags.
 
     NormFormer's ``--scale-fc``, ``--scale-attn``, ``--scale-heads`` and ``--scale-resids`` work as in fairseq.
@@ -52,7 +53,8 @@ class SkipTransformerLanguageModel(ProfiledModel, TransformerLanguageModel):
         cfg = TransformerConfig.from_namespace(args)
         embed_tokens = cls.embed(args, task.source_dictionary)
         config = connections(args)["decoder"]
-        return cls(SkipDecoder(cfg, task.target_dictionary, embed_tokens, config, no_encoder_attn=True))
+        decoder = SkipDecoder(cfg, task.target_dictionary, embed_tokens, config, no_encoder_attn=True)
+        return probed(cls(decoder), args)
 
     @classmethod
     def embed(cls, args, dictionary) -> nn.Module:

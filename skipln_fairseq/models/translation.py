@@ -4,6 +4,7 @@ from fairseq.models import register_model
 from fairseq.models.transformer import TransformerConfig, TransformerModel
 from fairseq.models.transformer_align import TransformerAlignModel
 
+from ..probe.log import ProbedModel, probed
 from .admin import ProfiledModel
 from .flags import add_connection_args, connections, remember_depth
 from .presets import ALIGN_PRESETS, PRESETS
@@ -14,7 +15,7 @@ __all__ = ["SkipTransformerAlignModel", "SkipTransformerModel"]
 
 
 @register_model("transformer_rskip")
-class SkipTransformerModel(ProfiledModel, TransformerModel):
+class SkipTransformerModel(ProfiledModel, ProbedModel, TransformerModel):
     """fairseq's ``transformer`` whose skip connections and norms are chosen by flags.
 
     All of stock's flags and checkpoints work. With ``--skip-type plain`` the parameters have
@@ -32,7 +33,7 @@ class SkipTransformerModel(ProfiledModel, TransformerModel):
         refuse(args)
         remember_depth(args)
         join_kept_layers(args)
-        return super().build_model(args, task)
+        return probed(super().build_model(args, task), args)
 
     @classmethod
     def build_encoder(cls, args, src_dict, embed_tokens):
@@ -48,7 +49,7 @@ class SkipTransformerModel(ProfiledModel, TransformerModel):
 
 
 @register_model("transformer_align_rskip")
-class SkipTransformerAlignModel(ProfiledModel, TransformerAlignModel):
+class SkipTransformerAlignModel(ProfiledModel, ProbedModel, TransformerAlignModel):
     """fairseq's ``transformer_align`` (Garg et al. 2019, arXiv:1909.02074) with our connections."""
 
     @staticmethod
@@ -60,4 +61,4 @@ class SkipTransformerAlignModel(ProfiledModel, TransformerAlignModel):
     def build_model(cls, args, task):
         ALIGN_PRESETS["transformer_align_rskip"](args)
         model = SkipTransformerModel.build_model(args, task)
-        return cls(model.encoder, model.decoder, args)
+        return probed(cls(model.encoder, model.decoder, args), args)

@@ -11,11 +11,11 @@ constants. :func:`coefficients` gives (a, b)::
     highway              (1 − g, g)       the gate g counts as a constant too
     recursive, order K   a/b = r_K        r_1 = 1, r_{k+1} = r_k + ∏_{j≤k} σ_j/w_j
 
-σ_j/w_j is the inverse of the j-th inner norm's factor, for each token and feature. It is *not defined* where an
-inner norm has no such factor: for Dynamic Tanh in a recursion of order 2 and more, since tanh has no statistics to
-hold constant. There, and for a skip rule that this table does not have, the ratio is left blank. AdaNorm's bracket
-counts as a constant, as it does in its backward. PowerNorm, once warm, is read after the batch has moved its
-running mean.
+F(x) is what reaches the sum, so in sandwich and res-post placement the normed branch. σ_j/w_j is the inverse of the
+j-th inner norm's factor, for each token and feature. It is *not defined* where an inner norm has no such factor: for
+Dynamic Tanh in a recursion of order 2 and more, since tanh has no statistics to hold constant. There, and for a skip
+rule that this table does not have, the ratio is left blank. AdaNorm's bracket counts as a constant, as it does in its
+backward. PowerNorm, once warm, is read after the batch has moved its running mean.
 
 Source: worked out from the definitions of Liu et al. 2020, arXiv:2105.07205; a test holds it against autograd.
 """

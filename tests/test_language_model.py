@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import run
+from conftest import SIZES, run
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_REGISTRY
@@ -192,6 +192,7 @@ def test_normformers_residual_factor_is_refused_where_the_skip_carries_more(skip
         ("", "post"),  # recursive, and no other placement of a norm goes with it
         ("--skip-type b2t", "post"),
         ("--skip-type plain --skip-norm none", "post"),
+        ("--skip-type plain --decoder-self-attn-skip-norm none", "post"),
         ("--skip-type plain --norm-placement post", "post"),
         ("--skip-type plain --decoder-norm-placement post", "post"),
         ("--skip-type plain --norm-placement pre", "pre"),
@@ -216,10 +217,11 @@ def test_a_placement_that_the_skip_type_cannot_have_is_refused():
         build("transformer_lm_rskip", "--norm-placement pre")
 
 
-def test_an_encoders_flags_do_not_exist(capsys):
+@pytest.mark.parametrize("flag", ["--encoder-skip-type", "--decoder-cross-attn-skip-norm"])
+def test_flags_of_what_it_has_not_do_not_exist(flag, capsys):
     with pytest.raises(SystemExit):
-        parse("transformer_lm_rskip", "--encoder-skip-type=plain")
-    assert "--encoder-skip-type" in capsys.readouterr().err.splitlines()[-1]
+        parse("transformer_lm_rskip", f"{flag}=plain")
+    assert flag in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -228,6 +230,11 @@ def test_an_encoders_flags_do_not_exist(capsys):
         ("--tie-adaptive-weights", "--tie-adaptive-weights needs --adaptive-input"),
         (f"{ADAPTIVE.replace('10,20', '5,20', 1)} --tie-adaptive-weights", "--tie-adaptive-weights: factor,"),
         ("--base-layers 1", "--base-layers: a BASE layer has its own connection"),
+        ("--decoder-skip-type plain --skip-order 3", "--skip-order has no meaning with --skip-type plain"),
+        (
+            "--decoder-normalize-before",
+            "--decoder-normalize-before: the chosen skip type, norms or placement",
+        ),
         ("--skip-type dual --no-decoder-final-norm", "--no-decoder-final-norm with --skip-type dual"),
     ],
 )
@@ -315,3 +322,14 @@ def test_stocks_checkpoint_is_finetuned_and_evaluates_the_same(tmp_path, monolin
     train(monolingual, tmp_path / "ours", "transformer_lm_rskip_gpt", *size, *still)
     losses = [evaluate(monolingual, tmp_path / name, "test") for name in ("stock", "ours")]
     assert losses[0] == losses[1]
+
+
+def test_it_writes_text(tmp_path, monolingual):
+    """fairseq-generate and -interactive of a model trained by sentence: both need a name that numpy 2 dropped."""
+    train(monolingual, tmp_path, "transformer_lm_rskip_tiny", "--max-update=2", "--sample-break-mode=eos")
+    flags = ("--path", tmp_path / "checkpoint_last.pt", "--task=language_modeling", "--cpu", "--max-len-b=8")
+    flags += ("--sample-break-mode=eos", "--beam=2")
+    assert (
+        len(run("fairseq-generate", monolingual, *flags, "--gen-subset=valid").lines("H")) == SIZES["valid"]
+    )
+    assert len(run("fairseq-interactive", monolingual, *flags, stdin=b"the\n").lines("H")) == 1

@@ -8,6 +8,7 @@
 | `same_batches` | a resumed run sees other batches | fairseq seeds them without the epoch |
 | `last_batch` | up to a batch of sentences is left out | fairseq keeps the last batch, issue 5036 |
 | `diverse_beams` | `--diverse-beam-groups` fails on a second batch | fairseq indexes by place in the batch |
+| `long_integers` | language models do not generate on numpy ≥ 2 | fairseq asks numpy for no `long` |
 | `binarised` | a damaged data folder gives tracebacks or garbage | fairseq checks sizes as it opens files |
 | `plain_text` | `fairseq-preprocess` writes half a folder from bad text | fairseq checks before it writes |
 | `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
@@ -24,6 +25,7 @@ from skipln_fairseq.compat import (
     commands,
     diverse_beams,
     last_batch,
+    long_integers,
     plain_text,
     same_batches,
     torchrun,
@@ -41,6 +43,7 @@ WORKAROUNDS = (
     same_batches,
     last_batch,
     diverse_beams,
+    long_integers,
     binarised,
     plain_text,
     commands,

@@ -132,8 +132,15 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
             parser.add_argument(f"--{side}{name.replace('_', '-')}", help=where + option.help, **kind)
     for side in sides:
         for slot in SLOTS[side]:
+            if slot == "cross_attn" and "encoder" not in sides:
+                continue
             flag = f"--{side}-{slot.replace('_', '-')}-skip-norm"
             parser.add_argument(flag, metavar="NORM", help=f"norm of the {side}'s {slot} alone")
+
+
+def _sides(args) -> list[str]:
+    """The sides that the model has: a language model's preset says that it has no encoder layers."""
+    return [side for side in SIDES if getattr(args, f"{side}_layers", None) != 0]
 
 
 def _given(args, *names: str) -> tuple[str, Any]:
@@ -195,7 +202,7 @@ def fill_defaults(args, skip_type: str, order: int | None = None) -> None:
     Idempotent, since fairseq applies a preset when it parses and again when it builds.
     """
     args.skip_type = getattr(args, "skip_type", skip_type)
-    used = {name for side in SIDES for name in OPTIONS[_skip_type(args, side)]}
+    used = {name for side in _sides(args) for name in OPTIONS[_skip_type(args, side)]}
     if order is not None and "skip_order" in used and not hasattr(args, "skip_order"):
         args.skip_order = order
 
@@ -206,9 +213,11 @@ def fill_placement(args, side: str) -> None:
     fairseq's language models set that flag themselves, so it cannot tell what the user wants; the skip type and
     our flag do.
     """
-    norm = _norms(args, side)[-1]
+    skip = _skip_type(args, side)
     _, value = _given(args, f"{side}_norm_placement", "norm_placement")
-    pre = "pre" in valid_placements(_skip_type(args, side), norm) if value is None else value == "pre"
+    pre = value == "pre"
+    if value is None:
+        pre = all("pre" in valid_placements(skip, norm) for norm in _norms(args, side))
     setattr(args, f"{side}_normalize_before", pre)
 
 
@@ -220,13 +229,14 @@ def _used(args, side: str) -> set[str]:
 
 def _refuse_unused(args) -> None:
     """A flag given for a side (or for both) that neither its skip type nor its norms use is an error."""
-    used = {side: _used(args, side) for side in SIDES}
+    sides = _sides(args)
+    used = {side: _used(args, side) for side in sides}
     used[""] = {name for names in used.values() for name in names}
     for side, names in used.items():
         for name in OPTION_FLAGS:
             key = f"{side}_{name}".lstrip("_")
             if getattr(args, key, None) is not None and name not in names:
-                types = {_skip_type(args, s) for s in SIDES if side in ("", s)}
+                types = {_skip_type(args, s) for s in sides if side in ("", s)}
                 owners = [skip for skip, options in OPTIONS.items() if name in options]
                 owners += [f"--skip-norm {norm}" for norm, options in NORM_OPTIONS.items() if name in options]
                 raise UserError(
@@ -283,11 +293,11 @@ def connections(args) -> dict[str, StackConfig]:
             (a stock model's) describes the stock connection.
 
     Returns:
-        ``{"encoder": …, "decoder": …}``.
+        ``{"encoder": …, "decoder": …}``; a model without encoder layers has no encoder's.
 
     Raises:
         UserError: for a value out of range, a flag that the skip type and norms do not use, or a
             combination that is not in the family.
     """
     _refuse_unused(args)
-    return {side: _stack(args, side) for side in SIDES}
+    return {side: _stack(args, side) for side in _sides(args)}

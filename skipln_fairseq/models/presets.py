@@ -22,6 +22,7 @@ from fairseq.models.transformer_lm import (
     transformer_lm_gpt,
 )
 
+from ..errors import UserError
 from .flags import fill_defaults, fill_placement
 
 __all__ = ["ALIGN_PRESETS", "LM_PRESETS", "MODELS", "PRESETS", "Preset", "register_presets"]
@@ -78,8 +79,14 @@ def _language_model(stock: Preset, **literals) -> Preset:
     preset = _preset(stock, **literals)
 
     def architecture(args: Namespace) -> None:
+        before = getattr(args, "decoder_normalize_before", False)
+        args.encoder_layers = 0
         preset(args)
         fill_placement(args, "decoder")
+        if before and not args.decoder_normalize_before:
+            raise UserError(
+                "--decoder-normalize-before: the chosen skip type, norms or placement are not Pre-LN"
+            )
 
     return architecture
 

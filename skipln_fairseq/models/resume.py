@@ -36,7 +36,8 @@ def _differences(stored_args, args) -> list[str]:
     """``encoder order 2 → 3`` or, where it is not every sub-layer's, ``encoder ffn norm layer → rms``."""
     stored, current = connections(stored_args), connections(args)
     found = []
-    for side, slots in SLOTS.items():
+    for side in (side for side in SIDES if side in stored and side in current):
+        slots = SLOTS[side]
         changes: dict[tuple, list[str]] = {}
         for slot in slots:
             before, after = (_choices(getattr(stack[side], slot)) for stack in (stored, current))

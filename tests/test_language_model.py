@@ -193,6 +193,7 @@ def test_normformers_residual_factor_is_refused_where_the_skip_carries_more(skip
         ("--skip-type b2t", "post"),
         ("--skip-type plain --skip-norm none", "post"),
         ("--skip-type plain --decoder-self-attn-skip-norm none", "post"),
+        ("--skip-type rezero --decoder-self-attn-skip-norm layer --decoder-ffn-skip-norm layer", "pre"),
         ("--skip-type plain --norm-placement post", "post"),
         ("--skip-type plain --decoder-norm-placement post", "post"),
         ("--skip-type plain --norm-placement pre", "pre"),
@@ -242,6 +243,11 @@ def test_what_cannot_work_is_refused(flags, message):
     with pytest.raises(UserError, match=f"^{message}") as refused:
         build("transformer_lm_rskip", flags)
     assert "\n" not in str(refused.value)
+
+
+def test_residual_keeps_the_norm_that_wiki103_leaves_out():
+    cutoffs = "--adaptive-input-cutoff 10,20 --adaptive-softmax-cutoff 10,20"
+    assert build("transformer_lm_rskip_wiki103", f"--skip-type dual {cutoffs}").decoder.layer_norm is not None
 
 
 def test_presets():

@@ -14,6 +14,7 @@ from skipln_fairseq.models.config import StackConfig
 from skipln_fairseq.models.family import FAMILY, NORM_OPTIONS, OPTIONS, valid_norms, valid_placements
 from skipln_fairseq.models.flags import connections, remember_depth
 from skipln_fairseq.models.presets import ALIGN_PRESETS, PRESETS
+from skipln_fairseq.models.refuse import refuse
 from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig, SkipOptions
 from skipln_fairseq.nn.norm import AdaNorm, DynamicTanh, LayerNorm, RMSNorm
 from tests.build import build, parse
@@ -139,6 +140,10 @@ REFUSED = {
     "expanded, learned",
     "--skip-type expanded --skip-scale 1 --share-skip-norms": "--share-skip-norms has no meaning with",
     "--encoder-skip-type plain --encoder-skip-order 3": "--encoder-skip-order has no meaning with",
+    "--skip-norm power --store-ema": "--store-ema ",
+    "--skip-type admin --store-ema": "--store-ema ",
+    "--skip-norm power --fp16": "--skip-norm power does not go with --fp16: valid are single precision and --bf16",
+    "--no-cross-attention --decoder-cross-attn-skip-norm rms": "--decoder-cross-attn-skip-norm has no meaning",
     "--base-layers 1": "--base-layers: a BASE layer has its own connection",
 }
 
@@ -149,6 +154,16 @@ def test_what_means_nothing_is_refused_when_the_model_is_built(flags):
         build("transformer_rskip", *flags.split())
     assert REFUSED[flags] in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("flags", ["", "--norm-placement pre", "--decoder-normalize-before"])
+def test_base_layers_go_with_stocks_own_connections(flags):
+    refuse(parse("transformer_rskip", "--base-layers", "1", "--skip-type", "plain", *flags.split()))
+
+
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_a_side_without_layers_builds_as_stocks_does(side):
+    assert len(getattr(build("transformer_rskip", f"--{side}-layers", "0"), side).layers) == 0
 
 
 def test_onnx_export_is_refused():
@@ -189,7 +204,7 @@ def test_the_table_names_exactly_what_the_registries_hold():
 @pytest.mark.parametrize("member", FAMILY, ids=lambda member: f"{member.axis} {member.choice}")
 def test_each_row_names_a_test_and_its_flags_choose_it(member):
     name, _, function = member.test.partition("::")
-    assert f"def {function}" in (Path(__file__).parent / name).read_text("utf-8")
+    assert f"def {function or 'test_'}" in (Path(__file__).parent / name).read_text("utf-8")
     chosen = resolved(*member.flags.split())["encoder"].ffn
     assert getattr(chosen, member.axis) == member.choice
 

@@ -1,11 +1,15 @@
 """A run resumes as the model it was; starting from another model is allowed, and said."""
 
 import hashlib
+import logging
 import shutil
 
 import pytest
 import torch
 from conftest import TRAIN, run
+
+from skipln_fairseq.models import resume
+from tests.build import build, parse
 
 # so small a learning rate that a parameter moves by less than 1e-20
 FROZEN = ("--max-update", "1", "--lr", "1e-30", "--disable-validation")
@@ -24,6 +28,59 @@ def checkpoint_of(data, tmp_path_factory):
         return made[flags]
 
     return train
+
+
+FINETUNED = {
+    "pre to sub": ("--skip-type plain --norm-placement pre", "--skip-type plain --norm-placement sub"),
+    "sub to post": ("--skip-type plain --norm-placement sub", "--skip-type plain"),
+    "to one gain": ("--skip-type plain", "--skip-type plain --skip-norm scale"),
+    "to a vector": ("--skip-type learned", "--skip-type learned --skip-scale-vector"),
+    "to LayerScale": ("--skip-type learned", "--skip-type layerscale"),
+    "to ReZero": ("--skip-type learned --skip-norm none", "--skip-type rezero"),
+    "to BatchNorm": ("--skip-order 2", "--skip-order 3 --skip-norm batch"),
+    "to ResiDual": ("--skip-order 2", "--skip-type dual"),
+    "from ResiDual": ("--skip-type dual", "--skip-type b2t"),
+    "from Admin": ("--skip-type admin", "--skip-type deepnorm"),
+}
+
+
+@pytest.mark.parametrize("change", FINETUNED)
+def test_any_connection_may_become_any_other(change, caplog):
+    """What --finetune-from-model does to the checkpoint's state: all loads, and no factor becomes another's."""
+    caplog.set_level(logging.INFO)
+    then, now = (flags.split() for flags in FINETUNED[change])
+    stored, model = build("transformer_rskip", *then, seed=1), build("transformer_rskip", *now, seed=2)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in stored.parameters():
+            parameter.add_(0.5)
+    state = {"model": stored.state_dict()}
+    resume._adopt(state, model, resume._retyped(stored.args, model.args))
+    model.load_state_dict(state["model"])
+    for name, value in model.state_dict().items():
+        if ".skip." in name and "norms" not in name:
+            assert torch.equal(value, start[name]), name
+        elif "proj.weight" in name or (".fc" in name and ".norm." not in name):
+            assert torch.equal(value, stored.state_dict()[name]), name
+    assert "starting fresh" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "found"),
+    [
+        (
+            "expanded --skip-scale 2 --skip-norm ada",
+            "expanded --skip-scale 3 --skip-norm ada",
+            "scale 2.0 → 3.0",
+        ),
+        ("plain --skip-norm ada", "plain --skip-norm ada --adanorm-scale 2", "encoder norm scale 1.0 → 2.0"),
+        ("plain", "plain --encoder-ffn-skip-norm rms", "encoder ffn norm layer → rms"),
+        ("deepnorm --encoder-layers 2", "deepnorm --encoder-layers 3", "encoder scale 1."),
+    ],
+)
+def test_differences_are_named(then, now, found):
+    args = (parse("transformer_rskip", "--skip-type", *flags.split()) for flags in (then, now))
+    assert found in "; ".join(resume._differences(*args))
 
 
 def digest(file):

@@ -101,6 +101,18 @@ def test_power_norms_affine_map():
     torch.testing.assert_close(norm.bias.grad, g.sum((0, 1)), rtol=0, atol=1e-12)
 
 
+def test_a_batch_whose_loss_is_ignored_has_no_gradient_and_moves_no_running_gradient():
+    """fairseq multiplies such a batch's loss by zero; PowerNorm's ν must not come back through it."""
+    norm, (v, padding, g) = randomised("power"), inputs()
+    norm(v.requires_grad_(), padding).backward(g)
+    before = norm.running_gradient.clone()
+    assert before.abs().max() > 0
+    v.grad = None
+    norm(v, padding).backward(0 * g)
+    assert v.grad.eq(0).all()
+    assert torch.equal(norm.running_gradient, before)
+
+
 @pytest.mark.parametrize("name", BATCH_NORMS)
 def test_padding_changes_nothing(name):
     v, padding, _ = inputs()
@@ -146,8 +158,13 @@ def test_half_precision_keeps_its_statistics_in_single(name):
     """Squares of 300 are beyond float16; sums over real tokens must not be."""
     v = 300 + torch.randn(8, 4, DIM).half()
     norm = NORMS[name](DIM).half()
-    assert norm(v).dtype == torch.float16
-    assert norm(v).isfinite().all()
+    for _ in range(5):
+        assert norm(v).dtype == torch.float16
+        assert norm(v).isfinite().all()
+    assert all(
+        b.dtype == torch.float32 and b.isfinite().all() for b in norm.buffers() if b.is_floating_point()
+    )
+    assert norm.eval()(v).isfinite().all()
 
 
 @pytest.mark.parametrize("name", BATCH_NORMS)

@@ -70,12 +70,8 @@ class ProfiledModel:
     """
 
     def __call__(self, *args, **kwargs):
-        if self.training and self._unprofiled():
-            profile(self, *args, **kwargs)
+        if self.training and not self.__dict__.get("admin_is_measured", False):
+            if any(isinstance(m, AdminSkip) and not m.profiled for m in self.modules()):
+                profile(self, *args, **kwargs)
+            self.__dict__["admin_is_measured"] = True  # asked once: the answer lies on the GPU
         return super().__call__(*args, **kwargs)
-
-    def _unprofiled(self) -> bool:
-        skips = self.__dict__.get("admin_skips")
-        if skips is None:
-            skips = self.__dict__["admin_skips"] = [m for m in self.modules() if isinstance(m, AdminSkip)]
-        return any(not skip.profiled for skip in skips)

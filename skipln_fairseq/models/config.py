@@ -9,7 +9,7 @@ __all__ = ["StackConfig"]
 
 @dataclass(frozen=True)
 class StackConfig:
-    """The connections of one side (encoder or decoder): the same skip and placement, norms by sub-layer.
+    """The connections of one side (encoder or decoder): one skip type; norms, and what they imply, by sub-layer.
 
     Attributes:
         self_attn: of the self-attention.

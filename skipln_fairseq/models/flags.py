@@ -27,6 +27,7 @@ __all__ = [
     "fill_defaults",
     "fill_placement",
     "remember_depth",
+    "skip_type_of",
 ]
 
 SIDES = ("encoder", "decoder")
@@ -138,9 +139,15 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
             parser.add_argument(flag, metavar="NORM", help=f"norm of the {side}'s {slot} alone")
 
 
-def _sides(args) -> list[str]:
-    """The sides that the model has: a language model's preset says that it has no encoder layers."""
-    return [side for side in SIDES if getattr(args, f"{side}_layers", None) != 0]
+def _sides(args) -> tuple[str, ...]:
+    """The sides that the model has; a language model's preset says that it is one."""
+    return ("decoder",) if getattr(args, "language_model", False) else SIDES
+
+
+def _slots(args, side: str) -> list[str]:
+    """The sub-layers that a side has."""
+    alone = getattr(args, "language_model", False) or getattr(args, "no_cross_attention", False)
+    return [slot for slot in SLOTS[side] if not (alone and slot == "cross_attn")]
 
 
 def _given(args, *names: str) -> tuple[str, Any]:
@@ -157,13 +164,14 @@ def _choice(flag: str, value: Any, choices: dict) -> str:
     return value
 
 
-def _skip_type(args, side: str) -> str:
+def skip_type_of(args, side: str) -> str:
+    """The skip type of a side."""
     flag, value = _given(args, f"{side}_skip_type", "skip_type")
     return _choice(flag, "plain" if value is None else value, SKIPS)
 
 
 def _norm(args, side: str, slot: str) -> str:
-    skip = _skip_type(args, side)
+    skip = skip_type_of(args, side)
     flag, value = _given(args, f"{side}_{slot}_skip_norm", f"{side}_skip_norm", "skip_norm")
     norm = _choice(flag, valid_norms(skip)[0] if value is None else value, NORMS)
     if norm not in valid_norms(skip):
@@ -174,12 +182,12 @@ def _norm(args, side: str, slot: str) -> str:
 
 
 def _norms(args, side: str) -> list[str]:
-    return [_norm(args, side, slot) for slot in SLOTS[side]]
+    return [_norm(args, side, slot) for slot in _slots(args, side)]
 
 
 def _placement(args, side: str, norm: str) -> str:
     """Where the norm stands in a side: our flag, or fairseq's, or the skip type's own."""
-    skip = _skip_type(args, side)
+    skip = skip_type_of(args, side)
     valid = valid_placements(skip, norm)
     flag, value = _given(args, f"{side}_norm_placement", "norm_placement")
     before = bool(getattr(args, f"{side}_normalize_before", False))
@@ -202,7 +210,7 @@ def fill_defaults(args, skip_type: str, order: int | None = None) -> None:
     Idempotent, since fairseq applies a preset when it parses and again when it builds.
     """
     args.skip_type = getattr(args, "skip_type", skip_type)
-    used = {name for side in _sides(args) for name in OPTIONS[_skip_type(args, side)]}
+    used = {name for side in _sides(args) for name in OPTIONS[skip_type_of(args, side)]}
     if order is not None and "skip_order" in used and not hasattr(args, "skip_order"):
         args.skip_order = order
 
@@ -213,7 +221,7 @@ def fill_placement(args, side: str) -> None:
     fairseq's language models set that flag themselves, so it cannot tell what the user wants; the skip type and
     our flag do.
     """
-    skip = _skip_type(args, side)
+    skip = skip_type_of(args, side)
     _, value = _given(args, f"{side}_norm_placement", "norm_placement")
     pre = value == "pre"
     if value is None:
@@ -223,12 +231,14 @@ def fill_placement(args, side: str) -> None:
 
 def _used(args, side: str) -> set[str]:
     """The further flags that a side's skip type and norms use."""
-    names = set(OPTIONS[_skip_type(args, side)])
+    names = set(OPTIONS[skip_type_of(args, side)])
     return names.union(*(NORM_OPTIONS.get(norm, ()) for norm in _norms(args, side)))
 
 
 def _refuse_unused(args) -> None:
     """A flag given for a side (or for both) that neither its skip type nor its norms use is an error."""
+    if getattr(args, "decoder_cross_attn_skip_norm", None) and "cross_attn" not in _slots(args, "decoder"):
+        raise UserError("--decoder-cross-attn-skip-norm has no meaning with --no-cross-attention")
     sides = _sides(args)
     used = {side: _used(args, side) for side in sides}
     used[""] = {name for names in used.values() for name in names}
@@ -236,7 +246,7 @@ def _refuse_unused(args) -> None:
         for name in OPTION_FLAGS:
             key = f"{side}_{name}".lstrip("_")
             if getattr(args, key, None) is not None and name not in names:
-                types = {_skip_type(args, s) for s in sides if side in ("", s)}
+                types = {skip_type_of(args, s) for s in sides if side in ("", s)}
                 owners = [skip for skip, options in OPTIONS.items() if name in options]
                 owners += [f"--skip-norm {norm}" for norm, options in NORM_OPTIONS.items() if name in options]
                 raise UserError(
@@ -267,7 +277,7 @@ def remember_depth(args) -> None:
 
 
 def _stack(args, side: str) -> StackConfig:
-    skip = _skip_type(args, side)
+    skip = skip_type_of(args, side)
     numbers = {SKIP_FIELDS[name]: name for name in OPTIONS[skip] if name in SKIP_FIELDS}
     options = {field: _option(args, side, skip, name) for field, name in numbers.items()}
     gain = 1.0
@@ -276,7 +286,7 @@ def _stack(args, side: str) -> StackConfig:
     share = "share_skip_norms" in OPTIONS[skip] and _option(args, side, skip, "share_skip_norms")
 
     slots = {}
-    for slot in SLOTS[side]:
+    for slot in _slots(args, side):
         norm = _norm(args, side, slot)
         names = NORM_OPTIONS.get(norm, ())
         norm_options = tuple((NORM_FIELDS[name], _option(args, side, skip, name)) for name in names)
@@ -293,7 +303,7 @@ def connections(args) -> dict[str, StackConfig]:
             (a stock model's) describes the stock connection.
 
     Returns:
-        ``{"encoder": …, "decoder": …}``; a model without encoder layers has no encoder's.
+        ``{"encoder": …, "decoder": …}``, of a language model the decoder's only.
 
     Raises:
         UserError: for a value out of range, a flag that the skip type and norms do not use, or a

@@ -23,7 +23,7 @@ from fairseq.models.transformer_lm import (
 )
 
 from ..errors import UserError
-from .flags import fill_defaults, fill_placement
+from .flags import fill_defaults, fill_placement, skip_type_of
 
 __all__ = ["ALIGN_PRESETS", "LM_PRESETS", "MODELS", "PRESETS", "Preset", "register_presets"]
 
@@ -80,7 +80,11 @@ def _language_model(stock: Preset, **literals) -> Preset:
 
     def architecture(args: Namespace) -> None:
         before = getattr(args, "decoder_normalize_before", False)
-        args.encoder_layers = 0
+        args.language_model = True
+        fill_defaults(args, "recursive", 2)
+        if skip_type_of(args, "decoder") == "dual":
+            # the norm that fairseq's wiki103 architecture leaves out is the one that merges the two streams
+            args.no_decoder_final_norm = getattr(args, "no_decoder_final_norm", False)
         preset(args)
         fill_placement(args, "decoder")
         if before and not args.decoder_normalize_before:

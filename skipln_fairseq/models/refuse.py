@@ -6,7 +6,7 @@ from ..errors import UserError
 from ..nn import BATCH_NORMS
 from ..nn.norm.workers import is_parallel
 from .config import StackConfig
-from .flags import SIDES, SLOTS, connections
+from .flags import SIDES, connections
 
 __all__ = ["refuse"]
 
@@ -23,21 +23,44 @@ def _refuse_hydra(args) -> None:
 
 def _refuse_base_layers(args, stacks: dict[str, StackConfig]) -> None:
     # BASE layers bring their own x + F(LN(x)), which our flags would not reach.
-    if getattr(args, "base_layers", 0) and stacks["decoder"] != StackConfig():
+    config = stacks["decoder"].ffn
+    stock = (config.skip, config.norm) == ("plain", "layer") and config.placement in ("post", "pre")
+    if getattr(args, "base_layers", 0) and not stock:
         raise UserError(
-            "--base-layers: a BASE layer has its own connection; valid only with --skip-type plain"
+            "--base-layers: a BASE layer has its own connection; valid only with --skip-type plain, "
+            "LayerNorm, and placement post or pre"
         )
 
 
 def _refuse_layerdrop_across_workers(args, stacks: dict[str, StackConfig]) -> None:
     # Each worker drops other layers, so one would wait for statistics that the other never sums.
     for side, config in stacks.items():
-        norms = {getattr(config, slot).norm for slot in SLOTS[side]} & BATCH_NORMS.keys()
+        norms = _norms(config) & BATCH_NORMS.keys()
         if norms and getattr(args, f"{side}_layerdrop", 0) and is_parallel():
             raise UserError(
                 f"--{side}-layerdrop with --skip-norm {' / '.join(sorted(norms))} on several workers: each worker "
                 "drops other layers, so their statistics cannot be summed; valid on one worker"
             )
+
+
+def _norms(config: StackConfig) -> set[str]:
+    return {config.self_attn.norm, config.cross_attn.norm, config.ffn.norm}
+
+
+def _refuse_what_changes_state_behind_the_model(args, stacks: dict[str, StackConfig]) -> None:
+    norms = set().union(*map(_norms, stacks.values()))
+    skips = {config.ffn.skip for config in stacks.values()}
+    # fairseq's moving average multiplies every entry of the state, flags and counters too
+    if getattr(args, "store_ema", False) and ("power" in norms or "admin" in skips):
+        raise UserError(
+            "--store-ema has no meaning with --skip-type admin or --skip-norm power: their state is no mean"
+        )
+    # its backward keeps running gradients, whose unit the loss scale would change from update to update
+    scaled = [flag for flag in ("fp16", "memory_efficient_fp16", "amp") if getattr(args, flag, False)]
+    if scaled and "power" in norms:
+        raise UserError(
+            f"--skip-norm power does not go with --{scaled[0].replace('_', '-')}: valid are single precision and --bf16"
+        )
 
 
 def _refuse_narrow_uses_of_wide_streams(args, stacks: dict[str, StackConfig]) -> None:
@@ -62,6 +85,7 @@ def refuse(args) -> None:
     _refuse_base_layers(args, stacks)
     _refuse_layerdrop_across_workers(args, stacks)
     _refuse_narrow_uses_of_wide_streams(args, stacks)
+    _refuse_what_changes_state_behind_the_model(args, stacks)
 
 
 def join_kept_layers(args) -> None:

@@ -8,6 +8,7 @@ starts fresh, and both are listed.
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,14 +23,16 @@ from .flags import SIDES, SLOTS, connections
 
 __all__ = ["check_checkpoints_when_training"]
 
+INNER_NORM = re.compile(r"\.(out_proj|fc2)\.norm\.")  # sub-LN's, which stands inside F
+
 logger = logging.getLogger(__name__)
 
 
 def _choices(config: ConnectionConfig) -> dict[str, object]:
     """A connection's choices as ``{"norm": "layer", "order": 2, …}``."""
     choices = asdict(config)
-    numbers = {**choices.pop("options"), **dict(choices.pop("norm_options"))}
-    return {**choices, **numbers}
+    options, norm_options = choices.pop("options"), dict(choices.pop("norm_options"))
+    return {**choices, **options, **{f"norm {name}": value for name, value in norm_options.items()}}
 
 
 def _differences(stored_args, args) -> list[str]:
@@ -62,7 +65,8 @@ def _connection_keys(model: nn.Module, keys) -> list[str]:
     """Those state-dict keys that belong to a connection or to the norm at a stack's end."""
     prefixes = [name for name, module in model.named_modules() if isinstance(module, Connection)]
     prefixes += [f"{side}.layer_norm" for side in SIDES]
-    return [key for key in keys if key.startswith(tuple(f"{prefix}." for prefix in prefixes))]
+    inside = tuple(f"{prefix}." for prefix in prefixes)
+    return [key for key in keys if key.startswith(inside) or INNER_NORM.search(key)]
 
 
 def _owners(model: nn.Module) -> dict[str, str]:
@@ -72,20 +76,34 @@ def _owners(model: nn.Module) -> dict[str, str]:
     return {name: first.setdefault(id(parameter), name) for name, parameter in names}
 
 
-def _adopt(state: dict, model: nn.Module) -> None:
+def _retyped(stored_args, args) -> set[str]:
+    """The sides that have another skip type now: what their skips learned under the same name is something else."""
+    stored, current = connections(stored_args), connections(args)
+    return {
+        side for side in stored.keys() & current.keys() if stored[side].ffn.skip != current[side].ffn.skip
+    }
+
+
+def _adopt(state: dict, model: nn.Module, retyped: set[str]) -> None:
     """Give the checkpoint's model exactly this model's connection parameters, and say which.
 
-    Norms that share their parameters take those of the norm they share them with, which stands under
-    fairseq's name; what the checkpoint holds for them apart is not taken.
+    What has another shape, or is of another skip type, is not taken. Norms that share their parameters take those
+    of the norm they share them with, which stands under fairseq's name; what the checkpoint holds for them apart
+    is not taken.
     """
     own, stored = model.state_dict(), state["model"]
     owner = _owners(model)
     shared = {key for key in _connection_keys(model, own) if owner.get(key, key) != key}
-    fresh = _connection_keys(model, own.keys() - stored.keys() - shared)
-    unused = _connection_keys(model, stored.keys() - (own.keys() - shared))
-    stored.update({key: own[key] for key in fresh})
+    other = {
+        key
+        for key in own.keys() & stored.keys()
+        if own[key].shape != stored[key].shape or (".skip." in key and key.partition(".")[0] in retyped)
+    }
+    fresh = _connection_keys(model, own.keys() - (stored.keys() - other) - shared)
+    unused = _connection_keys(model, stored.keys() - (own.keys() - shared - other))
     for key in unused:
         del stored[key]
+    stored.update({key: own[key] for key in fresh})
     stored.update({key: stored[owner[key]] for key in shared})
     logger.info("starting fresh: %s", ", ".join(sorted(fresh)) or "nothing")
     logger.info("not taken from the checkpoint: %s", ", ".join(sorted(unused)) or "nothing")
@@ -133,7 +151,7 @@ def check_checkpoints_when_training() -> None:
                 )
             if differences:
                 logger.info("connections differ from %s: %s", filename, "; ".join(differences))
-                _adopt(state, model)
+                _adopt(state, model, _retyped(stored_args, trainer.cfg.model))
 
         with _each_loaded_state(check):
             return load_checkpoint(trainer, filename, *args, **kwargs)

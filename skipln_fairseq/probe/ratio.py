@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from ..nn import norm as norms
 from ..nn import skip as skips
 from ..nn.norm.batch import real_tokens
+from ..nn.norm.workers import sum_over_workers
 
 __all__ = ["coefficients", "ratios"]
 
@@ -43,7 +44,10 @@ def _zero(norm: nn.Module, v: Tensor, padding_mask: Tensor | None) -> Tensor:
 
 
 def _batch_mean(norm: nn.Module, v: Tensor, padding_mask: Tensor | None) -> Tensor:
-    return real_tokens(v, padding_mask).mean(0) if norm.training else norm.running_mean
+    if not norm.training:
+        return norm.running_mean
+    real = real_tokens(v, padding_mask)
+    return sum_over_workers(real.sum(0)) / sum_over_workers(real.new_tensor(real.size(0)))
 
 
 CENTRES: dict[type, Callable[[nn.Module, Tensor, Tensor | None], Tensor]] = {

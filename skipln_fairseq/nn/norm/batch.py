@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .workers import sum_over_workers
 
-__all__ = ["BatchNorm", "real_tokens"]
+__all__ = ["BatchNorm", "SingleStatistics", "real_tokens"]
 
 
 def real_tokens(v: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
@@ -16,7 +16,22 @@ def real_tokens(v: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
     return real.to(torch.promote_types(v.dtype, torch.float32))
 
 
-class BatchNorm(nn.Module):
+class SingleStatistics(nn.Module):
+    """A module whose own buffers stay in single precision when the model is made half: squares overflow there."""
+
+    def _apply(self, fn, recurse=True):
+        before = {
+            name: buffer for name, buffer in self.named_buffers(recurse=False) if buffer.is_floating_point()
+        }
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            after = getattr(self, name)
+            if after.dtype in (torch.float16, torch.bfloat16):
+                setattr(self, name, buffer.to(after.device))
+        return self
+
+
+class BatchNorm(SingleStatistics):
     """``w ⊙ (v − μ) / √(σ² + eps) + b`` with μ and σ² of each feature over the batch's real tokens.
 
     Training takes the biased variance of the batch, summed over all data-parallel workers, and moves running

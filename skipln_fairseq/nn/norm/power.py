@@ -5,7 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from .batch import real_tokens
+from .batch import SingleStatistics, real_tokens
 from .workers import sum_over_workers
 
 __all__ = ["PowerNorm"]
@@ -26,18 +26,22 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx, gradient: Tensor):
         z, psi, padding_mask = ctx.saved_tensors
         nu, move = ctx.nu, 1 - ctx.decay
-        d_v = (gradient - nu * z) / psi
+        # a batch that the trainer ignores (its loss times 0) must neither move ν nor be moved by it
+        counts = gradient.ne(0).any()
+        d_v = (gradient - nu * z) / psi * counts
         if padding_mask is not None:
             d_v = d_v.masked_fill(padding_mask.unsqueeze(-1), 0)
         real_z, real_gradient = real_tokens(z, padding_mask), real_tokens(gradient, padding_mask)
-        count = sum_over_workers(real_z.new_tensor(real_z.size(0))).clamp(min=1)
+        real_z = real_z * counts
+        count = sum_over_workers(counts * real_z.new_tensor(real_z.size(0)))
+        any_counts, count = count.gt(0), count.clamp(min=1)
         gamma = sum_over_workers(real_z.square().sum(0)) / count
         lamda = sum_over_workers((real_gradient * real_z).sum(0)) / count
-        nu.copy_(nu * (1 - move * gamma) + move * lamda)
+        nu.copy_(torch.where(any_counts, nu * (1 - move * gamma) + move * lamda, nu))
         return d_v, None, None, None, None
 
 
-class PowerNorm(nn.Module):
+class PowerNorm(SingleStatistics):
     """``w ⊙ v / ψ + b`` with ψ² the running quadratic mean of each feature over real tokens.
 
     With ψ_B² the batch's quadratic mean and g the gradient of z, each batch of training does (eps is added to

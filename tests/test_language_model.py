@@ -161,6 +161,7 @@ def test_a_stock_checkpoint_loads_and_gives_the_same():
         "--skip-type layerscale",
         "--skip-type b2t",
         "--skip-type dual",
+        "--attention-type favor --favor-kernel hyperbolic",
     ],
 )
 def test_incremental_decoding_equals_the_full_pass(flags):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ..nn import ConnectionConfig
+from .attention import AttentionConfig
 
 __all__ = ["StackConfig"]
 
@@ -16,9 +17,13 @@ class StackConfig:
         cross_attn: of the decoder's attention to the encoder; an encoder ignores it.
         ffn: of the feed-forward.
         gain: β of the DeepNorm initialisation, where the skip type has one.
+        attention: the kind of the self-attention.
+        cross_attention: the kind of the decoder's attention to the encoder.
     """
 
     self_attn: ConnectionConfig = field(default_factory=ConnectionConfig)
     cross_attn: ConnectionConfig = field(default_factory=ConnectionConfig)
     ffn: ConnectionConfig = field(default_factory=ConnectionConfig)
     gain: float = 1.0
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    cross_attention: AttentionConfig = field(default_factory=AttentionConfig)

@@ -16,6 +16,7 @@ from ..errors import UserError
 from ..nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig, SkipOptions
 from ..nn.init import deepnorm_constants
 from ..probe.log import add_probe_args
+from .attention_flags import add_attention_args, attentions
 from .config import StackConfig
 from .family import NORM_OPTIONS, OPTIONS, valid_norms, valid_placements
 
@@ -118,6 +119,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
     they come from the command line, a checkpoint or ``--model-overrides``.
     """
     add_probe_args(parser)
+    add_attention_args(parser, [*sides, "cross"] if "encoder" in sides else sides)
     choices = {
         "skip-type": ("TYPE", f"how F(x) meets x: {', '.join(SKIPS)}"),
         "skip-norm": ("NORM", f"norm of the sub-layers: {', '.join(NORMS)}"),
@@ -292,7 +294,9 @@ def _stack(args, side: str) -> StackConfig:
         norm_options = tuple((NORM_FIELDS[name], _option(args, side, skip, name)) for name in names)
         placement = _placement(args, side, norm)
         slots[slot] = ConnectionConfig(skip, norm, placement, SkipOptions(**options), norm_options, share)
-    return StackConfig(slots["self_attn"], slots.get("cross_attn", slots["self_attn"]), slots["ffn"], gain)
+    cross_attn = slots.get("cross_attn", slots["self_attn"])
+    kinds = attentions(args)
+    return StackConfig(slots["self_attn"], cross_attn, slots["ffn"], gain, kinds[side], kinds["cross"])
 
 
 def connections(args) -> dict[str, StackConfig]:

@@ -17,6 +17,7 @@ from torch import nn
 from ..errors import UserError
 from ..probe.log import ProbedModel, probed
 from .admin import ProfiledModel
+from .attention import number_draws
 from .flags import add_connection_args, connections, remember_depth
 from .presets import LM_PRESETS
 from .refuse import join_kept_layers, refuse
@@ -54,6 +55,7 @@ class SkipTransformerLanguageModel(ProfiledModel, ProbedModel, TransformerLangua
         embed_tokens = cls.embed(args, task.source_dictionary)
         config = connections(args)["decoder"]
         decoder = SkipDecoder(cfg, task.target_dictionary, embed_tokens, config, no_encoder_attn=True)
+        number_draws(decoder)
         return probed(cls(decoder), args)
 
     @classmethod

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..nn import ConnectionConfig, build_connection, connect_projection
+from .attention import ATTENTIONS, AttentionConfig
 from .config import StackConfig
 
 __all__ = ["SkipDecoderLayer", "SkipEncoderLayer"]
@@ -23,11 +24,13 @@ def _keep_dropout_names(layer, stock: type) -> None:
     layer.activation_dropout_module.module_name = stock.__name__
 
 
-def _connect_attention(attention: nn.Module, connection: ConnectionConfig) -> None:
+def _build_attention(attention: nn.Module, kind: AttentionConfig, connection: ConnectionConfig) -> nn.Module:
+    attention = ATTENTIONS[kind.type](attention, kind)
     plain = type(attention.out_proj)
     attention.out_proj = connect_projection(attention.out_proj, connection)
     # fairseq's shortcut through torch's attention would read the projection's weights and never call it
     attention.skip_embed_dim_check = type(attention.out_proj) is not plain
+    return attention
 
 
 def _transposed(padding_mask: Optional[Tensor]) -> Optional[Tensor]:
@@ -52,7 +55,7 @@ class SkipEncoderLayer(TransformerEncoderLayerBase):
         self.can_use_fastpath = False
         self.self_attn_layer_norm = build_connection(self.embed_dim, config.self_attn, "first")
         self.final_layer_norm = build_connection(self.embed_dim, config.ffn, "last")
-        _connect_attention(self.self_attn, config.self_attn)
+        self.self_attn = _build_attention(self.self_attn, config.attention, config.self_attn)
         self.fc2 = connect_projection(self.fc2, config.ffn)
         _keep_dropout_names(self, TransformerEncoderLayerBase)
 
@@ -102,10 +105,11 @@ class SkipDecoderLayer(TransformerDecoderLayerBase):
     def __init__(self, cfg, config: StackConfig, no_encoder_attn: bool = False):
         super().__init__(cfg, no_encoder_attn)
         self.self_attn_layer_norm = build_connection(self.embed_dim, config.self_attn, "first")
-        _connect_attention(self.self_attn, config.self_attn)
+        self.self_attn = _build_attention(self.self_attn, config.attention, config.self_attn)
         if self.encoder_attn is not None:
             self.encoder_attn_layer_norm = build_connection(self.embed_dim, config.cross_attn, "middle")
-            _connect_attention(self.encoder_attn, config.cross_attn)
+            cross = _build_attention(self.encoder_attn, config.cross_attention, config.cross_attn)
+            self.encoder_attn = cross
         self.final_layer_norm = build_connection(self.embed_dim, config.ffn, "last")
         self.fc2 = connect_projection(self.fc2, config.ffn)
         # NormFormer's norms (Shleifer et al. 2021, arXiv:2110.09456), in the models that have flags for them

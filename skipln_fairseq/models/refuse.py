@@ -5,6 +5,7 @@ from omegaconf import DictConfig
 from ..errors import UserError
 from ..nn import BATCH_NORMS
 from ..nn.norm.workers import is_parallel
+from .attention_flags import refuse_attention
 from .config import StackConfig
 from .flags import SIDES, connections
 
@@ -81,6 +82,7 @@ def refuse(args) -> None:
         SystemExit: for hydra's configuration.
     """
     _refuse_hydra(args)
+    refuse_attention(args)
     stacks = connections(args)
     _refuse_base_layers(args, stacks)
     _refuse_layerdrop_across_workers(args, stacks)

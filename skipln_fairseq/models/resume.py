@@ -19,11 +19,14 @@ from torch import nn
 
 from ..errors import UserError
 from ..nn import Connection, ConnectionConfig
+from .attention import AttentionConfig
+from .attention_flags import attentions
 from .flags import SIDES, SLOTS, connections
 
 __all__ = ["check_checkpoints_when_training"]
 
-INNER_NORM = re.compile(r"\.(out_proj|fc2)\.norm\.")  # sub-LN's, which stands inside F
+# sub-LN's norms and FAVOR+'s features, which stand inside F
+INSIDE_F = re.compile(r"\.(out_proj|fc2)\.norm\.|_attn\.favor\.")
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +54,15 @@ def _differences(stored_args, args) -> list[str]:
         for (choice, before, after), changed in changes.items():
             where = [side] if len(changed) == len(slots) else [f"{side} {slot}" for slot in changed]
             found += [f"{place} {choice} {before} → {after}" for place in where]
+    before, after = attentions(stored_args), attentions(args)
+    for kind in before:
+        if before[kind] != after[kind]:
+            found.append(f"{kind} attention {_described(before[kind])} → {_described(after[kind])}")
     return found
+
+
+def _described(attention: AttentionConfig) -> str:
+    return attention.type if attention.type == "softmax" else str(attention.favor)
 
 
 def _model_args(state: dict):
@@ -66,7 +77,7 @@ def _connection_keys(model: nn.Module, keys) -> list[str]:
     prefixes = [name for name, module in model.named_modules() if isinstance(module, Connection)]
     prefixes += [f"{side}.layer_norm" for side in SIDES]
     inside = tuple(f"{prefix}." for prefix in prefixes)
-    return [key for key in keys if key.startswith(inside) or INNER_NORM.search(key)]
+    return [key for key in keys if key.startswith(inside) or INSIDE_F.search(key)]
 
 
 def _owners(model: nn.Module) -> dict[str, str]:

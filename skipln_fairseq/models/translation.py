@@ -6,6 +6,7 @@ from fairseq.models.transformer_align import TransformerAlignModel
 
 from ..probe.log import ProbedModel, probed
 from .admin import ProfiledModel
+from .attention import number_draws
 from .flags import add_connection_args, connections, remember_depth
 from .presets import ALIGN_PRESETS, PRESETS
 from .refuse import join_kept_layers, refuse
@@ -33,7 +34,9 @@ class SkipTransformerModel(ProfiledModel, ProbedModel, TransformerModel):
         refuse(args)
         remember_depth(args)
         join_kept_layers(args)
-        return probed(super().build_model(args, task), args)
+        model = super().build_model(args, task)
+        number_draws(model)
+        return probed(model, args)
 
     @classmethod
     def build_encoder(cls, args, src_dict, embed_tokens):

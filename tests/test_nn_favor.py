@@ -206,3 +206,18 @@ def test_a_draw_follows_from_seed_layer_and_number_alone():
         drawn(fixed_length=True),
     )
     assert not any(torch.equal(drawn(), other) for other in others)
+
+
+def test_the_causal_form_keeps_no_features_for_the_backward():
+    """What autograd keeps grows with the length and not with the number of features."""
+
+    def kept(features, length):
+        made, count = LinearAttention(KERNELS["positive"](features, DIM).double(), 4), []
+        q, k, v = (torch.randn(1, 1, length, DIM, dtype=torch.float64, requires_grad=True) for _ in range(3))
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: count.append(t.numel()) or t, lambda t: t):
+            made.causal(q, k, v, torch.zeros(1, length, dtype=torch.bool))
+        return sum(count)
+
+    assert kept(8, 40) == kept(512, 40)
+    assert kept(8, 80) == 2 * kept(8, 40)
+    assert kept(8, 40) <= 40 * (4 * DIM + 3)  # q, k, v, out, and three numbers a position

@@ -34,10 +34,14 @@ def average(files: Sequence[Path]) -> dict[str, Any]:
     """The last file's state with the mean of all files' parameters, and without an optimiser's state.
 
     Sums are float64, and half-precision parameters come out as float32, so that nothing is rounded away.
-    Integers, such as counters, have no mean worth having: the last file's are kept.
+    Integers, such as counters, have no mean worth having, nor have draws of random features: the last file's are kept.
     """
     first = state = _read(files[0])
-    sums = {name: value.double() for name, value in state["model"].items() if value.is_floating_point()}
+    sums = {
+        name: value.double()
+        for name, value in state["model"].items()
+        if value.is_floating_point() and not name.endswith(".favor.features.projection")
+    }
     kind, shapes = _model_flags(first), _shapes(first)
     for file in files[1:]:
         state = _read(file)

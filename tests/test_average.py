@@ -68,6 +68,16 @@ def test_integers_are_the_last_files(tmp_path):
     assert (model["n"].item(), model["n"].dtype, model["flag"].item()) == (4, torch.int64, True)
 
 
+def test_random_features_are_the_last_files(tmp_path):
+    """The mean of two draws is no draw."""
+    name = "decoder.layers.0.self_attn.favor.features.projection"
+    files = [
+        save(tmp_path / f"{i}.pt", **{name: torch.tensor([i]), "w": torch.tensor([i])}) for i in (1.0, 4.0)
+    ]
+    model = average(*files, output=tmp_path / "mean.pt")["model"]
+    assert (model[name].item(), model["w"].item()) == (4.0, 2.5)
+
+
 def test_the_rest_is_the_last_files_without_its_optimizer(tmp_path, two):
     state = average(*two, output=tmp_path / "mean.pt")
     assert state["cfg"]["model"].skip_type == "recursive"

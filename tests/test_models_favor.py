@@ -200,6 +200,7 @@ REFUSED = {
     "--attention-type favor --favor-redraw-interval x": "--favor-redraw-interval x: valid is a whole number of at l",
     "--attention-type favor --favor-kernel rbf": "--favor-kernel rbf: valid are positive, hyperbolic,",
     "--attention-type favor --encoder-attention-heads 3": "--encoder-embed-dim 16 is not divisible by --enc",
+    "--cross-attention-type favor --store-ema": "--store-ema does not go with favor attention",
     "--attention-type favor --cross-self-attention --no-cross-attention": "--cross-self-attention needs softmax",
 }
 

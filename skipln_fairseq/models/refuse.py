@@ -56,6 +56,11 @@ def _refuse_what_changes_state_behind_the_model(args, stacks: dict[str, StackCon
         raise UserError(
             "--store-ema has no meaning with --skip-type admin or --skip-norm power: their state is no mean"
         )
+    favor = any("favor" in (config.attention.type, config.cross_attention.type) for config in stacks.values())
+    if getattr(args, "store_ema", False) and favor:
+        raise UserError(
+            "--store-ema does not go with favor attention: the mean of two draws of features is no draw"
+        )
     # its backward keeps running gradients, whose unit the loss scale would change from update to update
     scaled = [flag for flag in ("fp16", "memory_efficient_fp16", "amp") if getattr(args, flag, False)]
     if scaled and "power" in norms:

@@ -232,6 +232,10 @@ def test_flags_of_what_it_has_not_do_not_exist(flag, capsys):
         ("--tie-adaptive-weights", "--tie-adaptive-weights needs --adaptive-input"),
         (f"{ADAPTIVE.replace('10,20', '5,20', 1)} --tie-adaptive-weights", "--tie-adaptive-weights: factor,"),
         ("--base-layers 1", "--base-layers: a BASE layer has its own connection"),
+        (
+            "--attention-type favor --decoder-attention-type softmax --favor-features 8",
+            "--favor-features has no meaning where no attention is favor",
+        ),
         ("--decoder-skip-type plain --skip-order 3", "--skip-order has no meaning with --skip-type plain"),
         (
             "--decoder-normalize-before",

@@ -53,9 +53,11 @@ def test_the_state_of_decoding_does_not_grow(model):
 
 
 @torch.no_grad()
-def test_beam_search_scores_are_those_of_the_full_pass(model):
-    """Sums are reordered with their beams, and the encoder's are kept once a sentence."""
+@pytest.mark.parametrize("beams_of_a_sentence", [1, 4])
+def test_beam_search_scores_are_those_of_the_full_pass(model, beams_of_a_sentence):
+    """Sums are reordered with their beams; told the beam size, the decoder keeps the encoder's once a sentence."""
     source, lengths, _ = batch()
+    model.decoder.set_beam_size(beams_of_a_sentence)
     generator = SequenceGenerator(
         [model], model.decoder.dictionary, beam_size=4, max_len_b=6, normalize_scores=False
     )
@@ -65,9 +67,7 @@ def test_beam_search_scores_are_those_of_the_full_pass(model):
             tokens = hypothesis["tokens"]
             previous = torch.cat((torch.tensor([2]), tokens[:-1]))[None]
             alone = copy.deepcopy(model)
-            for module in alone.modules():
-                if isinstance(module, FavorAttention):
-                    module.beam_size = 1
+            alone.decoder.set_beam_size(1)
             logits = alone(source[row : row + 1], lengths[row : row + 1], previous)[0]
             expected = F.log_softmax(logits[0], -1).gather(1, tokens[:, None])[:, 0]
             torch.testing.assert_close(hypothesis["positional_scores"], expected.float(), **TOLERANCE)
@@ -162,6 +162,12 @@ def test_parameters_are_softmaxs_and_its_checkpoint_starts_the_model():
     resume._adopt(state, soft, set())
     soft.load_state_dict(state["model"])
 
+    other = build("transformer_rskip", *flags, "--favor-seed", "2", "--favor-redraw-interval", "0")
+    own, state = projections(other), {"model": favor.state_dict()}
+    resume._adopt(state, other, set())
+    other.load_state_dict(state["model"])
+    assert all(torch.equal(a, b) for a, b in zip(own, projections(other), strict=True))
+
 
 def test_a_resumed_run_equals_an_uninterrupted_one(data, tmp_path):
     """With a redraw at every second update; a checkpoint of softmax attention is refused, and taken to start from."""
@@ -194,7 +200,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(data, tmp_path):
 REFUSED = {
     "--attention-type linear": "--attention-type linear: valid are softmax, favor",
     "--cross-attention-type x": "--cross-attention-type x: valid are softmax, favor",
-    "--favor-features 8": "--favor-features has no meaning without --attention-type favor",
+    "--favor-features 8": "--favor-features has no meaning where no attention is favor",
+    "--attention-type x --encoder-attention-type favor --decoder-attention-type softmax": "--attention-type x: valid",
+    "--no-cross-attention --cross-attention-type favor": "--cross-attention-type has no meaning with --no-cross",
+    "--attention-type favor --amp": "--amp does not go with favor attention: valid are single precision, --fp16",
     "--attention-type favor --favor-features 0": "--favor-features 0: valid is a whole number of at least 1",
     "--attention-type favor --favor-features -3": "--favor-features -3: valid is a whole number of at least 1",
     "--attention-type favor --favor-redraw-interval x": "--favor-redraw-interval x: valid is a whole number of at l",

@@ -111,7 +111,7 @@ class FavorAttention(MultiheadAttention):
             if incremental_state is not None:
                 saved["sums"] = sums
                 self._set_input_buffer(incremental_state, saved)
-        # fairseq keeps one entry a sentence for all its beams, which here become more queries of that sentence
+        # after set_beam_size there is one entry a sentence for all its beams, which become more of its queries
         beams = x.size(1) // sums.size(0)
         q = self.heads(self.q_proj(x)) * self.head_dim**-0.25
         q = q.unflatten(0, [sums.size(0), beams]).transpose(1, 2).flatten(2, 3)

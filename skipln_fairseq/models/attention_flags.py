@@ -44,14 +44,23 @@ def _whole(flag: str, value: Any, least: int) -> int:
     return number
 
 
-def _type(args, kind: str) -> str:
-    own = getattr(args, f"{kind}_attention_type", None)
-    flag, value = (f"--{kind}-attention-type", own) if own is not None else ("--attention-type", None)
-    if own is None and kind != "cross":
-        value = getattr(args, "attention_type", None)
+def _kinds(args) -> list[str]:
+    """The kinds of attention that the model has."""
+    if getattr(args, "language_model", False):
+        return ["decoder"]
+    return [kind for kind in KINDS if kind != "cross" or not getattr(args, "no_cross_attention", False)]
+
+
+def _checked(flag: str, value: str | None) -> str | None:
     if value is not None and value not in ATTENTIONS:
         raise UserError(f"{flag} {value}: valid are {', '.join(ATTENTIONS)}")
-    return value or "softmax"
+    return value
+
+
+def _type(args, kind: str) -> str:
+    of_all = _checked("--attention-type", getattr(args, "attention_type", None))
+    own = _checked(f"--{kind}-attention-type", getattr(args, f"{kind}_attention_type", None))
+    return own or (of_all if kind != "cross" else None) or "softmax"
 
 
 def attentions(args) -> dict[str, AttentionConfig]:
@@ -63,13 +72,14 @@ def attentions(args) -> dict[str, AttentionConfig]:
     Raises:
         UserError: for a value out of range, or a flag of FAVOR+ where nothing has it.
     """
+    kinds = _kinds(args)
+    if getattr(args, "cross_attention_type", None) is not None and "cross" not in kinds:
+        raise UserError("--cross-attention-type has no meaning with --no-cross-attention")
     given = {name: getattr(args, name, None) for name in FAVOR_FLAGS}
     given = {name: value for name, value in given.items() if value is not None}
-    types = {kind: _type(args, kind) for kind in KINDS}
+    types = {kind: _type(args, kind) if kind in kinds else "softmax" for kind in KINDS}
     if given and "favor" not in types.values():
-        raise UserError(
-            f"--{next(iter(given)).replace('_', '-')} has no meaning without --attention-type favor"
-        )
+        raise UserError(f"--{next(iter(given)).replace('_', '-')} has no meaning where no attention is favor")
     default = FavorConfig()
     kernel = given.get("favor_kernel", default.kernel)
     if kernel not in KERNELS:

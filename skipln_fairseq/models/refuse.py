@@ -61,6 +61,11 @@ def _refuse_what_changes_state_behind_the_model(args, stacks: dict[str, StackCon
         raise UserError(
             "--store-ema does not go with favor attention: the mean of two draws of features is no draw"
         )
+    # autocast would make half-precision products of sums that need single
+    if getattr(args, "amp", False) and favor:
+        raise UserError(
+            "--amp does not go with favor attention: valid are single precision, --fp16 and --bf16"
+        )
     # its backward keeps running gradients, whose unit the loss scale would change from update to update
     scaled = [flag for flag in ("fp16", "memory_efficient_fp16", "amp") if getattr(args, flag, False)]
     if scaled and "power" in norms:

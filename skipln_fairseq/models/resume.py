@@ -108,7 +108,9 @@ def _adopt(state: dict, model: nn.Module, retyped: set[str]) -> None:
     other = {
         key
         for key in own.keys() & stored.keys()
-        if own[key].shape != stored[key].shape or (".skip." in key and key.partition(".")[0] in retyped)
+        if own[key].shape != stored[key].shape
+        or (".skip." in key and key.partition(".")[0] in retyped)
+        or "_attn.favor." in key  # what is drawn follows from this run's flags and updates
     }
     fresh = _connection_keys(model, own.keys() - (stored.keys() - other) - shared)
     unused = _connection_keys(model, stored.keys() - (own.keys() - shared - other))

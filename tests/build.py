@@ -4,6 +4,7 @@ import torch
 from fairseq import options
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_MODEL_REGISTRY
+from torch import nn
 
 import skipln_fairseq  # noqa: F401  (registers the architectures)
 
@@ -77,3 +78,25 @@ def batch(seed=0, sentences=3, source_length=7, target_length=6):
     source[0, :3] = 1
     target[-1, -2:] = 1
     return source, source.ne(1).sum(1), target
+
+
+class Leave(nn.Module):
+    """``leave`` as a forward, which functional_call and scripting want."""
+
+    def __init__(self, connection):
+        super().__init__()
+        self.connection = connection
+
+    def forward(self, f_x, x):
+        return self.connection.leave(f_x, x)
+
+
+def assert_padding_never_leaks(model, **tolerance):
+    """A sentence gives the same alone as beside a longer one, on both sides."""
+    source, lengths, target = batch()
+    together = model(source, lengths, target)[0]
+    for row in range(len(source)):
+        alone_source = source[row, source[row].ne(1)][None]
+        alone_target = target[row, target[row].ne(1)][None]
+        alone = model(alone_source, torch.tensor([alone_source.size(1)]), alone_target)[0][0]
+        torch.testing.assert_close(together[row, : alone.size(0)], alone, **tolerance)

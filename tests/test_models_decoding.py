@@ -4,7 +4,7 @@ import pytest
 import torch
 from fairseq.sequence_generator import SequenceGenerator
 
-from tests.build import CONNECTIONS, batch, build_connection_model
+from tests.build import CONNECTIONS, assert_padding_never_leaks, batch, build_connection_model
 
 TOLERANCE = {"rtol": 0, "atol": 2e-5}  # float32 logits of order 1 through 2 + 2 layers
 
@@ -65,14 +65,7 @@ def test_beam_reorder_moves_every_cache(model):
 
 @torch.no_grad()
 def test_padding_never_leaks(model):
-    """A sentence gives the same alone as beside a longer one, on both sides."""
-    source, lengths, target = batch()
-    together = model(source, lengths, target)[0]
-    for row in range(len(source)):
-        alone_source = source[row, source[row].ne(1)][None]
-        alone_target = target[row, target[row].ne(1)][None]
-        alone = model(alone_source, torch.tensor([alone_source.size(1)]), alone_target)[0][0]
-        torch.testing.assert_close(together[row, : alone.size(0)], alone, **TOLERANCE)
+    assert_padding_never_leaks(model, **TOLERANCE)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from skipln_fairseq.errors import UserError
 from skipln_fairseq.models import resume
 from skipln_fairseq.models.attention import FavorAttention
 from skipln_fairseq.nn.attention import Favor
-from tests.build import batch, build
+from tests.build import assert_padding_never_leaks, batch, build
 
 FAVOR = {
     "self-attention": "--attention-type favor --favor-features 8",
@@ -77,11 +77,7 @@ def test_beam_search_scores_are_those_of_the_full_pass(model, beams_of_a_sentenc
 def test_neither_padding_nor_later_tokens_change_anything(model):
     source, lengths, target = batch()
     together = model(source, lengths, target)[0]
-    for row in range(len(source)):
-        alone_source = source[row, source[row].ne(1)][None]
-        alone_target = target[row, target[row].ne(1)][None]
-        alone = model(alone_source, torch.tensor([alone_source.size(1)]), alone_target)[0][0]
-        torch.testing.assert_close(together[row, : alone.size(0)], alone, **TOLERANCE)
+    assert_padding_never_leaks(model, **TOLERANCE)
     changed = target.clone()
     changed[:, 4:] = 11
     assert torch.equal(model(source, lengths, changed)[0][:, :4], together[:, :4])

@@ -12,6 +12,7 @@ from torch import nn
 
 from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig, SkipOptions, build_connection
 from tests import oracles
+from tests.build import Leave
 
 DIM = 6
 PACKAGE = Path(__file__).parent.parent / "skipln_fairseq"
@@ -90,17 +91,6 @@ def test_gradients_of_inputs_and_parameters(name):
 
     names = [f"connection.{name}" for name in parameters]
     assert torch.autograd.gradcheck(leave, (f_x, x, *parameters.values()), eps=1e-6, atol=1e-7)
-
-
-class Leave(nn.Module):
-    """``leave`` as a forward, which functional_call and scripting want."""
-
-    def __init__(self, connection):
-        super().__init__()
-        self.connection = connection
-
-    def forward(self, f_x, x):
-        return self.connection.leave(f_x, x)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

@@ -16,6 +16,7 @@ from skipln_fairseq.nn import (
     connect_projection,
 )
 from tests import oracles
+from tests.build import Leave
 
 DIM = 6
 SCALE = 0.7
@@ -117,17 +118,6 @@ def test_highway_equals_the_oracle():
     np.testing.assert_allclose(connection.leave(f_x, x).detach().numpy(), expected, rtol=0, atol=1e-13)
     fresh = build_connection(DIM, ConnectionConfig("highway")).skip.gate
     assert fresh.bias.tolist() == [-1.0] * DIM
-
-
-class Leave(nn.Module):
-    """``leave`` as a forward, which functional_call wants."""
-
-    def __init__(self, connection):
-        super().__init__()
-        self.connection = connection
-
-    def forward(self, f_x, stream):
-        return self.connection.leave(f_x, stream)
 
 
 @pytest.mark.parametrize("position", ["first", "middle", "last"])

@@ -1,7 +1,6 @@
 """From command-line flags to one :class:`AttentionConfig` for each kind of attention."""
 
 import argparse
-import math
 from typing import Any
 
 from ..errors import UserError
@@ -110,7 +109,7 @@ def refuse_attention(args) -> None:
             continue
         side = "encoder" if kind == "encoder" else "decoder"
         dim, heads = (getattr(args, f"{side}_{name}", None) for name in ("embed_dim", "attention_heads"))
-        if dim and heads and math.gcd(dim, heads) != heads:
+        if dim and heads and dim % heads:
             raise UserError(
                 f"--{kind}-attention-type favor: --{side}-embed-dim {dim} is not divisible by "
                 f"--{side}-attention-heads {heads}"

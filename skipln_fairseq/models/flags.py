@@ -19,6 +19,7 @@ from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args, attentions
 from .config import StackConfig
 from .family import NORM_OPTIONS, OPTIONS, valid_norms, valid_placements
+from .kernels import add_kernels_arg
 
 __all__ = [
     "SIDES",
@@ -119,6 +120,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
     they come from the command line, a checkpoint or ``--model-overrides``.
     """
     add_probe_args(parser)
+    add_kernels_arg(parser)
     add_attention_args(parser, [*sides, "cross"] if "encoder" in sides else sides)
     choices = {
         "skip-type": ("TYPE", f"how F(x) meets x: {', '.join(SKIPS)}"),

@@ -19,6 +19,7 @@ from ..probe.log import ProbedModel, probed
 from .admin import ProfiledModel
 from .attention import number_draws
 from .flags import add_connection_args, connections, remember_depth
+from .kernels import with_kernels
 from .presets import LM_PRESETS
 from .refuse import join_kept_layers, refuse
 from .stacks import SkipDecoder
@@ -56,7 +57,7 @@ class SkipTransformerLanguageModel(ProfiledModel, ProbedModel, TransformerLangua
         config = connections(args)["decoder"]
         decoder = SkipDecoder(cfg, task.target_dictionary, embed_tokens, config, no_encoder_attn=True)
         number_draws(decoder)
-        return probed(cls(decoder), args)
+        return probed(with_kernels(cls(decoder), args), args)
 
     @classmethod
     def embed(cls, args, dictionary) -> nn.Module:

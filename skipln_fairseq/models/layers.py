@@ -40,7 +40,17 @@ def _transposed(padding_mask: Optional[Tensor]) -> Optional[Tensor]:
     return padding_mask.to(torch.bool).t()
 
 
-class SkipEncoderLayer(TransformerEncoderLayerBase):
+class _Dropped:
+    """Mixed into a layer: its dropout is a number that the connections apply."""
+
+    def drop_rate(self) -> float:
+        """The probability with which an element of F(x) is dropped, now."""
+        if self.training or self.dropout_module.apply_during_inference:
+            return float(self.dropout_module.p)
+        return 0.0
+
+
+class SkipEncoderLayer(_Dropped, TransformerEncoderLayerBase):
     """Self-attention and feed-forward, each inside a connection.
 
     Args:
@@ -86,14 +96,14 @@ class SkipEncoderLayer(TransformerEncoderLayerBase):
             need_weights=False,
             attn_mask=attn_mask,
         )
-        x = self.self_attn_layer_norm.leave(self.dropout_module(h), x, padding)
+        x = self.self_attn_layer_norm.leave(h, x, padding, self.drop_rate())
 
         h = self.final_layer_norm.enter(x, padding)
         h = self.activation_dropout_module(self.activation_fn(self.fc1(h)))
-        return self.final_layer_norm.leave(self.dropout_module(self.fc2(h)), x, padding)
+        return self.final_layer_norm.leave(self.fc2(h), x, padding, self.drop_rate())
 
 
-class SkipDecoderLayer(TransformerDecoderLayerBase):
+class SkipDecoderLayer(_Dropped, TransformerDecoderLayerBase):
     """Self-attention, cross-attention and feed-forward, each inside a connection.
 
     Args:
@@ -160,7 +170,7 @@ class SkipDecoderLayer(TransformerDecoderLayerBase):
             attn_mask=self_attn_mask,
         )
         h = self.attn_ln(self._scale_heads(h))
-        x = self.self_attn_layer_norm.leave(self.dropout_module(h), x, padding)
+        x = self.self_attn_layer_norm.leave(h, x, padding, self.drop_rate())
 
         if self.encoder_attn is not None and encoder_out is not None:
             h = self.encoder_attn_layer_norm.enter(x, padding)
@@ -174,12 +184,12 @@ class SkipDecoderLayer(TransformerDecoderLayerBase):
                 need_weights=need_attn or need_head_weights or (not self.training and self.need_attn),
                 need_head_weights=need_head_weights,
             )
-            x = self.encoder_attn_layer_norm.leave(self.dropout_module(h), x, padding)
+            x = self.encoder_attn_layer_norm.leave(h, x, padding, self.drop_rate())
 
         h = self.final_layer_norm.enter(x, padding)
         h = self.activation_dropout_module(self.activation_fn(self.fc1(h)))
-        h = self.dropout_module(self.fc2(self.ffn_layernorm(h)))
-        x = self.final_layer_norm.leave(h, self._scale_residual(x), padding)
+        h = self.fc2(self.ffn_layernorm(h))
+        x = self.final_layer_norm.leave(h, self._scale_residual(x), padding, self.drop_rate())
         return x, attn, None
 
     def _scale_heads(self, h: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from ..probe.log import ProbedModel, probed
 from .admin import ProfiledModel
 from .attention import number_draws
 from .flags import add_connection_args, connections, remember_depth
+from .kernels import with_kernels
 from .presets import ALIGN_PRESETS, PRESETS
 from .refuse import join_kept_layers, refuse
 from .stacks import SkipDecoder, SkipEncoder
@@ -36,7 +37,7 @@ class SkipTransformerModel(ProfiledModel, ProbedModel, TransformerModel):
         join_kept_layers(args)
         model = super().build_model(args, task)
         number_draws(model)
-        return probed(model, args)
+        return probed(with_kernels(model, args), args)
 
     @classmethod
     def build_encoder(cls, args, src_dict, embed_tokens):

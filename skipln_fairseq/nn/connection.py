@@ -11,13 +11,12 @@ placement and a norm.
 """
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Optional
 
 from torch import nn
 
 from .norm import BATCH_NORMS, NORMS, LayerNorm
-from .placement import PLACEMENTS, Connection
+from .placement import PLACEMENTS, connection_class
 from .skip import SKIPS, DualEnd, Site, SkipOptions
 
 __all__ = ["ConnectionConfig", "build_connection", "build_end", "connect_projection"]
@@ -49,11 +48,6 @@ class ConnectionConfig:
         return NORMS[self.norm](dim, **dict(self.norm_options))
 
 
-@cache
-def _connection_class(placement: type[Connection], norm: type[nn.Module]) -> type[nn.Module]:
-    return type(f"{placement.__name__}{norm.__name__}", (placement, norm), {})
-
-
 def build_connection(dim: int, config: ConnectionConfig, position: str = "first") -> nn.Module:
     """Build the connection of one sub-layer.
 
@@ -69,7 +63,7 @@ def build_connection(dim: int, config: ConnectionConfig, position: str = "first"
         KeyError: for a name that is in no registry.
     """
     placement = PLACEMENTS[config.placement]
-    connection = _connection_class(placement, NORMS[config.norm])(dim, **dict(config.norm_options))
+    connection = connection_class(placement, NORMS[config.norm])(dim, **dict(config.norm_options))
     own = dict(connection.named_parameters(recurse=False))
 
     def make_norm() -> nn.Module:

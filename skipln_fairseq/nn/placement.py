@@ -5,11 +5,23 @@ is that norm.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Optional
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PLACEMENTS", "Connection", "NormedLinear", "Post", "Pre", "ResPost", "Sandwich", "Sub"]
+__all__ = [
+    "PLACEMENTS",
+    "Connection",
+    "NormedLinear",
+    "Post",
+    "Pre",
+    "ResPost",
+    "Sandwich",
+    "Sub",
+    "connection_class",
+]
 
 MakeNorm = Callable[[int], nn.Module]
 
@@ -18,7 +30,7 @@ class Connection:
     """What a layer sees: ``enter(stream) -> F's input`` and ``leave(f_x, stream) -> stream``.
 
     f_x and F's input are (…, dim); the stream too, unless the skip rule makes it wider; the padding mask (…)
-    is true at padding, or None.
+    is true at padding, or None. A placement is ``enter`` and ``join``, which is ``leave`` after the dropout.
     """
 
     ends_with_norm = True
@@ -26,6 +38,12 @@ class Connection:
 
     def add_norms(self, make_norm: Callable[[], nn.Module]) -> None:
         """Add the norms that the placement needs besides the one that it is."""
+
+    def leave(
+        self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None, drop: float = 0.0
+    ) -> Tensor:
+        """``drop`` is the probability with which an element of F(x) is dropped."""
+        return self.join(F.dropout(f_x, drop), stream, padding_mask)
 
     @staticmethod
     def connect_projection(linear: nn.Linear, make_norm: MakeNorm) -> nn.Linear:
@@ -41,7 +59,7 @@ class Post(Connection):
     def enter(self, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return self.skip.read(stream)
 
-    def leave(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
+    def join(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         y = self(self.skip(f_x, stream, padding_mask), padding_mask)
         return self.skip.write(y, f_x, stream)
 
@@ -52,7 +70,7 @@ class Pre(Connection):
     def enter(self, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return self(self.skip.read(stream), padding_mask)
 
-    def leave(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
+    def join(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return self.skip.write(self.skip(f_x, stream, padding_mask), f_x, stream)
 
 
@@ -62,7 +80,7 @@ class ResPost(Connection):
     def enter(self, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return self.skip.read(stream)
 
-    def leave(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
+    def join(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         f_x = self(f_x, padding_mask)
         return self.skip.write(self.skip(f_x, stream, padding_mask), f_x, stream)
 
@@ -100,6 +118,12 @@ class Sub(Pre):
         linear.__class__ = NormedLinear
         linear.norm = make_norm(linear.in_features)
         return linear
+
+
+@cache
+def connection_class(placement: type[Connection], norm: type[nn.Module]) -> type[nn.Module]:
+    """The class of a connection: a norm with a placement mixed in."""
+    return type(f"{placement.__name__}{norm.__name__}", (placement, norm), {})
 
 
 PLACEMENTS: dict[str, type[Connection]] = {

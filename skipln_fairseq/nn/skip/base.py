@@ -1,12 +1,24 @@
 """What every skip rule is, and what it may ask for when it is built."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from torch import Tensor, nn
 
-__all__ = ["Site", "Skip", "SkipOptions"]
+__all__ = ["Chain", "Site", "Skip", "SkipOptions"]
+
+
+class Chain(NamedTuple):
+    """``y_0 = F(x); y_k = N_k(λ x + y_{k−1})``; the sum is ``λ x + y_{K−1}``.
+
+    Attributes:
+        scale: λ.
+        norms: N_1 … N_{K−1}.
+    """
+
+    scale: float
+    norms: Sequence[nn.Module]
 
 
 class Skip(nn.Module):
@@ -30,6 +42,10 @@ class Skip(nn.Module):
 
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         raise NotImplementedError
+
+    def chain(self) -> Optional[Chain]:
+        """The rule as a chain of norms, if it is nothing else: what a kernel can compute in one piece."""
+        return None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Optional
 
 from torch import Tensor
 
-from .base import Skip
+from .base import Chain, Skip
 
 __all__ = ["ExpandedSkip", "PlainSkip"]
 
@@ -14,6 +14,9 @@ class PlainSkip(Skip):
 
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return stream + f_x
+
+    def chain(self) -> Chain:
+        return Chain(1.0, ())
 
 
 class ExpandedSkip(Skip):
@@ -31,6 +34,9 @@ class ExpandedSkip(Skip):
 
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return self.scale * stream + f_x
+
+    def chain(self) -> Chain:
+        return Chain(self.scale, ())
 
     def extra_repr(self) -> str:
         return f"scale={self.scale}"

@@ -5,7 +5,7 @@ from typing import Optional
 
 from torch import Tensor, nn
 
-from .base import Skip
+from .base import Chain, Skip
 
 __all__ = ["RecursiveSkip"]
 
@@ -34,3 +34,6 @@ class RecursiveSkip(Skip):
         for norm in self.norms:
             y = norm(stream + y, padding_mask)
         return stream + y
+
+    def chain(self) -> Chain:
+        return Chain(1.0, self.norms)

@@ -69,7 +69,7 @@ def off_the_start(model, seed=1):
 
 
 def ours_plain(flags=""):
-    return build("transformer_lm_rskip", f"--skip-type plain {flags}")
+    return build("transformer_lm_rskip", f"--skip-type plain --kernels reference {flags}")
 
 
 def batch():

@@ -1,4 +1,4 @@
-"""With the plain skip we are fairseq's ``transformer``: names, outputs and gradients, to the last bit."""
+"""With the plain skip the reference path is fairseq's ``transformer``: names, outputs, gradients, to the last bit."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,8 @@ VARIANTS = {
 
 def both(flags):
     flags = flags.split()
-    return build("transformer", *flags), build("transformer_rskip", "--skip-type", "plain", *flags)
+    ours = build("transformer_rskip", "--skip-type", "plain", "--kernels", "reference", *flags)
+    return build("transformer", *flags), ours
 
 
 def outputs(model, seed=7):
@@ -71,7 +72,7 @@ def test_logits_are_bit_equal(mode):
 def test_alignment_model_is_bit_equal():
     flags = ("--alignment-layer", "1", "--alignment-heads", "1", "--full-context-alignment")
     stock = build("transformer_align", *flags)
-    ours = build("transformer_align_rskip", "--skip-type", "plain", *flags)
+    ours = build("transformer_align_rskip", "--skip-type", "plain", "--kernels", "reference", *flags)
     ours.load_state_dict(stock.state_dict())
     stock.eval(), ours.eval()
     (logits, extra), (our_logits, our_extra) = stock(*batch()), ours(*batch())
@@ -82,7 +83,7 @@ def test_alignment_model_is_bit_equal():
 @pytest.mark.parametrize("flags", [["--skip-type", "plain"], ["--skip-order", "1"]])
 def test_a_stock_checkpoint_loads_and_gives_the_same(flags):
     stock = build("transformer", seed=11)
-    ours = build("transformer_rskip", *flags, seed=12)
+    ours = build("transformer_rskip", "--kernels", "reference", *flags, seed=12)
     ours.load_state_dict(stock.state_dict(), strict=True)
     stock.eval(), ours.eval()
     assert torch.equal(stock(*batch())[0], ours(*batch())[0])

@@ -19,14 +19,10 @@ __all__ = ["load"]
 logger = logging.getLogger(__name__)
 
 FLAGS = (
-    "-std=c11",
-    "-O3",
-    "-march=native",
-    "-fno-math-errno",
-    "-funroll-loops",
-    "-fopenmp",
-    "-shared",
-    "-fPIC",
+    *("-std=c11", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),
+    # sums in several parts at once; not-a-number and infinity stay what they are, unlike with -ffast-math
+    *("-fno-math-errno", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math"),
+    *("-funroll-loops", "-fvariable-expansion-in-unroller"),
 )
 # compilers for x86 are wary of their widest registers, which today's processors no longer slow down for
 WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()

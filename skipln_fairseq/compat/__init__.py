@@ -9,6 +9,7 @@
 | `last_batch` | up to a batch of sentences is left out | fairseq keeps the last batch, issue 5036 |
 | `diverse_beams` | `--diverse-beam-groups` fails on a second batch | fairseq indexes by place in the batch |
 | `long_integers` | language models do not generate on numpy ≥ 2 | fairseq asks numpy for no `long` |
+| `bfloat16` | `--cpu --bf16` dies in search of a TPU | fairseq trains in bfloat16 on CPUs |
 | `binarised` | a damaged data folder gives tracebacks or garbage | fairseq checks sizes as it opens files |
 | `plain_text` | `fairseq-preprocess` writes half a folder from bad text | fairseq checks before it writes |
 | `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
@@ -20,6 +21,7 @@ is chosen: by the encoder layer.
 import functools
 
 from skipln_fairseq.compat import (
+    bfloat16,
     binarised,
     checkpoints,
     commands,
@@ -44,6 +46,7 @@ WORKAROUNDS = (
     last_batch,
     diverse_beams,
     long_integers,
+    bfloat16,
     binarised,
     plain_text,
     commands,

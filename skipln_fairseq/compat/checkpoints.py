@@ -1,6 +1,7 @@
 """torch ≥ 2.6 unpickles nothing but tensors unless it is told what is harmless: tell it, and no more."""
 
 import contextlib
+import functools
 import pickle
 import re
 from argparse import Namespace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from fairseq import checkpoint_utils
+from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 
 from skipln_fairseq.compat.patch import around
@@ -52,6 +54,16 @@ def apply() -> None:
     def load_checkpoint_to_cpu(stock, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         with explain_refusal(path):
             return stock(path, *args, **kwargs)
+
+    @around(distributed_utils, "_broadcast_object_slow")
+    def broadcast_object(stock, *args: Any, **kwargs: Any) -> Any:
+        # what another process of this run has read, with the check above, and hands on to resume from
+        load = torch.load
+        torch.load = functools.partial(load, weights_only=False)
+        try:
+            return stock(*args, **kwargs)
+        finally:
+            torch.load = load
 
 
 @contextlib.contextmanager

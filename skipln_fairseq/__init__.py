@@ -13,6 +13,6 @@ from . import compat
 
 compat.apply()
 
-from . import models  # noqa: E402  (registers with fairseq, which compat has to prepare)
+from . import criterions, models  # noqa: E402  (register with fairseq, which compat has to prepare)
 
-__all__ = ["models"]
+__all__ = ["criterions", "models"]

@@ -1,0 +1,88 @@
+"""Cross-entropy over a large vocabulary without a second tensor of the logits' size."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+__all__ = ["cross_entropies_"]
+
+# of one block of rows in single precision: within a CPU core's cache, and large enough to fill a GPU
+BLOCK_BYTES = {"cpu": 2**19, "cuda": 2**27}
+
+
+def cross_entropies_(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each row with its target and, summed over the vocabulary, with each of its words:
+
+        nll = −log p(target),  all = −Σ_v log p(v),  p = softmax(logits),  both 0 where the target is ignored.
+
+    Computed in single precision, or double for double, block by block of rows. The backward pass writes
+
+        (nll' + V all') p − nll' 1_target − all'
+
+    into the logits' memory, rounded to their type. So the logits have to be the caller's alone: the result of an
+    operation, read by nobody after the backward pass. A second backward pass through the same graph raises
+    RuntimeError, and so does any other operation's that saved the logits.
+
+    Args:
+        logits: (N, V), of any floating type.
+        target: (N,), long.
+        ignored: the target of rows that do not count.
+
+    Returns:
+        nll and all, (N,) each
+    """
+    return _CrossEntropies.apply(logits, target, ignored)
+
+
+def _blocks(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of rows, each with a buffer for its rows in the type to compute in."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    rows, size = logits.shape
+    step = max(1, BLOCK_BYTES.get(logits.device.type, BLOCK_BYTES["cuda"]) // (size * dtype.itemsize))
+    buffer = torch.empty(min(step, rows), size, dtype=dtype, device=logits.device)
+    for start in range(0, rows, step):
+        block = slice(start, min(start + step, rows))
+        yield block, buffer[: block.stop - start]
+
+
+class _CrossEntropies(torch.autograd.Function):
+    """With z = logits − max: nll = log Σ exp z − z_target and all = V log Σ exp z − Σ z."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        nll, every, log_sum = logits.new_empty(3, len(logits), dtype=dtype)
+        column = target[:, None]
+        for block, z in _blocks(logits):
+            largest = z.copy_(logits[block]).amax(1, keepdim=True)
+            z.sub_(largest)
+            of_target, total = z.gather(1, column[block])[:, 0], z.sum(1)
+            log = z.exp_().sum(1).log_()
+            torch.sub(log, of_target, out=nll[block])
+            torch.sub(log * z.size(1), total, out=every[block])
+            torch.add(log, largest[:, 0], out=log_sum[block])
+        left_out = target.eq(ignored)
+        ctx.save_for_backward(logits, target, log_sum, left_out)
+        return nll.masked_fill_(left_out, 0), every.masked_fill_(left_out, 0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_nll: Tensor, grad_every: Tensor) -> tuple[Tensor | None, ...]:
+        logits, target, log_sum, left_out = ctx.saved_tensors
+        of_target, of_all, log_sum, column = (
+            x[:, None]
+            for x in (
+                grad_nll.masked_fill(left_out, 0),
+                grad_every.masked_fill(left_out, 0),
+                log_sum,
+                target,
+            )
+        )
+        of_p = of_target + logits.size(1) * of_all
+        for block, z in _blocks(logits):
+            z.copy_(logits[block]).sub_(log_sum[block]).exp_().mul_(of_p[block]).sub_(of_all[block])
+            z.scatter_add_(1, column[block], -of_target[block])
+            logits[block].copy_(z)
+        return logits.detach(), None, None

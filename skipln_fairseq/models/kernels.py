@@ -6,10 +6,12 @@ and a checkpoint decoded with the other one.
 
 from typing import Any
 
+from fairseq.modules import MultiheadAttention
 from torch import nn
 
 from ..errors import UserError
 from ..nn import Connection, fuse
+from .fast_attention import FastAttention
 
 __all__ = ["KERNELS", "add_kernels_arg", "with_kernels"]
 
@@ -18,6 +20,8 @@ def _make_fast(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, Connection):
             fuse(module)
+        elif type(module) is MultiheadAttention:
+            FastAttention.take(module)
 
 
 KERNELS = {"fast": _make_fast, "reference": lambda model: None}

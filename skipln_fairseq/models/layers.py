@@ -116,6 +116,8 @@ class SkipDecoderLayer(_Dropped, TransformerDecoderLayerBase):
         super().__init__(cfg, no_encoder_attn)
         self.self_attn_layer_norm = build_connection(self.embed_dim, config.self_attn, "first")
         self.self_attn = _build_attention(self.self_attn, config.attention, config.self_attn)
+        # what :meth:`forward` says of its mask, for whom it spares the reading
+        self.self_attn.causal = not self.cross_self_attention
         if self.encoder_attn is not None:
             self.encoder_attn_layer_norm = build_connection(self.embed_dim, config.cross_attn, "middle")
             cross = _build_attention(self.encoder_attn, config.cross_attention, config.cross_attn)

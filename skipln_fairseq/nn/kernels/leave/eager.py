@@ -1,5 +1,7 @@
 """The leave-step in torch's operations: what the compiled forms are held against, and what runs where they cannot."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,8 +21,15 @@ def _noise(f: Tensor, step: Step) -> Tensor | None:
     return torch.empty_like(f).bernoulli_(1 - step.drop).div_(1 - step.drop)
 
 
+def _wide(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """In single precision at least: torch adds up a norm's gradients in the type that they have."""
+    return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
+
+
 def forward(f: Tensor, x: Tensor, weights: list[Tensor], biases: list[Tensor], step: Step):
     """``(y, saved)``: the step's output and what :func:`backward` needs besides f and x."""
+    dtype = f.dtype
+    (f, x), weights, biases = _wide((f, x)), _wide(weights), _wide(biases)
     noise = _noise(f, step)
     y = _dropped(f, noise)
     statistics = []
@@ -30,7 +39,7 @@ def forward(f: Tensor, x: Tensor, weights: list[Tensor], biases: list[Tensor], s
         statistics += [mean, rstd]
     if not weights:
         y = torch.add(y, x, alpha=step.scale)
-    return y, (noise, *statistics)
+    return y.to(dtype), (noise, *statistics)
 
 
 def backward(
@@ -38,6 +47,8 @@ def backward(
 ):
     """The gradients ``(df, dx, [dw], [db])``; the sums between the norms are computed once more."""
     noise, *statistics = saved
+    dtype, dtypes = f.dtype, [weight.dtype for weight in weights]
+    (grad, f, x), weights, biases = _wide((grad, f, x)), _wide(weights), _wide(biases)
     sums = []
     y = _dropped(f, noise)
     for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
@@ -52,7 +63,7 @@ def backward(
             grad, sums[k], [f.size(-1)], mean, rstd, weights[k], biases[k], [True, True, True]
         )
         dx = grad if dx is None else dx + grad
-        dw.insert(0, dw_k)
-        db.insert(0, db_k)
+        dw.insert(0, dw_k.to(dtypes[k]))
+        db.insert(0, db_k.to(dtypes[k]))
     dx = grad if dx is None else dx
-    return _dropped(grad, noise), step.scale * dx, dw, db
+    return _dropped(grad, noise).to(dtype), (step.scale * dx).to(dtype), dw, db

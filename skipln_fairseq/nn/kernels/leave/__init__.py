@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from . import cpu, eager
+from . import cpu, cuda, eager
 from .step import Step
 
 __all__ = ["leave"]
 
-FORMS = (cpu,)
+FORMS = (cuda, cpu)
 
 
 def _form(f: Tensor):

@@ -2,6 +2,7 @@
 #   make install     the locked environment (Python 3.11)
 #   make demo        a real corpus, a training, translations and BLEU; arguments: make demo ARGS="--target-lang fr"
 #   make test        the tests            make test-slow   the long ones
+#   make bench       time and memory beside fairseq's transformer; arguments: make bench ARGS="grow depth --shapes iwslt"
 #   make lint        ruff's checks        make format      ruff's formatting        make lock   renew the lock (needs uv)
 # To spare a machine without GPU the CUDA build of torch:
 #   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKS := requirements/py311.lock requirements/torch.txt requirements/fairseq.txt
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: install demo test test-slow lint format lock clean
+.PHONY: install demo test test-slow bench lint format lock clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/installed
@@ -41,6 +42,9 @@ test: install
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m slow $(ARGS)
+
+bench: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m skipln_fairseq.bench $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -51,10 +51,11 @@ def norms(weights, biases):
     return made
 
 
-def both_ways(order, dtype, shape=(3, 5, 16), scale=1.3):
+def both_ways(order, dtype, shape=(3, 5, 16), scale=1.3, device="cpu"):
     """Output and gradients of the fused step in ``dtype``, and of the modules in float64 from the same numbers."""
     f, x, dy, weights, biases = tensors(order, shape, dtype=dtype)
-    made = norms(weights, biases)
+    f, x, dy = (tensor.to(device) for tensor in (f, x, dy))
+    made = [norm.to(device) for norm in norms(weights, biases)]
     parameters = [p for name in ("weight", "bias") for p in (getattr(norm, name) for norm in made)]
     f, x = f.requires_grad_(), x.requires_grad_()
     y = leave(f, x, made, scale)

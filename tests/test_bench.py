@@ -22,7 +22,8 @@ from skipln_fairseq.bench.leave import FORMS
 from skipln_fairseq.bench.leave import summarise as summarise_leave
 from skipln_fairseq.bench.memory import peak_of
 from skipln_fairseq.bench.naive import NaiveModel, NaiveRecursion
-from skipln_fairseq.bench.render import LAYOUTS, markdown
+from skipln_fairseq.bench.profile import by_kind
+from skipln_fairseq.bench.render import KINDS, LAYOUTS, markdown
 from skipln_fairseq.bench.report import summarise
 from skipln_fairseq.errors import UserError
 from tests.build import batch, build
@@ -43,6 +44,42 @@ def dictionary(words=20):
 
 def bench(*flags, succeeds=True):
     return run("-m", "skipln_fairseq.bench", *flags, succeeds=succeeds)
+
+
+# Profile
+
+
+def test_an_operator_counts_as_what_it_does():
+    found = by_kind(
+        {
+            "aten::mm": 1.0,
+            "aten::addmm": 2.0,
+            "aten::bmm": 4.0,
+            "aten::native_layer_norm_backward": 8.0,
+            "_LeaveBackward": 16.0,
+            "aten::_log_softmax": 32.0,
+            "aten::bernoulli_": 64.0,
+            "aten::copy_": 128.0,
+            "aten::addcdiv_": 256.0,
+            "aten::add_": 512.0,
+        }
+    )
+    assert list(found) == [*KINDS, "rest"]
+    assert list(found.values()) == [3.0, 4.0, 24.0, 64.0, 32.0, 128.0, 256.0, 512.0]
+
+
+def test_a_profile_is_tabled(tmp_path):
+    flags = ("--shapes", "tiny", "--contestants", "stock", "plain+fused", *MINIATURE)
+    bench("profile", *flags, "--output", tmp_path / "profile.json")
+    report = json.loads((tmp_path / "profile.json").read_text())
+    stock, ours = report["heats"][0]["runs"]
+    assert (
+        min(stock["milliseconds"][kind] for kind in ("matrix products", "dropout", "loss", "skips and norms"))
+        > 0
+    )
+    assert ours["milliseconds"]["skips and norms"] > 0
+    header, _, *rows = markdown(report).splitlines()[:4]
+    assert [line.count("|") for line in (header, *rows)] == [len(KINDS) + 5] * 3
 
 
 # Statistics

@@ -5,6 +5,7 @@
     python -m skipln_fairseq.bench grow depth --shapes iwslt
     python -m skipln_fairseq.bench draw bench/grow-depth.json
     python -m skipln_fairseq.bench leave --dtype fp32 bf16
+    python -m skipln_fairseq.bench profile --contestants stock order-2+fused+bf16
 
 Contestants train side by side as processes of one tree, and take turns step by step, in a new order for every batch;
 what slows the machine down hits all of them, and ratios compare the turns of one round.
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from ..errors import UserError
-from . import draw, grow, histogram, leave, table, train
+from . import draw, grow, histogram, leave, profile, table, train
 
 __all__ = ["main"]
 
@@ -25,11 +26,12 @@ COMMANDS = {
     "train": train,
     "grow": grow,
     "leave": leave,
+    "profile": profile,
     "draw": draw,
     "table": table,
     "histogram": histogram,
 }
-TRAINING = ("train", "grow")
+TRAINING = ("train", "grow", "profile")
 PROGRAM = "python -m skipln_fairseq.bench"
 
 

@@ -4,9 +4,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LAYOUTS", "MEBIBYTE", "Layout", "header", "markdown", "print_report", "rows"]
+__all__ = ["KINDS", "LAYOUTS", "MEBIBYTE", "Layout", "header", "markdown", "print_report", "rows"]
 
 MEBIBYTE = 2**20
+KINDS = {
+    "matrix products": r"aten::(add)?mm|aten::linear.*|aten::matmul",
+    "attention": r".*scaled_dot_product.*|.*_WrittenOut.*|aten::(baddb|b)mm|aten::_softmax.*",
+    "skips and norms": r".*_Leave.*|.*layer_norm.*",
+    "dropout": r"aten::bernoulli_|.*dropout.*",
+    "loss": r".*log_softmax.*|.*_CrossEntropies.*|aten::(exp_?|gather|scatter.*|amax|logsumexp)",
+    "copies": r"aten::(copy_|fill_|zero_|cat|clone|index_select|embedding.*)",
+    "optimiser": r"aten::(addcdiv_|addcmul_|sqrt|sqrt_|linalg_vector_norm|_foreach.*)",
+}
+"""What an operator counts as, by its name; the others, sums and products of elements most of all, are ``rest``."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,18 @@ def _leave(run: dict[str, Any], settings: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _profile(run: dict[str, Any], settings: dict[str, Any]) -> tuple[str, ...]:
+    kinds = run["milliseconds"]
+    return run["contestant"], *(f"{value:,.0f}" for value in (sum(kinds.values()), *kinds.values()))
+
+
 INTERVAL = "the median of pairs of one round and its 95 % interval (below 6 rounds: least and greatest)"
 LAYOUTS = {
+    "profile": Layout(
+        ("contestant", "ms a step", *KINDS, "rest"),
+        _profile,
+        "Milliseconds of torch's operators themselves in a step of the median round; the profiler adds some",
+    ),
     "training": Layout(
         ("contestant", "ms a step", "tokens/s", "time ×", "CPU ×", "MiB", "MiB ×", "RSS+"),
         _training,

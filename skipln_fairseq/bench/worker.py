@@ -13,6 +13,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.trainer import Trainer
+from torch.profiler import ProfilerActivity, profile
 
 from ..errors import UserError
 from ..probe.batch import RandomTask
@@ -126,6 +127,14 @@ class Runner:
         if self.cuda:
             torch.cuda.synchronize()
         return time.perf_counter() - start, time.process_time() - busy
+
+    def profile(self, batch: int) -> dict[str, float]:
+        """Milliseconds of each operator itself in one update."""
+        device = ProfilerActivity.CUDA if self.cuda else ProfilerActivity.CPU
+        with profile(activities=[device]) as recorded:
+            self.step(batch)
+        field = "self_device_time_total" if self.cuda else "self_cpu_time_total"
+        return {event.key: getattr(event, field) / 1000 for event in recorded.key_averages()}
 
     def memory(self) -> dict[str, int | None]:
         """Bytes: what stays from step to step, what the largest batch's step adds at most, and the resident set's

@@ -1,17 +1,14 @@
 """fairseq's label-smoothed cross-entropy in less time and memory."""
 
+from fairseq.criterions import label_smoothed_cross_entropy as stock
 from fairseq.criterions import register_criterion
-from fairseq.criterions.label_smoothed_cross_entropy import (
-    LabelSmoothedCrossEntropyCriterion,
-    LabelSmoothedCrossEntropyCriterionConfig,
-)
 from fairseq.models import BaseFairseqModel, FairseqDecoder
 from fairseq.models.transformer import TransformerModelBase
 from torch import Tensor
 
 from .nn.kernels.cross_entropy import cross_entropies_
 
-__all__ = ["FusedLabelSmoothedCrossEntropyCriterion"]
+__all__ = ["LabelSmoothedCrossEntropyCriterion"]
 
 PLAIN = (
     FairseqDecoder.get_normalized_probs,
@@ -35,12 +32,15 @@ def normalises_logits(model) -> bool:
     )
 
 
-@register_criterion("fused_label_smoothed_cross_entropy", dataclass=LabelSmoothedCrossEntropyCriterionConfig)
-class FusedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
+@register_criterion(
+    "fused_label_smoothed_cross_entropy", dataclass=stock.LabelSmoothedCrossEntropyCriterionConfig
+)
+class LabelSmoothedCrossEntropyCriterion(stock.LabelSmoothedCrossEntropyCriterion):
     """fairseq's ``label_smoothed_cross_entropy``: the same flags and numbers, no log-probabilities in memory.
 
     The gradient is written over the logits, so what a hook keeps of them has to be copied. A model with an adaptive
-    softmax, or whose probabilities are not the softmax of its output, is given to fairseq's computation.
+    softmax, or whose probabilities are not the softmax of its output, is given to fairseq's computation. The class has
+    the name of fairseq's, by which a run is known that may be resumed: with either.
     """
 
     def get_lprobs_and_target(self, model, net_output, sample):

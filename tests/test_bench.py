@@ -28,10 +28,11 @@ from skipln_fairseq.bench.report import summarise
 from skipln_fairseq.errors import UserError
 from tests.build import batch, build
 
-MINIATURE = (
+SMALL = (
     *("--encoder-layers", "1", "--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "24"),
-    *("--decoder-layers", "1", "--max-tokens", "128", "--batches", "2", "--rounds", "1", "--starts", "1"),
+    *("--decoder-layers", "1", "--max-tokens", "128", "--rounds", "1"),
 )
+MINIATURE = (*SMALL, "--batches", "2", "--starts", "1")
 SEEDS = (1, 2)
 
 
@@ -69,7 +70,7 @@ def test_an_operator_counts_as_what_it_does():
 
 
 def test_a_profile_is_tabled(tmp_path):
-    flags = ("--shapes", "tiny", "--contestants", "stock", "plain+fused", *MINIATURE)
+    flags = ("--shapes", "tiny", "--contestants", "stock", "plain+fused", *SMALL)
     bench("profile", *flags, "--output", tmp_path / "profile.json")
     report = json.loads((tmp_path / "profile.json").read_text())
     stock, ours = report["heats"][0]["runs"]
@@ -417,6 +418,9 @@ def test_the_leave_step_is_tabled_and_drawn(tmp_path):
         (["grow", "width"], "grow width: valid are order, depth, length, threads, processes"),
         (["grow", "length", "--values", "2000"], "--values 2000: no sentence of this length fits"),
         (["grow", "depth", "--values", "0"], "--values 0: valid is a whole number of at least 1"),
+        (["grow", "threads", "--threads", "2"], "--threads has no meaning with grow threads"),
+        (["grow", "length", "--data", "here"], "--data has no meaning with grow length"),
+        (["profile", "--shapes", "tiny", "huge"], "--shapes huge: valid are tiny, iwslt, wmt"),
         (["table", "nowhere.json"], "nowhere.json: No such file or directory"),
     ],
 )

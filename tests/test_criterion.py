@@ -6,13 +6,11 @@ import pytest
 import torch
 from conftest import TRAIN, run
 from fairseq.criterions import CRITERION_REGISTRY
-from fairseq.criterions.label_smoothed_cross_entropy import (
-    LabelSmoothedCrossEntropyCriterion,
-    label_smoothed_nll_loss,
-)
+from fairseq.criterions import label_smoothed_cross_entropy as stock
+from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from torch.nn import functional as F
 
-from skipln_fairseq.criterions import FusedLabelSmoothedCrossEntropyCriterion, normalises_logits
+from skipln_fairseq.criterions import LabelSmoothedCrossEntropyCriterion, normalises_logits
 from skipln_fairseq.nn.kernels import cross_entropy
 from skipln_fairseq.nn.kernels.cross_entropy import cross_entropies_
 from tests.build import Task, batch, build
@@ -134,7 +132,7 @@ def test_another_operations_backward_pass_raises_where_it_needs_the_logits():
 
 
 def criteria(eps=0.1, prefix=0, accuracy=False, sentence_avg=False):
-    kinds = (LabelSmoothedCrossEntropyCriterion, FusedLabelSmoothedCrossEntropyCriterion)
+    kinds = (stock.LabelSmoothedCrossEntropyCriterion, LabelSmoothedCrossEntropyCriterion)
     return [kind(Task(), sentence_avg, eps, prefix, accuracy) for kind in kinds]
 
 
@@ -247,7 +245,7 @@ def test_models_in_half_precision(dtype):
 
 
 def test_fairseq_train_logs_the_same(tmp_path, data):
-    assert CRITERION_REGISTRY[FUSED] is FusedLabelSmoothedCrossEntropyCriterion
+    assert CRITERION_REGISTRY[FUSED] is LabelSmoothedCrossEntropyCriterion
     flags = ("--label-smoothing=0.1", "--report-accuracy", "--max-update=2")
     logs = []
     for criterion in ("label_smoothed_cross_entropy", FUSED):
@@ -260,3 +258,30 @@ def test_fairseq_train_logs_the_same(tmp_path, data):
         stock, fused = ([[entry[name] for name in names] for entry in log.logged(kind)] for log in logs)
         assert fused == stock
         assert len(stock) == (2 if kind == "train_inner" else 1)
+
+
+def test_logits_that_nobody_made_are_not_written_over():
+    logits = torch.zeros(2, 5, requires_grad=True)
+    with pytest.raises(ValueError, match="written over"):
+        cross_entropies_(logits, torch.tensor([2, 3]), PAD)
+
+
+def test_expanded_logits_and_losses_that_are_changed_in_place():
+    row = torch.arange(5.0, requires_grad=True)
+    nll, every = cross_entropies_((2 * row).expand(2, 5), torch.tensor([2, 3]), PAD)
+    nll *= 2
+    (nll.sum() + every.sum()).backward()
+    again = torch.arange(5.0, requires_grad=True)
+    lprobs = (2 * again).expand(2, 5).log_softmax(-1)
+    (-2 * lprobs[[0, 1], [2, 3]].sum() - lprobs.sum()).backward()
+    torch.testing.assert_close(row.grad, again.grad)
+
+
+def test_a_run_goes_on_with_the_other_criterion(data, tmp_path):
+    flags = ("--label-smoothing", "0.1", "--save-dir", tmp_path, "--max-epoch")
+    for epoch, criterion in enumerate(
+        ("label_smoothed_cross_entropy", FUSED, "label_smoothed_cross_entropy"), 1
+    ):
+        done = run("fairseq-train", data, *TRAIN, "--criterion", criterion, *flags, epoch)
+    assert "Loaded checkpoint" in done.output
+    assert '"epoch": 3' in done.output

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from skipln_fairseq.nn.kernels.leave import cpu, leave
 from skipln_fairseq.nn.kernels.leave.step import Step
@@ -221,6 +222,7 @@ def test_nothing_is_kept_between_the_norms(order, dtype):
     parameters = {id(p) for norm in made for p in norm.parameters()}
     rest = [t for t in kept if id(t) not in parameters and t.data_ptr() not in (f.data_ptr(), x.data_ptr())]
     assert sum(t.numel() for t in rest) == 2 * order * 6
+    assert order or len(kept) <= 1, "without a norm the backward reads neither f nor x"
 
 
 def test_other_types_and_layouts():
@@ -256,13 +258,11 @@ def script(code, **variables):
     return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("why", ["no compiler", "a compiler that fails", "no cache"])
+@pytest.mark.parametrize("why", ["no compiler", "a compiler that fails"])
 def test_without_a_compiler_the_eager_form_runs_and_says_so_once(tmp_path, why):
-    (tmp_path / "file").touch()
     variables = {
         "no compiler": {"CC": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)},
         "a compiler that fails": {"CC": "false", "XDG_CACHE_HOME": str(tmp_path)},
-        "no cache": {"XDG_CACHE_HOME": str(tmp_path / "file")},
     }[why]
     done = script(WITHOUT, **variables)
     assert done.stdout == "False 16.0\n", done.stderr
@@ -287,3 +287,39 @@ def test_what_is_not_a_number_stays_so(dtype):
     y, _ = cpu.forward(f, x, weights, biases, Step())
     assert y[0].isfinite().all()
     assert y[1:].isnan().all()
+
+
+@needs_compiler
+def test_a_compiler_with_flags_and_a_home_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").touch()
+    done = script(WITHOUT, CC="cc -g0", XDG_CACHE_HOME=str(tmp_path / "file"), TMPDIR=str(tmp_path))
+    assert done.stdout == "True 16.0\n", done.stderr
+
+
+def test_what_has_no_form_is_refused():
+    f = torch.ones(3, 8)
+    for norm in (nn.LayerNorm(16), nn.LayerNorm(8, bias=False), nn.LayerNorm(8, elementwise_affine=False)):
+        with pytest.raises(ValueError, match="the leave-step of 8 features has no form"):
+            leave(f, f, [norm])
+    with pytest.raises(ValueError, match=r"one eps, not 1e-05 and 0\.5"):
+        leave(f, f, [nn.LayerNorm(8), nn.LayerNorm(8, eps=0.5)])
+
+
+def test_a_branch_as_small_as_one_row_is_broadcast():
+    f, x, dy, weights, biases = tensors(2, (5, 8), dtype=torch.float32)
+    row, made = x[:1].clone().requires_grad_(), norms(weights, biases)
+    y = leave(f, row, made)
+    torch.testing.assert_close(y, in_modules(f, row, weights, biases, 1.0))
+    y.backward(dy)
+    _, _, expected = gradients(
+        lambda f, x: in_modules(f, x, weights, biases, 1.0), dy, f, row.expand(5, 8).detach()
+    )
+    torch.testing.assert_close(row.grad, expected.sum(0, keepdim=True))
+
+
+def test_tensors_without_memory_take_the_eager_form():
+    f, x, _, weights, biases = tensors(1, (5, 8), dtype=torch.float32)
+    made = [norm.to("meta") for norm in norms(weights, biases)]
+    assert leave(f.to("meta"), x.to("meta"), made).shape == (5, 8)
+    with FakeTensorMode():
+        assert leave(torch.empty(5, 8), torch.empty(5, 8)).shape == (5, 8)

@@ -4,9 +4,10 @@ import io
 
 import pytest
 import torch
+from fairseq.modules.quantization.scalar.modules import IntLinear
 
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.nn import Connection
+from skipln_fairseq.nn import Connection, ConnectionConfig, SkipOptions, build_connection, fuse
 from tests.build import CONNECTIONS, batch, build, build_connection_model
 
 FUSED = {"plain", "pre", "xskip-ln", "rskip-1", "rskip-2", "rskip-3-shared", "mixed"}
@@ -60,6 +61,37 @@ def test_scripting_takes_the_reference(name):
     stored.seek(0)
     tokens = batch()
     assert torch.equal(torch.jit.load(stored)(*tokens)[0], torch.jit.script(reference)(*tokens)[0])
+
+
+@pytest.mark.parametrize("watch", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_a_norm_whose_gradient_is_watched_is_called(watch):
+    seen = []
+    model = build_connection_model("rskip-2")
+    norm = model.encoder.layers[0].final_layer_norm.skip.norms[0]
+    getattr(norm, watch)(lambda module, *gradients: seen.append(gradients[-1]))
+    features_and_gradients(model)
+    assert len(seen) == 1
+
+
+def test_a_recursion_before_f_has_no_kernel():
+    config = ConnectionConfig(skip="recursive", placement="pre", options=SkipOptions(order=2))
+    connection = build_connection(16, config)
+    f_x, x = torch.randn(2, 4, 16, generator=torch.Generator().manual_seed(0))
+    expected = connection.leave(f_x, x)
+    fuse(connection)
+    assert torch.equal(connection.leave(f_x, x), expected)
+
+
+def test_projections_that_are_exchanged_later_are_what_counts():
+    """As ``--quant-noise-scalar`` does, whose modules hold a weight and compute with another."""
+    reference, fast = (model.eval() for model in pair("plain"))
+    for model in (reference, fast):
+        attention = model.encoder.layers[0].self_attn
+        linear = attention.q_proj
+        attention.q_proj = IntLinear(linear.in_features, linear.out_features, p=0, bits=2, method="tensor")
+        attention.q_proj.load_state_dict(linear.state_dict(), strict=False)
+    tokens = batch()
+    torch.testing.assert_close(fast(*tokens)[0], reference(*tokens)[0])
 
 
 @pytest.mark.parametrize("name", ["rskip-2", "pre"])

@@ -10,7 +10,7 @@ from . import report
 from .batches import MULTIPLE
 from .contestants import Contestant, contestants
 from .lengths import equal
-from .options import add_heat_arguments, check, heat, lengths
+from .options import add_race_arguments, check, heat, lengths
 from .race import Heat, race
 from .render import print_report
 from .shapes import shape
@@ -68,7 +68,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="the axis' own unless given; K stands for the value: order-K",
     )
-    add_heat_arguments(parser, "bench/grow-AXIS.json")
+    add_race_arguments(parser, "bench/grow-AXIS.json")
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,9 @@ def heats(args: Namespace, flags: Sequence[str]) -> list[Point]:
     values = args.values or axis.values
     if min(values) < 1:
         raise UserError(f"--values {min(values)}: valid is a whole number of at least 1")
+    for name, by, usual in (("threads", "threads", 1), ("data", "length", None)):
+        if args.axis == by and getattr(args, name) != usual:
+            raise UserError(f"--{name} has no meaning with grow {by}: --values says what is measured")
     if args.axis == "processes" and args.device != "cpu":
         raise UserError("grow processes needs --device cpu: its processes would share one GPU")
     check(args)

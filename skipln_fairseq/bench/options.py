@@ -11,7 +11,15 @@ from .machine import check_device
 from .race import Heat
 from .shapes import Shape
 
-__all__ = ["add_arguments", "add_count", "add_heat_arguments", "check", "heat", "lengths"]
+__all__ = [
+    "add_arguments",
+    "add_count",
+    "add_heat_arguments",
+    "add_race_arguments",
+    "check",
+    "heat",
+    "lengths",
+]
 
 
 def add_count(parser: ArgumentParser, name: str, default: int, text: str) -> None:
@@ -40,14 +48,19 @@ def add_arguments(parser: ArgumentParser, output: str) -> None:
 
 
 def add_heat_arguments(parser: ArgumentParser, output: str) -> None:
-    """Add what ``train`` and ``grow`` can be told."""
+    """Add what every command that trains can be told."""
     add_arguments(parser, output)
-    add_count(parser, "starts", 3, "times that all processes are started, each with its rounds")
-    add_count(parser, "batches", 2, "batches; a round is a step with each")
     add_count(parser, "max-tokens", 1024, "of a batch, on each side, padding included")
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="binarised data whose lengths are taken; else Multi30k's"
     )
+
+
+def add_race_arguments(parser: ArgumentParser, output: str) -> None:
+    """Add what ``train`` and ``grow`` can be told."""
+    add_heat_arguments(parser, output)
+    add_count(parser, "starts", 3, "times that all processes are started, each with its rounds")
+    add_count(parser, "batches", 2, "batches; a round is a step with each")
 
 
 def check(args: Namespace) -> None:

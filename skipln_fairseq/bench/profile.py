@@ -33,6 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--contestants", nargs="+", default=["stock", "order-2+fused"], metavar="NAME", help="see train"
     )
     add_heat_arguments(parser, "bench/profile.json")
+    parser.set_defaults(starts=1, batches=1)
 
 
 def _measure(one: Heat, contestant: Contestant) -> dict[str, Any]:
@@ -47,15 +48,16 @@ def _measure(one: Heat, contestant: Contestant) -> dict[str, Any]:
 def run(args: Namespace, flags: Sequence[str], console) -> None:
     """Measure one contestant after the other, write the report, and print it."""
     check(args)
+    shapes = [shape(name) for name in args.shapes]
     runners, pairs = contestants(args.contestants, args.dtype), lengths(args)
     found = report.new(args, "profile")
     with console.status("starting") as status:
-        for name in args.shapes:
-            one, runs = heat(args, shape(name), flags=tuple(flags), lengths=pairs), []
+        for place in shapes:
+            one, runs = heat(args, place, flags=tuple(flags), lengths=pairs), []
             for runner in runners:
-                status.update(f"{name}: {runner.name}")
+                status.update(f"{place.name}: {runner.name}")
                 runs.append(_measure(one, runner))
-            found["heats"].append({"shape": name, "value": None, "runs": runs})
+            found["heats"].append({"shape": place.name, "value": None, "runs": runs})
     report.write(found, args.output)
     print_report(found, console)
     console.print(str(args.output), highlight=False, soft_wrap=True)

@@ -104,7 +104,7 @@ def header(report: dict[str, Any]) -> str:
     told = (
         report["command"],
         f"seed {settings['seed']}",
-        *((f"lengths of {report['lengths']}",) if report["kind"] == "training" else ()),
+        *((f"lengths {report['lengths']}",) if report["kind"] == "training" else ()),
         where["device"],
         f"{settings['threads']} thread(s)",
         f"torch {where['torch']}",

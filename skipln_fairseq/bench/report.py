@@ -33,7 +33,7 @@ def new(args: Namespace, kind: str, axis: str | None = None) -> dict[str, Any]:
         "command": " ".join(("python -m skipln_fairseq.bench", *sys.argv[1:])),
         "axis": axis,
         "settings": {name: value for name, value in vars(args).items() if name not in LEFT_OUT},
-        "lengths": "Multi30k en-de" if data is None else data.name,
+        "lengths": "equal" if axis == "length" else f"of {'Multi30k en-de' if data is None else data.name}",
         "where": where(args.device),
         "heats": [],
     }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from . import report
 from .contestants import DEFAULT, contestants
-from .options import add_heat_arguments, check, heat, lengths
+from .options import add_race_arguments, check, heat, lengths
 from .race import race
 from .render import print_report
 from .shapes import SHAPES, shape
@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--contestants", nargs="+", default=list(DEFAULT), metavar="NAME", help=f"{', '.join(DEFAULT)}"
     )
-    add_heat_arguments(parser, "bench/train.json")
+    add_race_arguments(parser, "bench/train.json")
 
 
 def run(args: Namespace, flags: Sequence[str], console) -> None:

@@ -130,8 +130,8 @@ class Runner:
 
     def profile(self, batch: int) -> dict[str, float]:
         """Milliseconds of each operator itself in one update."""
-        device = ProfilerActivity.CUDA if self.cuda else ProfilerActivity.CPU
-        with profile(activities=[device]) as recorded:
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.cuda else [])]
+        with profile(activities=activities) as recorded:
             self.step(batch)
         field = "self_device_time_total" if self.cuda else "self_cpu_time_total"
         return {event.key: getattr(event, field) / 1000 for event in recorded.key_averages()}
@@ -158,7 +158,6 @@ def _one_line(error: BaseException) -> str:
 
 def serve(connection: Connection, job: Job) -> None:
     """Answer ``(method of Runner, arguments)`` until the other end is closed, or something fails."""
-    os.environ["OMP_NUM_THREADS"] = str(job.threads)
     torch.set_num_threads(job.threads)
     logger.setLevel(logging.ERROR)
     nowhere = os.open(os.devnull, os.O_WRONLY)

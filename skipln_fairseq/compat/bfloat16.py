@@ -5,6 +5,7 @@ fairseq takes the flag for a wish for a TPU and dies where there is none. Three 
 * Gradients of ``--update-freq`` batches and of several processes add up in bfloat16, which has 8 bits.
 * A checkpoint holds the rounded weights only, so a resumed run is another one.
 * torch adds up the gradients of embeddings, and of layer norms' gains and biases, in bfloat16: 4096 ones are 256.
+  (Learned positions look up their rows in a way of their own, and go on to.)
 
 ``--memory-efficient-bf16`` is, as in fairseq, for who wants no float32 masters and no float32 gradients.
 """

@@ -1,4 +1,7 @@
-"""torch ≥ 2.6 unpickles nothing but tensors unless it is told what is harmless: tell it, and no more."""
+"""torch ≥ 2.6 unpickles nothing but tensors unless it is told what is harmless: tell it, and no more.
+
+What one process of a run has read and hands on to the others is no file, and is taken as it is.
+"""
 
 import contextlib
 import functools

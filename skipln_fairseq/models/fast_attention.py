@@ -4,7 +4,7 @@ import copy
 from typing import Dict, Optional, Tuple
 
 from fairseq.modules import MultiheadAttention
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..nn.attention.softmax import additive_mask, softmax_attention
 
@@ -83,9 +83,14 @@ class FastAttention(MultiheadAttention):
         padding: Optional[Tensor],
         mask: Optional[Tensor],
     ) -> bool:
-        """Whether keys, values and masks have the shapes of training: keys for each row of queries, plain masks."""
+        """Whether keys, values and masks have the shapes of training: keys for each row of queries, plain masks.
+
+        And whether the projections are what they were built as: ``--quant-noise-scalar`` puts others in their place.
+        """
+        projections = (self.q_proj, self.k_proj, self.v_proj, self.out_proj)
         return (
-            key is not None
+            all(isinstance(one, nn.Linear) and not one._forward_hooks for one in projections)
+            and key is not None
             and value is not None
             and key.shape[:2] == value.shape[:2]  # which torch's form does not check
             and key.size(1) == query.size(1)

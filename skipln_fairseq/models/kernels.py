@@ -1,7 +1,8 @@
 """How a model computes what it is: ``--kernels``.
 
 The choice is no part of the model: parameters, checkpoints and flags' meaning are the same, so a run may be resumed
-and a checkpoint decoded with the other one.
+and a checkpoint decoded with the other one. The fast forms are differentiated once and backward only: second
+derivatives and ``torch.func`` need the reference.
 """
 
 from typing import Any

@@ -34,7 +34,8 @@ class SkipTransformerLanguageModel(ProfiledModel, ProbedModel, TransformerLangua
     """fairseq's ``transformer_lm`` whose skip connections and norms are chosen by flags.
 
     NormFormer's ``--scale-fc``, ``--scale-attn``, ``--scale-heads`` and ``--scale-resids`` work as in fairseq.
-    With ``--skip-type plain`` and no placement it is fairseq's Pre-LN model bit for bit.
+    With ``--skip-type plain`` and no placement it is fairseq's Pre-LN model up to rounding, with ``--kernels
+    reference`` bit for bit.
     """
 
     @classmethod

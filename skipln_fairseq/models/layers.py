@@ -41,7 +41,7 @@ def _transposed(padding_mask: Optional[Tensor]) -> Optional[Tensor]:
 
 
 class _Dropped:
-    """Mixed into a layer: its dropout is a number that the connections apply."""
+    """Mixed into a layer: its dropout is a number that the connections apply, and ``dropout_module`` is not called."""
 
     def drop_rate(self) -> float:
         """The probability with which an element of F(x) is dropped, now."""

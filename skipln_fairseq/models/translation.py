@@ -20,8 +20,8 @@ __all__ = ["SkipTransformerAlignModel", "SkipTransformerModel"]
 class SkipTransformerModel(ProfiledModel, ProbedModel, TransformerModel):
     """fairseq's ``transformer`` whose skip connections and norms are chosen by flags.
 
-    All of stock's flags and checkpoints work. With ``--skip-type plain`` the parameters have
-    stock's names and the outputs and gradients are stock's bit for bit.
+    All of stock's flags and checkpoints work. With ``--skip-type plain`` the parameters have stock's names and the
+    outputs and gradients are stock's up to rounding, with ``--kernels reference`` bit for bit.
     """
 
     @classmethod

@@ -14,8 +14,12 @@ __all__ = ["fuse"]
 
 
 def _plain(modules: Sequence[nn.Module], drop: float) -> bool:
-    """Whether nothing watches the steps between, and there is something left to compute."""
-    return drop < 1 and not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
+    """Whether nobody watches the steps between, and something of F(x) is left."""
+    watched = (
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+        for m in modules
+    )
+    return drop < 1 and not any(watched)
 
 
 class FusedPost(Post):
@@ -50,5 +54,8 @@ FUSED: dict[type[Connection], type[Connection]] = {Post: FusedPost, Pre: FusedPr
 def fuse(connection: nn.Module) -> None:
     """Make a connection a fused one if its placement, its norms and its skip rule have such a form."""
     placement, norm = type(connection).__bases__
-    if placement in FUSED and norm is LayerNorm and connection.skip.chain() is not None:
+    chain = connection.skip.chain()
+    if placement not in FUSED or norm is not LayerNorm or chain is None:
+        return
+    if placement is Post or not chain.norms:  # Pre-LN's kernel knows no norm
         connection.__class__ = connection_class(FUSED[placement], norm)

@@ -32,7 +32,7 @@ def softmax_attention(
     Returns:
         (time, batch, heads · d)
     """
-    if q.device.type == "cpu" and q.dtype in HALF and k.size(0) <= LONGEST:
+    if q.device.type == "cpu" and q.dtype in HALF and k.size(0) <= LONGEST and dropout < 1:
         return _WrittenOut.apply(q, k, v, mask, dropout)
     q, k, v = (x.permute(1, 2, 0, 3) for x in (q, k, v))
     mask = None if causal else mask
@@ -81,11 +81,12 @@ class _WrittenOut(torch.autograd.Function):
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
         time, batch, heads, dim = q.shape
         ctx.scale, ctx.dropout = dim**-0.5, dropout
-        by_head = [_by_head(x) for x in (q, k, v)]
+        # q is scaled and not the scores, which float16 may not hold
+        by_head = [_by_head(x) for x in (q * ctx.scale, k, v)]
         precise = torch.promote_types(q.dtype, torch.float32)
-        scores = torch.bmm(by_head[0], by_head[1].transpose(1, 2)).to(precise).mul_(ctx.scale)
+        scores = torch.bmm(by_head[0], by_head[1].transpose(1, 2)).to(precise)
         if mask is not None:
-            scores.view(batch, heads, time, -1).add_(mask)
+            scores.view(batch, heads, time, k.size(0)).add_(mask)
         weights = scores.softmax(-1).to(q.dtype)
         dropped, kept = torch.native_dropout(weights, dropout, True) if dropout else (weights, None)
         ctx.save_for_backward(*by_head, weights, kept)
@@ -107,8 +108,9 @@ class _WrittenOut(torch.autograd.Function):
         grad_scores = torch.ops.aten._softmax_backward_data(
             grad_weights.to(precise), weights.to(precise), -1, precise
         )
-        grad_scores = grad_scores.mul_(ctx.scale).to(q.dtype)
-        grad_q, grad_k = torch.bmm(grad_scores, k), torch.bmm(grad_scores.transpose(1, 2), q)
+        grad_scores = grad_scores.to(q.dtype)
+        grad_q = torch.bmm(grad_scores, k).mul_(ctx.scale)
+        grad_k = torch.bmm(grad_scores.transpose(1, 2), q)
         return (
             _by_time(grad_q, ctx.queries),
             _by_time(grad_k, ctx.keys),

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import subprocess
 import tempfile
 from pathlib import Path
@@ -40,12 +41,16 @@ def _processor() -> str:
 def _cache() -> Path:
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(root) / "skipln_fairseq"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:  # a home that cannot be written to: each process compiles for itself
+        return Path(tempfile.mkdtemp(prefix="skipln_fairseq-"))
 
 
 def _compile(source: Path) -> Path:
-    command = [os.environ.get("CC", "cc"), *FLAGS, *WIDE, str(source)]
+    command = [*shlex.split(os.environ.get("CC") or "cc"), *FLAGS, *WIDE, str(source)]
     version = subprocess.run([command[0], "--version"], capture_output=True, check=True).stdout
     made_of = (source.read_bytes(), version, " ".join(command[1:-1]).encode(), _processor().encode())
     name = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]

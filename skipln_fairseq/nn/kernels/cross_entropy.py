@@ -28,12 +28,17 @@ def cross_entropies_(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tens
     Args:
         logits: (N, V), of any floating type.
         target: (N,), long.
-        ignored: the target of rows that do not count.
+        ignored: the target of rows that do not count, itself one of the V.
 
     Returns:
         nll and all, (N,) each
+
+    Raises:
+        ValueError: for a leaf that requires a gradient.
     """
-    return _CrossEntropies.apply(logits, target, ignored)
+    if torch.is_grad_enabled() and logits.is_leaf and logits.requires_grad:
+        raise ValueError("the gradient would be written over these logits, which are no operation's result")
+    return _CrossEntropies.apply(logits.contiguous(), target, ignored)
 
 
 def _blocks(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -53,7 +58,7 @@ class _CrossEntropies(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
         dtype = torch.promote_types(logits.dtype, torch.float32)
-        nll, every, log_sum = logits.new_empty(3, len(logits), dtype=dtype)
+        nll, every, log_sum = (logits.new_empty(len(logits), dtype=dtype) for _ in range(3))
         column = target[:, None]
         for block, z in _blocks(logits):
             largest = z.copy_(logits[block]).amax(1, keepdim=True)

@@ -3,8 +3,9 @@
     y_0 = dropout(F(x));   y_k = LN_k(λ x + y_{k-1}),  k = 1 … K;   the output is y_K, or λ x + y_0 where K is 0
 
 There are three forms, which agree within the rounding of their type: ``cuda`` (Triton), ``cpu`` (C, compiled on first
-use) and ``eager`` (torch's operations, any device and type). Each keeps for the backward F(x), x, which the
-caller holds anyway, and two numbers a norm and row; the compiled ones draw the dropout anew from its seed.
+use) and ``eager`` (torch's operations, any device and type). Each keeps for the backward F(x), x (which the
+caller holds anyway) and two numbers a norm and row, without norms none of this; the compiled ones draw the dropout anew
+from its seed.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,17 @@ FORMS = (cuda, cpu)
 
 
 def _form(f: Tensor):
+    if type(f) not in (Tensor, nn.Parameter):  # a stand-in without memory, that a tracer hands in
+        return eager
     return next((form for form in FORMS if form.fits(f)), eager)
+
+
+def _check(f: Tensor, norms: Sequence[nn.LayerNorm]) -> None:
+    for norm in norms:
+        if norm.normalized_shape != (f.size(-1),) or norm.weight is None or norm.bias is None:
+            raise ValueError(f"the leave-step of {f.size(-1)} features has no form with the norm {norm}")
+        if norm.eps != norms[0].eps:
+            raise ValueError(f"the norms of a leave-step have one eps, not {norms[0].eps} and {norm.eps}")
 
 
 class _Leave(torch.autograd.Function):
@@ -32,7 +43,8 @@ class _Leave(torch.autograd.Function):
         form = _form(f)
         y, saved = form.forward(f, x, list(parameters[:half]), list(parameters[half:]), step)
         ctx.form, ctx.step, ctx.half = form, step, half
-        ctx.save_for_backward(f, x, *parameters, *saved)
+        ends = (f, x) if half else (None, None)
+        ctx.save_for_backward(*ends, *parameters, *saved)
         return y
 
     @staticmethod
@@ -40,7 +52,10 @@ class _Leave(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         f, x, *rest = ctx.saved_tensors
         weights, biases, saved = rest[: ctx.half], rest[ctx.half : 2 * ctx.half], rest[2 * ctx.half :]
-        df, dx, dw, db = ctx.form.backward(grad.contiguous(), f, x, weights, biases, ctx.step, saved)
+        grad = grad.contiguous()
+        if ctx.half == 0:
+            f = x = grad  # of which the shape is read, and nothing else
+        df, dx, dw, db = ctx.form.backward(grad, f, x, weights, biases, ctx.step, saved)
         return None, df, dx, *dw, *db
 
 
@@ -51,18 +66,23 @@ def leave(
 
     Args:
         f: F(x), (…, dim).
-        x: the sub-layer's input, as f.
-        norms: LN_1 … LN_K, with gains and biases; their eps are the same.
+        x: the sub-layer's input, broadcastable with f.
+        norms: LN_1 … LN_K over dim, with gains and biases and one eps.
         scale: λ.
         drop: the probability with which an element of F(x) is dropped, the others being scaled by 1/(1 − drop).
             The draw follows torch's default generator; which elements it drops differs between the forms.
 
     Returns:
         y, (…, dim), in the wider of the two types; under autocast in float32, as a norm's output there.
+
+    Raises:
+        ValueError: for norms of another width, or without gain or bias, or of several eps.
     """
+    _check(f, norms)
     dtype = torch.promote_types(f.dtype, x.dtype)
-    if torch.is_autocast_enabled(f.device.type):
+    if f.device.type != "meta" and torch.is_autocast_enabled(f.device.type):
         dtype = torch.float32
+    f, x = torch.broadcast_tensors(f, x)
     f, x = f.to(dtype).contiguous(), x.to(dtype).contiguous()
     seed = int(torch.randint(2**63 - 1, ())) if drop else 0
     step = Step(scale, drop, norms[0].eps if norms else 0.0, seed)

@@ -31,7 +31,13 @@ setup(
         "fairseq": [*FAIRSEQ_NEEDS, "ve-fairseq>=0.12.3,<0.13; python_version == '3.11'"],
         "probe": ["matplotlib", "rich"],
         "demo": ["matplotlib", "rich", "sacrebleu>=2.0", "sentencepiece"],
-        "test": ["hypothesis", "pytest", "pytest-xdist", "tensorboardX", "triton>=3.3; sys_platform == 'linux'"],
+        "test": [
+            "hypothesis",
+            "pytest",
+            "pytest-xdist",
+            "tensorboardX",
+            "triton>=3.3; sys_platform == 'linux'",
+        ],
         "lint": ["ruff"],
     },
 )

@@ -211,7 +211,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("flags", REFUSED)
-def test_what_means_nothing_is_refused(flags):
+def test_what_means_nothing_is_refused(flags, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # else --fp16 and --amp are refused as such
     with pytest.raises(UserError) as error:
         build("transformer_rskip", *flags.split())
     assert REFUSED[flags] in str(error.value)

@@ -512,7 +512,11 @@ def gone(pid):
     ("names", "happen", "printed"),
     [
         (["stock"], "pass", ""),
-        (["stock", "plain"], "team.processes[0].kill()", ": its process ended, exit status -9"),
+        (
+            ["stock", "plain"],
+            "team.processes[0].kill()",
+            ": its process ended, it was killed, as where memory runs out",
+        ),
         (["stock"], "os.kill(os.getpid(), 9)", None),
     ],
 )

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from signal import SIGKILL
+from typing import Any, NoReturn
 
 from ..errors import UserError
 from .contestants import Contestant
@@ -105,9 +107,18 @@ class Team:
         Raises:
             UserError: where one of them failed or is gone.
         """
-        for connection in self.connections:
-            connection.send((method, *arguments))
+        for process, connection in zip(self.processes, self.connections, strict=True):
+            try:
+                connection.send((method, *arguments))
+            except OSError:
+                self._gone(process)
         return self.answers()
+
+    def _gone(self, process: BaseProcess) -> NoReturn:
+        process.join(timeout=5)
+        code = process.exitcode
+        how = "it was killed, as where memory runs out" if code == -SIGKILL else f"exit status {code}"
+        raise UserError(f"{self.name}: its process ended, {how}") from None
 
     def answers(self) -> list[Any]:
         """What every process says next."""
@@ -116,8 +127,7 @@ class Team:
             try:
                 found.append(connection.recv())
             except (EOFError, OSError):
-                process.join(timeout=5)
-                raise UserError(f"{self.name}: its process ended, exit status {process.exitcode}") from None
+                self._gone(process)
             if isinstance(found[-1], Failure):
                 message = found[-1].message
                 raise UserError(

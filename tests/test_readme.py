@@ -1,11 +1,14 @@
 """What the README says is run."""
 
+import json
 import re
 import shlex
 import subprocess
 
+import pytest
 from conftest import REPOSITORY, USER_DIR, run
 
+from skipln_fairseq.bench.render import markdown
 from skipln_fairseq.models.family import readme_table
 from skipln_fairseq.models.presets import MODELS
 
@@ -55,3 +58,26 @@ def test_every_architecture_is_named():
     for arch in (arch for presets in MODELS.values() for arch in presets):
         short = arch.removeprefix("transformer_rskip_").removeprefix("transformer_lm_rskip_")
         assert f"`{short}`" in README, arch
+
+
+PERFORMANCE = REPOSITORY / "examples" / "performance"
+REPORTS = {report.stem: json.loads(report.read_text()) for report in sorted(PERFORMANCE.glob("*.json"))}
+
+
+def table(name):
+    return [line for line in markdown(REPORTS[name]).splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_what_was_measured_is_told(name):
+    text = (PERFORMANCE / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(table(name)) in text
+    assert REPORTS[name]["command"] in text
+    assert "/" not in REPORTS[name]["command"].replace("bench/", "")
+
+
+def test_every_speed_in_the_readme_was_measured():
+    measured = {line for name in REPORTS for line in table(name)}
+    told = re.findall(r"^\| (?:tiny|iwslt|wmt)\b.*$", README, re.MULTILINE)
+    assert len(told) > 5
+    assert set(told) <= measured

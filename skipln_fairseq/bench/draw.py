@@ -77,7 +77,7 @@ def figure(report: dict[str, Any]):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     lines, labels = axes.get_legend_handles_labels()
-    drawn.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False)
+    drawn.legend(lines, labels, loc="outside lower center", ncols=1 + len(shown), frameon=False)
     return drawn
 
 

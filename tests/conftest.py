@@ -201,3 +201,13 @@ def trained(data, tmp_path_factory) -> Trained:
         *EVAL_BLEU,
     )
     return Trained(folder, run_isolated("fairseq-train", data, *TRAIN, *flags))
+
+
+@pytest.fixture
+def torch_threads():
+    """Set torch's number of threads for a test."""
+    import torch  # which most of what uses this file does not need in its own process
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

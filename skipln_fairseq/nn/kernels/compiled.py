@@ -52,7 +52,8 @@ def _cache() -> Path:
 def _compile(source: Path) -> Path:
     command = [*shlex.split(os.environ.get("CC") or "cc"), *FLAGS, *WIDE, str(source)]
     version = subprocess.run([command[0], "--version"], capture_output=True, check=True).stdout
-    made_of = (source.read_bytes(), version, " ".join(command[1:-1]).encode(), _processor().encode())
+    headers = b"".join(header.read_bytes() for header in sorted(source.parent.glob("*.h")))
+    made_of = (source.read_bytes(), headers, version, " ".join(command[1:-1]).encode(), _processor().encode())
     name = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
     library = _cache() / f"{source.stem}-{name}.so"
     if not library.exists():

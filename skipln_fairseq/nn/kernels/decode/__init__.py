@@ -1,0 +1,25 @@
+"""Decoding step by step: attention to cached keys, whole steps of a decoder, the best continuations of a beam search.
+
+In C, compiled on first use; where :func:`fits` or :func:`has_tiles` say no, there is none.
+"""
+
+from .attend import attend
+from .best import Choice, best
+from .library import fits
+from .product import Product, has_tiles, product
+from .records import Records
+from .step import Decoder, Layer, Wiring
+
+__all__ = [
+    "Choice",
+    "Decoder",
+    "Layer",
+    "Product",
+    "Records",
+    "Wiring",
+    "attend",
+    "best",
+    "fits",
+    "has_tiles",
+    "product",
+]

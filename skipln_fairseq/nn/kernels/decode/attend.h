@@ -1,0 +1,143 @@
+// Attention of one query a row to keys and values that lie where the step that made them left them. Arithmetic is
+// float32 whatever the tensors hold.
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "exponential.h"
+
+enum { FLOAT32, BFLOAT16 };
+
+typedef struct {
+    int64_t rows, heads, dim, positions;  // dim: of a head
+    int64_t query_stride, record_stride, key, value;  // in elements; key, value: where they begin in a record
+    const void *const *records;  // of each position: its records, one a row of the step that made them
+    const int32_t *table;        // (rows, positions): the record that a row attends to, below 0 none
+    float scale;
+} Memory;
+
+enum { TOGETHER = 8 };  // rows: those of a sentence's beams attend to the same records, which are read once for all
+
+static inline float to_float(uint16_t half) {
+    const uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline float read_one(const void *from, int type, int64_t place) {
+    return type == FLOAT32 ? ((const float *)from)[place] : to_float(((const uint16_t *)from)[place]);
+}
+
+static inline void write_one(void *to, int type, int64_t place, float value) {
+    if (type == FLOAT32) {
+        ((float *)to)[place] = value;
+        return;
+    }
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;  // to the nearest, ties to even
+    ((uint16_t *)to)[place] = (uint16_t)(value == value ? rounded : 0x7FC0);
+}
+
+static inline float dot(const float *restrict q, const void *records, int type, int64_t at, int64_t dim) {
+    const float *restrict floats = (const float *)records + at;
+    const uint16_t *restrict halves = (const uint16_t *)records + at;
+    float product = 0;
+    if (type == FLOAT32) {
+#pragma omp simd reduction(+ : product)
+        for (int64_t j = 0; j < dim; j++) product += q[j] * floats[j];
+    } else {
+#pragma omp simd reduction(+ : product)
+        for (int64_t j = 0; j < dim; j++) product += q[j] * to_float(halves[j]);
+    }
+    return product;
+}
+
+static inline void add_times(float *restrict sum, float weight, const void *records, int type, int64_t at, int64_t dim) {
+    const float *restrict floats = (const float *)records + at;
+    const uint16_t *restrict halves = (const uint16_t *)records + at;
+    if (type == FLOAT32) {
+#pragma omp simd
+        for (int64_t j = 0; j < dim; j++) sum[j] += weight * floats[j];
+    } else {
+#pragma omp simd
+        for (int64_t j = 0; j < dim; j++) sum[j] += weight * to_float(halves[j]);
+    }
+}
+
+static void softmax(float *restrict score, int64_t size) {  // nothing to attend to: zeros, and no NaN
+    float largest = -INFINITY, total = 0;
+    for (int64_t t = 0; t < size; t++) largest = score[t] > largest ? score[t] : largest;
+    if (largest == -INFINITY) largest = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t t = 0; t < size; t++) {
+        score[t] = exponential(score[t] - largest);
+        total += score[t];
+    }
+    const float factor = total > 0 ? 1 / total : 0;
+    for (int64_t t = 0; t < size; t++) score[t] *= factor;
+}
+
+// out: (rows, heads dim); weights: (heads, rows, positions), or NULL where nobody asks for them.
+static inline __attribute__((always_inline)) void attend_rows(
+    const Memory *m, int type, const void *query, void *out, float *weights, int64_t first, int64_t last
+) {
+    const int64_t width = m->heads * m->dim, positions = m->positions, dim = m->dim, heads = m->heads;
+    float *restrict queries = malloc((size_t)(TOGETHER * (2 * width + heads * positions)) * sizeof(float));
+    float *restrict sums = queries + TOGETHER * width, *restrict scores = sums + TOGETHER * width;
+    for (int64_t start = first; start < last; start += TOGETHER) {
+        const int64_t rows = last - start < TOGETHER ? last - start : TOGETHER;
+        const int32_t *restrict table = m->table + start * positions;
+        for (int64_t row = 0; row < rows; row++)
+#pragma omp simd
+            for (int64_t j = 0; j < width; j++) {
+                queries[row * width + j] = read_one(query, type, (start + row) * m->query_stride + j) * m->scale;
+                sums[row * width + j] = 0;
+            }
+        for (int64_t t = 0; t < positions; t++)
+            for (int64_t row = 0; row < rows; row++) {
+                const int64_t record = table[row * positions + t];
+                float *restrict score = scores + row * heads * positions + t;
+                for (int64_t h = 0; h < heads; h++) {
+                    const float *q = queries + row * width + h * dim;
+                    const int64_t at = record * m->record_stride + m->key + h * dim;
+                    score[h * positions] = record < 0 ? -INFINITY : dot(q, m->records[t], type, at, dim);
+                }
+            }
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t h = 0; h < heads; h++) {
+                float *score = scores + (row * heads + h) * positions;
+                softmax(score, positions);
+                if (weights)
+                    memcpy(weights + (h * m->rows + start + row) * positions, score, positions * sizeof(float));
+            }
+        for (int64_t t = 0; t < positions; t++)
+            for (int64_t row = 0; row < rows; row++) {
+                const int64_t record = table[row * positions + t];
+                if (record < 0) continue;
+                for (int64_t h = 0; h < heads; h++) {
+                    const float weight = scores[(row * heads + h) * positions + t];
+                    const int64_t at = record * m->record_stride + m->value + h * dim;
+                    add_times(sums + row * width + h * dim, weight, m->records[t], type, at, dim);
+                }
+            }
+        for (int64_t row = 0; row < rows; row++)
+#pragma omp simd
+            for (int64_t j = 0; j < width; j++) write_one(out, type, (start + row) * width + j, sums[row * width + j]);
+    }
+    free(queries);
+}
+
+static void attend_all(const Memory *m, int type, const void *query, void *out, float *weights, int64_t threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t t = 0; t < threads; t++) {
+        const int64_t first = m->rows * t / threads, last = m->rows * (t + 1) / threads;
+        if (type == FLOAT32)  // so that each type is compiled for itself
+            attend_rows(m, FLOAT32, query, out, weights, first, last);
+        else
+            attend_rows(m, BFLOAT16, query, out, weights, first, last);
+    }
+}

@@ -1,0 +1,37 @@
+"""The compiled C of this folder."""
+
+import ctypes
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import compiled
+
+__all__ = ["TYPES", "call", "fits", "pointer", "source"]
+
+FOLDER = Path(__file__).parent
+TYPES = {torch.float32: 0, torch.bfloat16: 1}  # as the sources number them
+
+
+@cache
+def source(name: str) -> ctypes.CDLL | None:
+    """The compiled library of a file of this folder, or None where there is no compiler."""
+    return compiled.load(FOLDER / f"{name}.c")
+
+
+def fits(x: Tensor) -> bool:
+    """Whether :func:`.attend` and :func:`.best` take such tensors, here."""
+    return x.device.type == "cpu" and x.dtype in TYPES and source("attend") is not None
+
+
+def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    """Where a tensor's elements are; NULL for None."""
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def call(name: str, what: ctypes.Structure, dtype: torch.dtype, *tensors: Tensor | None) -> None:
+    """Call the function after which a file is named, on as many threads as torch has."""
+    threads = ctypes.c_int64(torch.get_num_threads())
+    getattr(source(name), name)(ctypes.byref(what), TYPES[dtype], *map(pointer, tensors), threads)

@@ -1,0 +1,185 @@
+"""A step of a Transformer decoder in one call: from the newest words to the logits."""
+
+import ctypes
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .library import pointer, source
+from .product import Product, ProductStruct
+
+__all__ = ["Decoder", "Layer", "Wiring"]
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """How a sub-layer F is connected: skip · x + F(x), then the norms; or one norm before F.
+
+    Attributes:
+        norms: LayerNorms in their order.
+        before: whether the norm stands before F.
+        skip: the factor of x.
+    """
+
+    norms: Sequence[nn.LayerNorm] = ()
+    before: bool = False
+    skip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer's maps and wirings; ``itself`` is query, key and value in one, ``widen`` is rectified."""
+
+    itself: Product
+    out: Product
+    query: Product
+    source_out: Product
+    widen: Product
+    narrow: Product
+    self_wiring: Wiring
+    source_wiring: Wiring
+    feed_wiring: Wiring
+
+
+class _Connection(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("norms", "before")),
+        *((name, ctypes.c_float) for name in ("skip", "eps")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+    )
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, ProductStruct) for name in ("itself", "out", "query", "source_out", "widen", "narrow")),
+        *((name, _Connection) for name in ("self", "source", "feed")),
+    )
+
+
+class _Decoder(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("layers", "heads", "dim", "ffn", "words")),
+        ("layer", ctypes.c_void_p),
+        ("projection", ProductStruct),
+        *((name, _Connection) for name in ("start", "end")),
+        ("embedding", ctypes.c_void_p),
+        ("embedding_scale", ctypes.c_float),
+    )
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("rows", "positions", "source_positions")),
+        *((name, ctypes.c_void_p) for name in ("newest", "position", "records", "table")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("source", "source_table", "scratch", "logits", "by_head", "weights")
+        ),
+    )
+
+
+class Decoder:
+    """All that a step needs and that does not change between steps.
+
+    Args:
+        layers: from the first.
+        heads: of every attention.
+        embedding: (words, dim).
+        embedding_scale: the factor of its rows.
+        projection: to the logits.
+        start: the norm of the embeddings, or none.
+        end: the norm of the stack's output, or none.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        heads: int,
+        embedding: Tensor,
+        embedding_scale: float,
+        projection: Product,
+        start: Wiring,
+        end: Wiring,
+    ):
+        self.kept = [*layers, embedding, projection]  # what the addresses below are of
+        self.products = [
+            projection,
+            *(
+                one
+                for layer in layers
+                for one in (layer.itself, layer.out, layer.query, layer.source_out, layer.widen, layer.narrow)
+            ),
+        ]
+        self.layers, self.dim, self.words = len(layers), embedding.size(1), projection.outputs
+        self.array = (_Layer * len(layers))(*map(self._layer, layers))
+        self.struct = _Decoder(
+            *(len(layers), heads, self.dim, layers[0].widen.outputs, self.words),
+            *(ctypes.addressof(self.array), projection.struct, self._wiring(start), self._wiring(end)),
+            *(pointer(embedding), embedding_scale),
+        )
+        self.heads = heads
+        self.function = source("step").step
+        self.scratch_size = source("step").step_scratch
+        self.scratch_size.restype = ctypes.c_int64
+        self.scratch, self.logits = torch.empty(0), torch.empty(0, self.words)
+
+    def _wiring(self, wiring: Wiring) -> _Connection:
+        if not wiring.norms:
+            return _Connection(0, 0, wiring.skip, 0.0, None, None)
+        weight, bias = (
+            torch.stack([getattr(norm, name) for norm in wiring.norms]) for name in ("weight", "bias")
+        )
+        self.kept += [weight, bias]
+        eps = wiring.norms[0].eps
+        return _Connection(len(wiring.norms), wiring.before, wiring.skip, eps, *map(pointer, (weight, bias)))
+
+    def _layer(self, layer: Layer) -> _Layer:
+        products = (layer.itself, layer.out, layer.query, layer.source_out, layer.widen, layer.narrow)
+        wirings = (layer.self_wiring, layer.source_wiring, layer.feed_wiring)
+        return _Layer(*(one.struct for one in products), *map(self._wiring, wirings))
+
+    def step(
+        self,
+        newest: Tensor,
+        position: Tensor | None,
+        records: array,
+        table: Tensor,
+        source: array,
+        source_table: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Go one position further.
+
+        Args:
+            newest: (rows,), int64, words.
+            position: (dim,), added to all embeddings, or None.
+            records: for each position, this one too, the address of (rows then, layers, 3, dim), float32: queries,
+                keys and values of each row; this step writes the last.
+            table: (rows, positions), int32: which record of each position a row attends to, below 0 none.
+            source: for each source position the address of (sentences, layers, 2, dim), float32: keys and values.
+            source_table: (rows, source positions), int32: likewise.
+
+        Returns:
+            logits (rows, words), until the next step; the last layer's weights over the source, their mean over heads,
+            (rows, source positions)
+        """
+        rows = len(newest)
+        if self.logits.size(0) < rows:
+            self.logits = torch.empty(rows, self.words)
+        logits = self.logits[:rows]
+        by_head, weights = torch.empty(self.heads, rows, len(source)), torch.empty(rows, len(source))
+        size = self.scratch_size(ctypes.byref(self.struct), ctypes.c_int64(rows))
+        if size > self.scratch.numel():
+            self.scratch = torch.empty(size)
+        numbers = _Step(
+            *(rows, len(records), len(source)),
+            *(newest.data_ptr(), None if position is None else position.data_ptr()),
+            *(records.buffer_info()[0], table.data_ptr(), source.buffer_info()[0], source_table.data_ptr()),
+            *(self.scratch.data_ptr(), logits.data_ptr(), by_head.data_ptr(), weights.data_ptr()),
+        )
+        self.function(
+            ctypes.byref(self.struct), ctypes.byref(numbers), ctypes.c_int64(torch.get_num_threads())
+        )
+        return logits, weights

@@ -1,0 +1,72 @@
+"""Linear maps for inference: several in one product, by bfloat16 tiles, and with 8-bit weights."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .kernels.decode import Product, product
+
+__all__ = ["Int8Linear", "ProductLinear", "join_linears"]
+
+
+def join_linears(linears: Sequence[nn.Linear]) -> nn.Linear:
+    """One map whose output is that of several of the same input, one after another.
+
+    The others' parameters become views of its own, so they take no memory twice and keep their values.
+    """
+    first = linears[0]
+    joint = nn.Linear(
+        first.in_features, sum(one.out_features for one in linears), bias=first.bias is not None
+    )
+    for name in ("weight",) if first.bias is None else ("weight", "bias"):
+        whole = torch.cat([getattr(one, name).data for one in linears])
+        getattr(joint, name).data = whole
+        for one, part in zip(linears, whole.split([one.out_features for one in linears]), strict=True):
+            getattr(one, name).data = part
+    return joint.eval().requires_grad_(False)
+
+
+class Int8Linear(nn.Linear):
+    """x Wᵀ + b with 8-bit weights, a scale for each output, and x rounded to 8 bits between its extremes.
+
+    By torch's own dynamically quantised product; for inference on a CPU. The parameters stay what they were, so a state
+    dict is that of the map it was made of.
+    """
+
+    @classmethod
+    def take(cls, linear: nn.Linear) -> "Int8Linear":
+        """Make this of a module."""
+        weight = linear.weight.detach().float()
+        scales = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
+        zeros = torch.zeros(weight.size(0), dtype=torch.long)
+        engine = torch.backends.quantized.engine
+        torch.backends.quantized.engine = "onednn"  # whose products of many rows are the quickest
+        try:
+            quantized = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+            bias = None if linear.bias is None else linear.bias.detach().float()
+            linear.__dict__["packed"] = torch.ops.quantized.linear_prepack(quantized, bias)
+        finally:
+            torch.backends.quantized.engine = engine
+        linear.__class__ = cls
+        return linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.quantized.linear_dynamic(x, self.packed, False)
+
+
+class ProductLinear(nn.Linear):
+    """x Wᵀ + b by the processor's bfloat16 tiles (:class:`.Product`), for inference where :func:`.has_tiles`."""
+
+    @classmethod
+    def take(cls, linear: nn.Linear, parts: int) -> "ProductLinear":
+        """Make this of a module."""
+        linear.__dict__["product"] = Product([linear], parts)
+        linear.__class__ = cls
+        return linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or x.dtype != torch.float32:
+            return F.linear(x, self.weight, self.bias)
+        return product(x, self.product)

@@ -44,8 +44,8 @@ def apply() -> None:
         flags = parsed[0] if isinstance(parsed, tuple) else parsed
         wants_tpu = "--tpu" in (sys.argv if input_args is None else input_args)
         if getattr(flags, "bf16", False):
-            if not hasattr(flags, "max_update"):
-                raise UserError("--bf16 is for fairseq-train; the other commands compute in float32")
+            if not any(hasattr(flags, name) for name in ("max_update", "beam", "context_window")):
+                raise UserError("--bf16 is for training and decoding; this command computes in float32")
             flags.tpu = wants_tpu or not (flags.cpu or utils.xm is None)
         on_cpu = getattr(flags, "cpu", False) or not torch.cuda.is_available()
         for name in ("fp16", "amp"):

@@ -1,12 +1,17 @@
-"""fairseq's softmax attention, quicker where neither its weights nor a cache of keys is asked for."""
+"""fairseq's softmax attention, quicker in training and teacher forcing, and in incremental decoding on a CPU."""
 
 import copy
+from collections.abc import Callable
 from typing import Dict, Optional, Tuple
 
+import torch
 from fairseq.modules import MultiheadAttention
 from torch import Tensor, nn
 
 from ..nn.attention.softmax import additive_mask, softmax_attention
+from ..nn.kernels.decode import Records, attend, fits
+from ..nn.linear import join_linears
+from .beams import Beams
 
 __all__ = ["FastAttention"]
 
@@ -15,8 +20,9 @@ class FastAttention(MultiheadAttention):
     """fairseq's attention with :func:`softmax_attention` between its projections, in training and teacher forcing.
 
     Parameters and their names are fairseq's. Outputs and gradients are fairseq's up to rounding at real positions; a
-    query that may attend to nothing gets a finite output. Everything else is fairseq's own computation: incremental
-    decoding, attention weights, TorchScript.
+    query that may attend to nothing gets a finite output. Incremental decoding on a CPU keeps keys and values in
+    :class:`.beams.Beams`. Everything else is fairseq's own computation: attention weights in training, TorchScript,
+    decoding on other devices and with ``--retain-dropout``.
 
     Attributes:
         causal: whether each ``attn_mask`` of this module is (time, time) and hides later positions and nothing else,
@@ -59,6 +65,13 @@ class FastAttention(MultiheadAttention):
         need_head_weights: bool = False,
     ) -> Tuple[Tensor, Optional[Tensor]]:
         """As fairseq's: (time, batch, dim) tensors, a (batch, keys) mask of padding, a (time, keys) additive mask."""
+        if incremental_state is not None and self.decodes(query) and not before_softmax:
+            beams = Beams.of(incremental_state)
+            read = self.read_source if self.encoder_decoder_attention else self.read_itself
+            out, weights = read(query, key, key_padding_mask, beams, need_weights or need_head_weights)
+            if weights is not None:
+                weights = weights[:, :, None] if need_head_weights else weights.mean(0)[:, None]
+            return out, weights
         more = incremental_state is not None or need_weights or before_softmax or need_head_weights
         if not more and self.knows(query, key, value, key_padding_mask, attn_mask):
             return self.attend(query, key, value, key_padding_mask, attn_mask), None
@@ -74,6 +87,67 @@ class FastAttention(MultiheadAttention):
             before_softmax,
             need_head_weights,
         )
+
+    def decodes(self, like: Tensor) -> bool:
+        """Whether incremental decoding is by :class:`.beams.Beams`, for tensors like this one.
+
+        It is settled when decoding starts: what a decoding has cached in one form is not read in the other one.
+        """
+        projections = (self.q_proj, self.k_proj, self.v_proj, self.out_proj)
+        return (
+            (self.causal or self.encoder_decoder_attention)
+            and not torch.is_grad_enabled()
+            and fits(like)
+            and not self.training
+            and not self.dropout_module.apply_during_inference
+            and all(isinstance(one, nn.Linear) and not one._forward_hooks for one in projections)
+            and not self.onnx_trace
+        )
+
+    def read_itself(self, query: Tensor, key, padding: Tensor | None, beams: Beams, weights: bool):
+        """A step of self-attention: (1, rows, dim), and its weights (heads, rows, positions) if asked for."""
+        rows, dim = query.shape[1:]
+        records = beams.memories.setdefault(id(self), Records(dim, 2 * dim))
+        if beams.positions == len(records):  # the first attention of this step
+            beams.advance(rows, padding)
+        record = self.joined("q_proj", "k_proj", "v_proj")(query[0])
+        records.append(record)
+        out, found = attend(record[:, :dim], records, beams.table, self.num_heads, weights)
+        return self.out_proj(out)[None], found
+
+    def read_source(self, query: Tensor, key: Tensor, padding: Tensor | None, beams: Beams, weights: bool):
+        """A step of attention to the encoder, whose keys and values are computed in the first."""
+        rows, dim = query.shape[1:]
+        records = beams.memories.get(id(self))
+        if records is None:
+            source = beams.columns(key, padding, rows, self.beam_size)
+            records = beams.memories[id(self)] = Records(0, dim)
+            for position in self.joined("k_proj", "v_proj")(source):
+                records.append(position)
+        table = beams.source_table(len(records))
+        out, found = attend(self.q_proj(query[0]), records, table, self.num_heads, weights)
+        return self.out_proj(out)[None], found
+
+    def joined(self, *names: str) -> Callable[[Tensor], Tensor]:
+        """Projections of one input as one, whose output has theirs one after another."""
+        ready = self.__dict__.get("joint", {})
+        if names in ready:
+            return ready[names]
+        return lambda x: torch.cat([getattr(self, name)(x) for name in names], -1)
+
+    def join(self) -> list[nn.Linear]:
+        """Let what is projected together in decoding be one product from now on, and return those products.
+
+        Parameters stay what and where they are, but for their memory, which becomes that of the product.
+        """
+        names = ("k_proj", "v_proj") if self.encoder_decoder_attention else ("q_proj", "k_proj", "v_proj")
+        projections = [getattr(self, name) for name in names]
+        decodes = self.causal or self.encoder_decoder_attention
+        if not decodes or any(type(one) is not nn.Linear or one._forward_hooks for one in projections):
+            return []
+        joint = join_linears(projections)
+        self.__dict__["joint"] = {names: joint}  # no module of this one: state dicts stay fairseq's
+        return [joint]
 
     def knows(
         self,
@@ -99,6 +173,7 @@ class FastAttention(MultiheadAttention):
             and (mask is None or (mask.dim() == 2 and mask.is_floating_point() and not mask.requires_grad))
             and not self.onnx_trace
             and query.device.type != "xla"
+            and not self.dropout_module.apply_during_inference  # as fairseq draws it, from the same seed
         )
 
     def attend(
@@ -118,6 +193,6 @@ class FastAttention(MultiheadAttention):
             *(q, k, v),
             additive_mask(None if padding is None else padding.bool(), mask, q.dtype),
             causal=self.causal and mask is not None and padding is None,
-            dropout=dropout.p if dropout.training or dropout.apply_during_inference else 0.0,
+            dropout=dropout.p if dropout.training else 0.0,
         )
         return self.out_proj(out)

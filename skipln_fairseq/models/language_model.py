@@ -19,6 +19,7 @@ from ..probe.log import ProbedModel, probed
 from .admin import ProfiledModel
 from .attention import number_draws
 from .flags import add_connection_args, connections, remember_depth
+from .inference import InferenceModel, with_inference_type
 from .kernels import with_kernels
 from .presets import LM_PRESETS
 from .refuse import join_kept_layers, refuse
@@ -30,7 +31,7 @@ CHARACTERS = ("character_filters", "character_embedding_dim", "char_embedder_hig
 
 
 @register_model("transformer_lm_rskip")
-class SkipTransformerLanguageModel(ProfiledModel, ProbedModel, TransformerLanguageModel):
+class SkipTransformerLanguageModel(InferenceModel, ProfiledModel, ProbedModel, TransformerLanguageModel):
     """fairseq's ``transformer_lm`` whose skip connections and norms are chosen by flags.
 
     NormFormer's ``--scale-fc``, ``--scale-attn``, ``--scale-heads`` and ``--scale-resids`` work as in fairseq.
@@ -58,7 +59,7 @@ class SkipTransformerLanguageModel(ProfiledModel, ProbedModel, TransformerLangua
         config = connections(args)["decoder"]
         decoder = SkipDecoder(cfg, task.target_dictionary, embed_tokens, config, no_encoder_attn=True)
         number_draws(decoder)
-        return probed(with_kernels(cls(decoder), args), args)
+        return probed(with_inference_type(with_kernels(cls(decoder), args), args), args)
 
     @classmethod
     def embed(cls, args, dictionary) -> nn.Module:

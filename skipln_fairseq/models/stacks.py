@@ -1,12 +1,17 @@
 """Encoder and decoder: fairseq's stacks, with our layers in them."""
 
+from typing import Dict, Optional
+
+import torch
 from fairseq.distributed import fsdp_wrap
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
-from torch import nn
+from torch import Tensor, nn
 
 from ..nn import build_end
+from .beams import Beams
 from .config import StackConfig
+from .fast_attention import FastAttention
 from .initialise import initialise
 from .layers import SkipDecoderLayer, SkipEncoderLayer
 
@@ -60,6 +65,49 @@ class SkipDecoder(TransformerDecoderBase):
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn=no_encoder_attn)
         self.layer_norm = None if cfg.no_decoder_final_norm else build_end(self.embed_dim, config.ffn)
         self.dropout_module.module_name = "TransformerDecoder"  # its name in --retain-dropout-modules
+
+    def reorder_incremental_state_scripting(
+        self, incremental_state: Dict[str, Dict[str, Optional[Tensor]]], new_order: Tensor
+    ):
+        """Let row i of a decoding become what row ``new_order[i]`` was."""
+        if not torch.jit.is_scripting():  # noqa: SIM102  (joined with the other one, TorchScript compiles that too)
+            if Beams.reorder_state(incremental_state, new_order):
+                return
+        for module in self.modules():  # as fairseq does; TorchScript knows no super()
+            if hasattr(module, "reorder_incremental_state"):
+                changed = module.reorder_incremental_state(incremental_state, new_order)
+                if changed is not None:
+                    incremental_state = changed
+
+    def advance(
+        self, words: Tensor, step: int, encoder_out, incremental_state
+    ) -> tuple[Tensor, Optional[Tensor]]:
+        """A step of incremental decoding.
+
+        Args:
+            words: (rows,), the newest.
+            step: how many there were before them.
+            encoder_out: the encoder's.
+            incremental_state: with a cache that holds those before.
+
+        Returns:
+            logits (rows, words), until the next step; the last attention's weights (rows, src_len), or None
+        """
+        # with a cache the last word only is read, and of the others how many they are
+        before = words[:, None].expand(-1, step + 1)
+        logits, extra = self(before, encoder_out=encoder_out, incremental_state=incremental_state)
+        attention = extra["attn"][0]
+        return logits[:, -1], None if attention is None else attention[:, -1]
+
+    def keeps_beams(self) -> bool:
+        """Whether all that incremental decoding keeps is in :class:`.Beams`."""
+        like = next(self.parameters())
+        attentions = [
+            one for layer in self.layers for one in (layer.self_attn, layer.encoder_attn) if one is not None
+        ]
+        return self.adaptive_softmax is None and all(
+            isinstance(one, FastAttention) and one.decodes(like) for one in attentions
+        )
 
     def build_decoder_layer(self, cfg, no_encoder_attn: bool = False) -> nn.Module:
         layer = SkipDecoderLayer(cfg, self.config, no_encoder_attn)

@@ -8,6 +8,7 @@ from ..probe.log import ProbedModel, probed
 from .admin import ProfiledModel
 from .attention import number_draws
 from .flags import add_connection_args, connections, remember_depth
+from .inference import InferenceModel, with_inference_type
 from .kernels import with_kernels
 from .presets import ALIGN_PRESETS, PRESETS
 from .refuse import join_kept_layers, refuse
@@ -17,7 +18,7 @@ __all__ = ["SkipTransformerAlignModel", "SkipTransformerModel"]
 
 
 @register_model("transformer_rskip")
-class SkipTransformerModel(ProfiledModel, ProbedModel, TransformerModel):
+class SkipTransformerModel(InferenceModel, ProfiledModel, ProbedModel, TransformerModel):
     """fairseq's ``transformer`` whose skip connections and norms are chosen by flags.
 
     All of stock's flags and checkpoints work. With ``--skip-type plain`` the parameters have stock's names and the
@@ -37,7 +38,7 @@ class SkipTransformerModel(ProfiledModel, ProbedModel, TransformerModel):
         join_kept_layers(args)
         model = super().build_model(args, task)
         number_draws(model)
-        return probed(with_kernels(model, args), args)
+        return probed(with_inference_type(with_kernels(model, args), args), args)
 
     @classmethod
     def build_encoder(cls, args, src_dict, embed_tokens):
@@ -53,7 +54,7 @@ class SkipTransformerModel(ProfiledModel, ProbedModel, TransformerModel):
 
 
 @register_model("transformer_align_rskip")
-class SkipTransformerAlignModel(ProfiledModel, ProbedModel, TransformerAlignModel):
+class SkipTransformerAlignModel(InferenceModel, ProfiledModel, ProbedModel, TransformerAlignModel):
     """fairseq's ``transformer_align`` (Garg et al. 2019, arXiv:1909.02074) with our connections."""
 
     @staticmethod
@@ -65,4 +66,4 @@ class SkipTransformerAlignModel(ProfiledModel, ProbedModel, TransformerAlignMode
     def build_model(cls, args, task):
         ALIGN_PRESETS["transformer_align_rskip"](args)
         model = SkipTransformerModel.build_model(args, task)
-        return probed(cls(model.encoder, model.decoder, args), args)
+        return probed(with_inference_type(cls(model.encoder, model.decoder, args), args), args)

@@ -14,12 +14,16 @@ __all__ = ["fuse"]
 
 
 def _plain(modules: Sequence[nn.Module], drop: float) -> bool:
-    """Whether nobody watches the steps between, and something of F(x) is left."""
+    """Whether nobody watches the steps between, and something of F(x) is left.
+
+    Dropout that is retained in inference is torch's own, so that a seed gives what it gives in fairseq.
+    """
     watched = (
         m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
         for m in modules
     )
-    return drop < 1 and not any(watched)
+    training = modules[0].training
+    return (drop < 1 if training else drop == 0) and not any(watched)
 
 
 class FusedPost(Post):

@@ -1,0 +1,189 @@
+"""A decoder's steps as single calls, where its layers are ones that the kernel knows."""
+
+import weakref
+from typing import Any, Optional
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..nn.fused import FusedPost, FusedPre
+from ..nn.kernels.decode import Decoder, Layer, Product, Records, Wiring, has_tiles, product
+from .beams import Beams
+from .fast_attention import FastAttention
+from .layers import SkipDecoderLayer
+from .stacks import SkipDecoder
+
+__all__ = ["Engine", "Unknown"]
+
+
+class Unknown(Exception):
+    """What about a decoder the kernel does not know."""
+
+
+def _known(condition: bool, what: str) -> None:
+    if not condition:
+        raise Unknown(what)
+
+
+def _wiring(connection: nn.Module) -> Wiring:
+    _known(isinstance(connection, (FusedPost, FusedPre)), f"its connection {type(connection).__name__}")
+    scale, norms = connection.skip.chain()
+    if isinstance(connection, FusedPre):
+        return Wiring([connection], True, scale)
+    return Wiring([*norms, connection], False, scale)
+
+
+def _norm(norm: nn.Module | None) -> Wiring:
+    _known(norm is None or isinstance(norm, nn.LayerNorm), f"its norm {type(norm).__name__}")
+    return Wiring([] if norm is None else [norm])
+
+
+def _maps(*linears: nn.Module, parts: int, rectified: bool = False) -> Product:
+    for one in linears:
+        _known(isinstance(one, nn.Linear) and not one._forward_hooks, f"its map {type(one).__name__}")
+    return Product(linears, parts, rectified)
+
+
+def _layer(layer: nn.Module, parts: int) -> Layer:
+    _known(isinstance(layer, SkipDecoderLayer), f"its layer {type(layer).__name__}")
+    itself, source = layer.self_attn, layer.encoder_attn
+    for attention in (itself, source):
+        _known(isinstance(attention, FastAttention), f"its attention {type(attention).__name__}")
+        _known(not attention.dropout_module.apply_during_inference, "retained dropout")
+    plain = layer.c_attn is None and layer.w_resid is None
+    plain = plain and all(isinstance(one, nn.Identity) for one in (layer.attn_ln, layer.ffn_layernorm))
+    _known(plain, "NormFormer's scales")
+    _known(itself.causal, "cross-self-attention")
+    _known(layer.activation_fn is F.relu, "its activation function, which is not ReLU")
+    _known(not layer.drop_rate(), "retained dropout")
+    return Layer(
+        _maps(itself.q_proj, itself.k_proj, itself.v_proj, parts=parts),
+        _maps(itself.out_proj, parts=parts),
+        _maps(source.q_proj, parts=parts),
+        _maps(source.out_proj, parts=parts),
+        _maps(layer.fc1, parts=parts, rectified=True),
+        _maps(layer.fc2, parts=parts),
+        *map(_wiring, (layer.self_attn_layer_norm, layer.encoder_attn_layer_norm, layer.final_layer_norm)),
+    )
+
+
+class Engine:
+    """The steps of a decoder's incremental decoding, each in one call.
+
+    For LayerNorm with plain, expanded, DeepNorm and recursive skips, Post- and Pre-LN, softmax attention and ReLU, in
+    float32 on processors with matrix tiles; what it is made of is read once, when it is made.
+
+    Args:
+        decoder: of a model that is prepared for inference.
+        parts: of a product, see :class:`.Product`.
+
+    Raises:
+        Unknown: for another decoder.
+    """
+
+    def __init__(self, decoder: SkipDecoder, parts: int):
+        _known(has_tiles(), "this processor, which has no tiles")
+        like = next(decoder.parameters())
+        _known(like.dtype == torch.float32 and like.device.type == "cpu", "its type or device")
+        rest = (
+            decoder.adaptive_softmax,
+            decoder.project_in_dim,
+            decoder.project_out_dim,
+            decoder.quant_noise,
+        )
+        _known(all(one is None for one in rest), "its embedding or output layer")
+        _known(len(decoder.layers) > 0, "a decoder without layers")
+        _known(all(layer.encoder_attn is not None for layer in decoder.layers), "a decoder without a source")
+        layers = [_layer(layer, parts) for layer in decoder.layers]
+        sources = [
+            one for layer in decoder.layers for one in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj)
+        ]
+        self.decoder = decoder
+        self.source_maps = _maps(*sources, parts=parts)
+        self.kernel = Decoder(
+            layers,
+            decoder.layers[0].self_attn.num_heads,
+            decoder.embed_tokens.weight.detach(),
+            decoder.embed_scale,
+            _maps(decoder.output_projection, parts=parts),
+            _norm(decoder.layernorm_embedding),
+            _norm(decoder.layer_norm),
+        )
+        self.reference = decoder.forward
+        # of this decoder only: TorchScript compiles its class's
+        decoder.forward, decoder.advance = self.forward, self.advance
+        self.spare: list[list[Tensor]] = []
+        self.positions: dict[int, Tensor] = {}
+
+    def packed(self) -> list[Tensor]:
+        """What is held besides the decoder's parameters."""
+        return [one.packed for one in (self.source_maps, *self.kernel.products)]
+
+    def forward(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: Optional[dict[str, list[Tensor]]] = None,
+        incremental_state: Optional[dict[str, Any]] = None,
+        **more: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """As the decoder's: the logits of the newest position, (rows, 1, words), with an incremental state."""
+        if incremental_state is None or torch.is_grad_enabled() or any(more.values()):
+            return self.reference(prev_output_tokens, encoder_out, incremental_state, **more)
+        step = prev_output_tokens.size(1) - 1
+        logits, weights = self.advance(prev_output_tokens[:, -1], step, encoder_out, incremental_state)
+        return logits[:, None].clone(), {"attn": [weights[:, None]], "inner_states": None}
+
+    def advance(
+        self,
+        words: Tensor,
+        step: int,
+        encoder_out: dict[str, list[Tensor]],
+        incremental_state: dict[str, Any],
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`.SkipDecoder.advance`."""
+        rows = len(words)
+        beams = Beams.of(incremental_state)
+        padding = words.eq(self.decoder.padding_idx)[:, None]
+        beams.advance(rows, padding if padding.any() else None)
+        records = beams.memories.setdefault("steps", Records(0, 0))
+        records.append(self.space(beams, len(records), rows))
+        source = beams.memories.get("source") or self.read_source(beams, encoder_out, rows)
+        return self.kernel.step(
+            *(words.contiguous(), self.position(words, step), records.addresses, beams.table.contiguous()),
+            *(source.addresses, beams.source_table(len(source))),
+        )
+
+    def position(self, words: Tensor, step: int) -> Optional[Tensor]:
+        """What is added to the embeddings in a step; computed once."""
+        if self.decoder.embed_positions is None:
+            return None
+        if step not in self.positions:
+            before = words[:1, None].expand(-1, step + 1)  # of which the shape is read
+            found = self.decoder.embed_positions(before, incremental_state={})
+            self.positions[step] = found[0, -1].contiguous()
+        return self.positions[step]
+
+    def space(self, beams: Beams, step: int, rows: int) -> Tensor:
+        """Space for a step's records, which a decoding that is over leaves to the next: fresh pages cost more than
+        what is written to them."""
+        if step == 0:
+            spaces = self.spare.pop() if self.spare else []
+            beams.spaces = spaces
+            weakref.finalize(beams, self.spare.append, spaces)
+        width = 3 * self.kernel.layers * self.kernel.dim
+        if step == len(beams.spaces):
+            beams.spaces.append(torch.empty(rows, width))
+        elif len(beams.spaces[step]) < rows:
+            beams.spaces[step] = torch.empty(rows, width)
+        return beams.spaces[step]
+
+    def read_source(self, beams: Beams, encoder_out: dict[str, list[Tensor]], rows: int) -> Records:
+        """Compute the keys and values of all layers, once a sentence."""
+        masks = encoder_out["encoder_padding_mask"]
+        beam_size = self.decoder.layers[0].encoder_attn.beam_size
+        source = beams.columns(encoder_out["encoder_out"][0], masks[0] if masks else None, rows, beam_size)
+        records = beams.memories["source"] = Records(0, 0)
+        for position in product(source, self.source_maps):
+            records.append(position)
+        return records

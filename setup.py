@@ -23,7 +23,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["skipln_fairseq", "skipln_fairseq.*"]),
-    package_data={"skipln_fairseq.nn.kernels.leave": ["*.c"], "skipln_fairseq.bench": ["*.txt"]},
+    package_data={"skipln_fairseq.nn.kernels": ["*/*.c", "*/*.h"], "skipln_fairseq.bench": ["*.txt"]},
     # fairseq is not here on purpose: pip would replace or rebuild the one that is already installed
     install_requires=["numpy>=1.24", "torch>=2.6"],
     extras_require={
@@ -32,12 +32,14 @@ setup(
         "probe": ["matplotlib", "rich"],
         "demo": ["matplotlib", "rich", "sacrebleu>=2.0", "sentencepiece"],
         "test": [
+            "ctranslate2",
             "hypothesis",
             "pytest",
             "pytest-xdist",
             "tensorboardX",
             "triton>=3.3; sys_platform == 'linux'",
         ],
+        "ctranslate2": ["ctranslate2"],
         "lint": ["ruff"],
     },
 )

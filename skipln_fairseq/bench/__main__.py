@@ -1,10 +1,11 @@
-"""Time and memory of training, beside fairseq's own ``transformer``.
+"""Time and memory of training and decoding, beside fairseq's own ``transformer``.
 
     python -m skipln_fairseq.bench
     python -m skipln_fairseq.bench --shapes tiny --contestants stock plain order-2 --rounds 20
     python -m skipln_fairseq.bench grow depth --shapes iwslt
     python -m skipln_fairseq.bench draw bench/grow-depth.json
     python -m skipln_fairseq.bench leave --dtype fp32 bf16
+    python -m skipln_fairseq.bench decode --path checkpoints/checkpoint_best.pt --data data
     python -m skipln_fairseq.bench profile --contestants stock order-2+fused+bf16
 
 Contestants train side by side as processes of one tree, and take turns step by step, in a new order for every batch;
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from ..errors import UserError
-from . import draw, grow, histogram, leave, profile, table, train
+from . import decode, draw, grow, histogram, leave, profile, table, train
 
 __all__ = ["main"]
 
@@ -27,6 +28,7 @@ COMMANDS = {
     "grow": grow,
     "leave": leave,
     "profile": profile,
+    "decode": decode,
     "draw": draw,
     "table": table,
     "histogram": histogram,

@@ -58,6 +58,23 @@ def _training(run: dict[str, Any], settings: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _decoding(run: dict[str, Any], settings: dict[str, Any]) -> tuple[str, ...]:
+    summary, resident = run["summary"], run["bytes"]["resident"]
+    return (
+        run["contestant"],
+        f"{summary['sentences_per_second']:,.1f}",
+        _spread([1 / value for value in _outside_in(summary["time_ratio"])], ".2f"),
+        f"{summary['peak_bytes'] / MEBIBYTE:,.0f}",
+        "" if resident is None else f"{resident / MEBIBYTE:,.0f}",
+    )
+
+
+def _outside_in(interval: Sequence[float]) -> Sequence[float]:
+    """So that its inverse has the lower end first."""
+    middle, low, high = interval
+    return middle, high, low
+
+
 def _leave(run: dict[str, Any], settings: dict[str, Any]) -> tuple[str, ...]:
     summary = run["summary"]
     return (
@@ -87,6 +104,13 @@ LAYOUTS = {
         _training,
         f"Times come with quartiles, tokens are real target tokens; ×: ratio to the first row, {INTERVAL}; MiB: "
         "tensors at their peak; RSS+: what the resident set grew since before the first step, MiB",
+    ),
+    "decoding": Layout(
+        ("contestant", "sentences/s", "speed ×", "MiB", "RSS+"),
+        _decoding,
+        f"Speed ×: ratio of speeds to the first row, {INTERVAL}; MiB: parameters, what they are packed into, and "
+        "torch's tensors at their peak (of CTranslate2 the model's file alone); RSS+: what the resident set grew since "
+        "the model was loaded, MiB",
     ),
     "leave": Layout(
         ("form", "forward ms", "of copy", "backward ms", "of copy", "time ×"),

@@ -15,7 +15,10 @@ from .statistics import quartiles, ratio
 
 __all__ = ["new", "read", "summarise", "write"]
 
-LEFT_OUT = {"command", "axis", "counts", "output", "data", "shapes", "contestants", "values"}
+LEFT_OUT = {
+    *("command", "axis", "counts", "output", "data", "path", "shapes", "contestants", "values"),
+    *("batch_sizes", "beams"),
+}
 """Flags that are in the command, or in the results, and no numbers of settings."""
 
 
@@ -46,9 +49,9 @@ def _bytes(run: dict[str, Any]) -> int:
 def summarise(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The runs of a heat with their ``summary``; ratios are to the first run, paired by round.
 
-    ``seconds`` are a round's, with quartiles; ``tokens_per_second`` counts real target tokens, at the median round;
-    ``time_ratio`` and ``cpu_ratio`` come with the interval of :func:`.statistics.interval`; ``peak_bytes`` are
-    those that stay and those that a step adds.
+    ``seconds`` are a round's, with quartiles; ``tokens_per_second`` and ``sentences_per_second`` count real target
+    tokens and sentences, at the median round; ``time_ratio`` and ``cpu_ratio`` come with the interval of
+    :func:`.statistics.interval`; ``peak_bytes`` are those that stay and those that a step adds.
     """
     first = runs[0]
     return [
@@ -57,6 +60,7 @@ def summarise(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             "summary": {
                 "seconds": quartiles(run["seconds"]),
                 "tokens_per_second": run["tokens"] / quartiles(run["seconds"]).middle,
+                "sentences_per_second": run["sentences"] / quartiles(run["seconds"]).middle,
                 "time_ratio": ratio(run["seconds"], first["seconds"]),
                 "cpu_ratio": ratio(run["cpu_seconds"], first["cpu_seconds"]),
                 "peak_bytes": _bytes(run),

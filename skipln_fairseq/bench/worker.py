@@ -66,6 +66,10 @@ class Job:
     rank: int = 0
     processes: int = 1
 
+    def runner(self) -> "Runner":
+        """What answers for it."""
+        return Runner(self)
+
     def all_flags(self) -> tuple[str, ...]:
         """The flags of fairseq-train that this process stands for."""
         return (
@@ -164,7 +168,7 @@ def serve(connection: Connection, job: Job) -> None:
     for descriptor in (1, 2):  # fairseq's and torch's warnings; errors go through the connection
         os.dup2(nowhere, descriptor)
     try:
-        runner = Runner(job)
+        runner = job.runner()
         connection.send(runner.describe())
         while True:
             method, *arguments = connection.recv()

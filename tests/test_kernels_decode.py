@@ -134,7 +134,7 @@ def test_not_a_number_is_never_chosen():
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 33, 100])
 @pytest.mark.parametrize(("inputs", "outputs"), [(8, 5), (32, 32), (50, 37), (256, 100)])
 def test_products_by_tiles(rows, inputs, outputs, threads, torch_threads):
-    """Two parts: 2⁻¹⁵ of |x| |w|, a float32 product's own bound being 2⁻²⁴ times the terms; one: bfloat16's 2⁻⁸."""
+    """2⁻¹⁵ of |x| |w| for two parts, bfloat16's 2⁻⁷ for one; for 8 bits half of 1/127 of the largest, of each."""
     torch_threads(threads)
     torch.manual_seed(rows)
     linears = [nn.Linear(inputs, outputs), nn.Linear(inputs, outputs, bias=False)]
@@ -143,13 +143,17 @@ def test_products_by_tiles(rows, inputs, outputs, threads, torch_threads):
     bias = torch.cat((linears[0].bias, torch.zeros(outputs))).double()
     expected = x.double() @ weight.t() + bias
     size = x.double().abs() @ weight.abs().t()
-    for parts, bound in ((2, 2**-15), (1, 2**-7)):
+    largest = x.abs().amax(-1, keepdim=True).double() * weight.abs().sum(1) / 254
+    largest = largest + x.double().abs().sum(-1, keepdim=True) * weight.abs().amax(1) / 254
+    for form, bound in (("fp32", 2**-15 * size), ("bf16", 2**-7 * size), ("int8", 1.01 * largest)):
         for rectified in (False, True):
-            found = product(x, Product(linears, parts, rectified)).double()
+            found = product(x, Product(linears, form, rectified)).double()
             wanted = expected.clamp(min=0) if rectified else expected
-            assert ((found - wanted).abs() <= bound * size + 1e-6).all()
-    exact = (product(x, Product(linears, 2)) - expected).abs().max()
-    assert exact < 0.1 * (product(x, Product(linears, 1)) - expected).abs().max()
+            assert ((found - wanted).abs() <= bound + 1e-6).all()
+    errors = [
+        (product(x, Product(linears, form)) - expected).abs().max() for form in ("fp32", "bf16", "int8")
+    ]
+    assert 10 * errors[0] < errors[1] < 10 * errors[2]
 
 
 @tiles
@@ -157,7 +161,7 @@ def test_tiles_are_left_to_torch_as_they_were():
     """torch's own products by tiles before and after ours."""
     torch.manual_seed(1)
     x, w, linear = torch.randn(64, 64).bfloat16(), torch.randn(64, 64).bfloat16(), nn.Linear(96, 40)
-    ours = Product([linear], 2)
+    ours = Product([linear], "fp32")
     expected = x @ w
     for _ in range(3):
         product(torch.randn(7, 96), ours)

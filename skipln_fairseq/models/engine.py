@@ -39,13 +39,13 @@ def _norm(norm: nn.Module | None) -> Wiring:
     return Wiring([] if norm is None else [norm])
 
 
-def _maps(*linears: nn.Module, parts: int, rectified: bool = False) -> Product:
+def _maps(*linears: nn.Module, form: str, rectified: bool = False) -> Product:
     for one in linears:
         _known(isinstance(one, nn.Linear) and not one._forward_hooks, f"its map {type(one).__name__}")
-    return Product(linears, parts, rectified)
+    return Product(linears, form, rectified)
 
 
-def _layer(layer: nn.Module, parts: int) -> Layer:
+def _layer(layer: nn.Module, form: str) -> Layer:
     _known(isinstance(layer, SkipDecoderLayer), f"its layer {type(layer).__name__}")
     itself, source = layer.self_attn, layer.encoder_attn
     for attention in (itself, source):
@@ -58,12 +58,12 @@ def _layer(layer: nn.Module, parts: int) -> Layer:
     _known(layer.activation_fn is F.relu, "its activation function, which is not ReLU")
     _known(not layer.drop_rate(), "retained dropout")
     return Layer(
-        _maps(itself.q_proj, itself.k_proj, itself.v_proj, parts=parts),
-        _maps(itself.out_proj, parts=parts),
-        _maps(source.q_proj, parts=parts),
-        _maps(source.out_proj, parts=parts),
-        _maps(layer.fc1, parts=parts, rectified=True),
-        _maps(layer.fc2, parts=parts),
+        _maps(itself.q_proj, itself.k_proj, itself.v_proj, form=form),
+        _maps(itself.out_proj, form=form),
+        _maps(source.q_proj, form=form),
+        _maps(source.out_proj, form=form),
+        _maps(layer.fc1, form=form, rectified=True),
+        _maps(layer.fc2, form=form),
         *map(_wiring, (layer.self_attn_layer_norm, layer.encoder_attn_layer_norm, layer.final_layer_norm)),
     )
 
@@ -76,13 +76,13 @@ class Engine:
 
     Args:
         decoder: of a model that is prepared for inference.
-        parts: of a product, see :class:`.Product`.
+        form: of products, see :class:`.Product`.
 
     Raises:
         Unknown: for another decoder.
     """
 
-    def __init__(self, decoder: SkipDecoder, parts: int):
+    def __init__(self, decoder: SkipDecoder, form: str):
         _known(has_tiles(), "this processor, which has no tiles")
         like = next(decoder.parameters())
         _known(like.dtype == torch.float32 and like.device.type == "cpu", "its type or device")
@@ -95,18 +95,18 @@ class Engine:
         _known(all(one is None for one in rest), "its embedding or output layer")
         _known(len(decoder.layers) > 0, "a decoder without layers")
         _known(all(layer.encoder_attn is not None for layer in decoder.layers), "a decoder without a source")
-        layers = [_layer(layer, parts) for layer in decoder.layers]
+        layers = [_layer(layer, form) for layer in decoder.layers]
         sources = [
             one for layer in decoder.layers for one in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj)
         ]
         self.decoder = decoder
-        self.source_maps = _maps(*sources, parts=parts)
+        self.source_maps = _maps(*sources, form=form)
         self.kernel = Decoder(
             layers,
             decoder.layers[0].self_attn.num_heads,
             decoder.embed_tokens.weight.detach(),
             decoder.embed_scale,
-            _maps(decoder.output_projection, parts=parts),
+            _maps(decoder.output_projection, form=form),
             _norm(decoder.layernorm_embedding),
             _norm(decoder.layer_norm),
         )

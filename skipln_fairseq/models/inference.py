@@ -27,32 +27,34 @@ def _linears(model: nn.Module) -> list[nn.Linear]:
     ]
 
 
-def _in_parts(model: nn.Module, parts: int) -> None:
-    """Products by tiles, of numbers in so many parts, and whole decoding steps in one call where that is known."""
+def _by_tiles(model: nn.Module, form: str) -> None:
+    """Products by tiles, and whole decoding steps in one call where that is known."""
     rest = model
     try:
-        Engine(model.decoder, parts)
+        Engine(model.decoder, form)
         rest = model.encoder
     except Unknown as what:
         logger.info(f"decoding layer by layer: a step in one call does not know {what}")
     if has_tiles() and next(model.parameters()).dtype == torch.float32:
         for linear in _linears(rest):
-            ProductLinear.take(linear, parts)
+            ProductLinear.take(linear, form)
 
 
 def _fp32(model: nn.Module) -> None:
-    _in_parts(model, 2)
+    _by_tiles(model, "fp32")
 
 
 def _bf16(model: nn.Module) -> None:
     if not has_tiles() or next(model.parameters()).device.type != "cpu":
         model.to(torch.bfloat16)
-    _in_parts(model, 1)
+    _by_tiles(model, "bf16")
 
 
 def _int8(model: nn.Module) -> None:
     if next(model.parameters()).device.type != "cpu":
         raise UserError("--int8 is for CPUs; on a GPU decode with --fp16")
+    if has_tiles():
+        return _by_tiles(model, "int8")
     for linear in _linears(model):
         Int8Linear.take(linear)
 

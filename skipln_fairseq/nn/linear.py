@@ -1,4 +1,4 @@
-"""Linear maps for inference: several in one product, by bfloat16 tiles, and with 8-bit weights."""
+"""Linear maps for inference: several in one product, by tiles, and with 8-bit weights."""
 
 from collections.abc import Sequence
 
@@ -57,12 +57,12 @@ class Int8Linear(nn.Linear):
 
 
 class ProductLinear(nn.Linear):
-    """x Wᵀ + b by the processor's bfloat16 tiles (:class:`.Product`), for inference where :func:`.has_tiles`."""
+    """x Wᵀ + b by the processor's tiles (:class:`.Product`), for inference where :func:`.has_tiles`."""
 
     @classmethod
-    def take(cls, linear: nn.Linear, parts: int) -> "ProductLinear":
+    def take(cls, linear: nn.Linear, form: str) -> "ProductLinear":
         """Make this of a module."""
-        linear.__dict__["product"] = Product([linear], parts)
+        linear.__dict__["product"] = Product([linear], form)
         linear.__class__ = cls
         return linear
 

@@ -1,32 +1,39 @@
-// Matrix products of float32 rows by the processor's bfloat16 tiles (AMX).
+// Matrix products of float32 rows by the processor's tiles (AMX), of numbers in one of three forms.
 //
-// A float32 number is nearly the sum of two bfloat16 ones, its head and its tail, so that
+// TWO_PARTS: a float32 number is nearly the sum of two bfloat16 ones, its head and its tail, so that
 //
 //     x w = head(x) head(w) + tail(x) head(w) + head(x) tail(w) + a rest below 2^-16 of |x| |w|,
 //
 // three products summed in float32: by tiles still several times as fast as the float32 product, and as exact as that
-// within a few roundings. With one part instead of two, what is computed is the bfloat16 product.
+// within a few roundings. ONE_PART: heads alone, which is the bfloat16 product. EIGHT_BITS: whole numbers from -127 to
+// 127, times a scale for each row of x and each output.
 //
 // Weights are packed once, in the order in which tiles are loaded.
 
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __AMX_BF16__
+#if defined(__AMX_BF16__) && defined(__AMX_INT8__)
 #include <immintrin.h>
+#define HAS_TILES
 enum { TILES = 1 };
 #else
 enum { TILES = 0 };
 #endif
 
-enum { SIDE = 16, TERMS = 32, BLOCK = 2 * SIDE };  // a tile is SIDE rows of TERMS halves; a block is 2 tiles wide
+enum { EIGHT_BITS, ONE_PART, TWO_PARTS };
+
+// A tile is SIDE rows of 64 bytes, which are TERMS halves or 2 TERMS eighths; a block is 2 tiles wide.
+enum { SIDE = 16, TERMS = 32, BLOCK = 2 * SIDE, TILE = 64 * SIDE };
 
 typedef struct {
-    int64_t inputs, outputs, parts;
-    int64_t rectified;       // whether negative outputs become zero
-    const uint16_t *packed;  // (blocks of outputs, blocks of inputs, part, tile of the block, TERMS / 2, SIDE, 2)
-    const float *bias;       // (outputs), or NULL
+    int64_t inputs, outputs, form;
+    int64_t rectified;    // whether negative outputs become zero
+    const void *packed;   // (blocks of outputs, blocks of inputs, part, tile of the block) tiles
+    const float *scales;  // (outputs), of EIGHT_BITS
+    const float *bias;    // (outputs), or NULL
 } Product;
 
 static inline int64_t blocks(int64_t size, int64_t of) { return (size + of - 1) / of; }
@@ -45,37 +52,84 @@ static inline float value_of(uint16_t half) {
     return value;
 }
 
-static int64_t packed_size(int64_t inputs, int64_t outputs, int64_t parts) {
-    return blocks(outputs, BLOCK) * blocks(inputs, TERMS) * parts * BLOCK * TERMS;
+static inline int64_t terms_of(int64_t form) { return form == EIGHT_BITS ? 2 * TERMS : TERMS; }
+
+static inline int8_t eighth_of(float value, float inverse_scale) { return (int8_t)lrintf(value * inverse_scale); }
+
+static int64_t packed_size(int64_t inputs, int64_t outputs, int64_t form) {  // in bytes
+    return blocks(outputs, BLOCK) * blocks(inputs, terms_of(form)) * (form == TWO_PARTS ? 2 : 1) * 2 * TILE;
 }
 
-// weight: (outputs, inputs)
-static void pack_weight(const float *weight, uint16_t *packed, int64_t inputs, int64_t outputs, int64_t parts) {
-    const int64_t terms = blocks(inputs, TERMS);
-    memset(packed, 0, packed_size(inputs, outputs, parts) * sizeof *packed);
-    for (int64_t n = 0; n < outputs; n++)
+// So that the largest becomes 127. Magnitudes are compared as whole numbers, by which a NaN is the largest and is kept.
+static float scale_of(const float *x, int64_t size) {
+    int32_t largest = 0x00800000;
+#pragma omp simd reduction(max : largest)
+    for (int64_t j = 0; j < size; j++) {
+        int32_t bits;
+        memcpy(&bits, x + j, sizeof bits);
+        bits &= 0x7FFFFFFF;
+        largest = bits > largest ? bits : largest;
+    }
+    float magnitude;
+    memcpy(&magnitude, &largest, sizeof magnitude);
+    return magnitude / 127;
+}
+
+// weight: (outputs, inputs); scales: (outputs), which EIGHT_BITS writes.
+static void pack_weight(const float *weight, void *packed, float *scales, int64_t inputs, int64_t outputs, int64_t form) {
+    const int64_t terms = terms_of(form), together = terms / SIDE, parts = form == TWO_PARTS ? 2 : 1;
+    memset(packed, 0, packed_size(inputs, outputs, form));
+    for (int64_t n = 0; n < outputs; n++) {
+        if (form == EIGHT_BITS) scales[n] = scale_of(weight + n * inputs, inputs);
         for (int64_t k = 0; k < inputs; k++) {
-            uint16_t *tile = packed + (n / BLOCK * terms + k / TERMS) * parts * BLOCK * TERMS;
-            const int64_t place =
-                n % BLOCK / SIDE * SIDE * TERMS + k % TERMS / 2 * 2 * SIDE + n % SIDE * 2 + k % 2;
+            const int64_t block = (n / BLOCK * blocks(inputs, terms) + k / terms) * parts * 2 * TILE;
+            // in a tile, what is multiplied together stands together: 2 halves or 4 eighths of each output
+            const int64_t place = n % BLOCK / SIDE * SIDE * terms + k % terms / together * together * SIDE +
+                                  n % SIDE * together + k % together;
             const float value = weight[n * inputs + k];
+            if (form == EIGHT_BITS) {
+                ((int8_t *)packed + block)[place] = eighth_of(value, 1 / scales[n]);
+                continue;
+            }
+            uint16_t *tile = (uint16_t *)((char *)packed + block);
             const uint16_t head = head_of(value);
             tile[place] = head;
-            if (parts == 2) tile[BLOCK * TERMS + place] = head_of(value - value_of(head));
+            if (form == TWO_PARTS) tile[BLOCK * TERMS + place] = head_of(value - value_of(head));
         }
+    }
 }
 
-// Halves that rows are split into: heads, then tails, each of (rows in whole blocks, inputs in whole tiles).
-static int64_t split_size(int64_t rows, int64_t inputs) {
-    return 2 * blocks(rows, BLOCK) * BLOCK * blocks(inputs, TERMS) * TERMS;
+// What rows are written as before they are multiplied; in whole blocks of rows and whole tiles of inputs.
+typedef struct {
+    int64_t width;           // of a row
+    uint16_t *heads, *tails;
+    int8_t *eighths;
+    float *scales;           // of the rows, with eighths
+} Rows;
+
+static int64_t scratch_size(int64_t rows, int64_t inputs) {  // in bytes, for any form
+    return blocks(rows, BLOCK) * BLOCK * (4 * blocks(inputs, 2 * TERMS) * 2 * TERMS + 4);
 }
 
-static void split_rows(const float *x, uint16_t *heads, uint16_t *tails, int64_t rows, int64_t inputs, int64_t threads) {
-    const int64_t width = blocks(inputs, TERMS) * TERMS;
+static Rows split_rows(const Product *p, const float *x, void *scratch, int64_t rows, int64_t threads) {
+    const int64_t inputs = p->inputs, width = blocks(inputs, terms_of(p->form)) * terms_of(p->form);
+    const int64_t all = blocks(rows, BLOCK) * BLOCK;
+    const Rows r = {
+        width, scratch, (uint16_t *)scratch + all * width, scratch, (float *)((int8_t *)scratch + all * width),
+    };
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++) {
         const float *restrict from = x + row * inputs;
-        uint16_t *restrict head = heads + row * width, *restrict tail = tails + row * width;
+        if (p->form == EIGHT_BITS) {
+            int8_t *restrict eighths = r.eighths + row * width;
+            r.scales[row] = scale_of(from, inputs);
+            const float inverse = 1 / r.scales[row];
+#pragma omp simd
+            for (int64_t j = 0; j < inputs; j++) eighths[j] = (int8_t)(int32_t)rintf(from[j] * inverse);
+            for (int64_t j = inputs; j < width; j++) eighths[j] = 0;
+            continue;
+        }
+        uint16_t *restrict head = r.heads + row * width, *restrict tail = r.tails + row * width;
 #pragma omp simd
         for (int64_t j = 0; j < inputs; j++) {
             head[j] = head_of(from[j]);
@@ -83,10 +137,10 @@ static void split_rows(const float *x, uint16_t *heads, uint16_t *tails, int64_t
         }
         for (int64_t j = inputs; j < width; j++) head[j] = tail[j] = 0;
     }
-    // what stands in the rows after the last is multiplied too, and not read
+    return r;  // what stands in the rows after the last is multiplied too, and not read
 }
 
-#ifdef __AMX_BF16__
+#ifdef HAS_TILES
 
 typedef struct {
     uint8_t palette, start, reserved[14];
@@ -95,70 +149,98 @@ typedef struct {
 } __attribute__((aligned(64))) Tiles;
 
 // A block of outputs of up to 2 tiles of rows. tmm0-3: sums; 4, 5: rows; 6, 7: weights.
-static inline __attribute__((always_inline)) void multiply_block(
-    const uint16_t *head, const uint16_t *tail, const uint16_t *packed, float *sums, int64_t terms, int parts, int tall
+#define START(tall)                     \
+    __asm__ volatile("" ::: "memory");  /* the compiler does not know that tiles are loaded from memory */ \
+    _tile_zero(0);                      \
+    _tile_zero(1);                      \
+    if (tall) {                         \
+        _tile_zero(2);                  \
+        _tile_zero(3);                  \
+    }
+#define LOAD_WEIGHTS(place)             \
+    _tile_loadd(6, place, 64);          \
+    _tile_loadd(7, (place) + TILE, 64);
+#define ADD_PRODUCT(dot, rows, stride, lower, tall) \
+    _tile_loadd(4, rows, stride);       \
+    dot(0, 4, 6);                       \
+    dot(1, 4, 7);                       \
+    if (tall) {                         \
+        _tile_loadd(5, (rows) + (lower), stride); \
+        dot(2, 5, 6);                   \
+        dot(3, 5, 7);                   \
+    }
+#define STORE(sums, tall)               \
+    _tile_stored(0, sums, BLOCK * 4);   \
+    _tile_stored(1, (sums) + SIDE, BLOCK * 4); \
+    if (tall) {                         \
+        _tile_stored(2, (sums) + SIDE * BLOCK, BLOCK * 4); \
+        _tile_stored(3, (sums) + SIDE * BLOCK + SIDE, BLOCK * 4); \
+    }
+
+static inline __attribute__((always_inline)) void multiply_halves(
+    const uint16_t *head, const uint16_t *tail, const char *packed, float *sums, int64_t width, int parts, int tall
 ) {
-    const int64_t stride = terms * TERMS * 2, lower = terms * TERMS * SIDE;  // bytes; halves
-    __asm__ volatile("" ::: "memory");  // the compiler does not know that tiles are loaded from memory
-    _tile_zero(0);
-    _tile_zero(1);
-    if (tall) {
-        _tile_zero(2);
-        _tile_zero(3);
-    }
-#define LOAD_WEIGHTS(part)                                \
-    _tile_loadd(6, packed + (part) * BLOCK * TERMS, 64);  \
-    _tile_loadd(7, packed + (part) * BLOCK * TERMS + SIDE * TERMS, 64)
-#define ADD_PRODUCT(rows)                                 \
-    _tile_loadd(4, (rows) + k * TERMS, stride);           \
-    _tile_dpbf16ps(0, 4, 6);                              \
-    _tile_dpbf16ps(1, 4, 7);                              \
-    if (tall) {                                           \
-        _tile_loadd(5, (rows) + lower + k * TERMS, stride); \
-        _tile_dpbf16ps(2, 5, 6);                          \
-        _tile_dpbf16ps(3, 5, 7);                          \
-    }
-    for (int64_t k = 0; k < terms; k++, packed += parts * BLOCK * TERMS) {
-        LOAD_WEIGHTS(0);
-        ADD_PRODUCT(head)
+    START(tall)
+    for (int64_t k = 0; k < width; k += TERMS, packed += parts * 2 * TILE) {
+        LOAD_WEIGHTS(packed)
+        ADD_PRODUCT(_tile_dpbf16ps, head + k, 2 * width, width * SIDE, tall)
         if (parts == 2) {
-            ADD_PRODUCT(tail)
-            LOAD_WEIGHTS(1);
-            ADD_PRODUCT(head)
+            ADD_PRODUCT(_tile_dpbf16ps, tail + k, 2 * width, width * SIDE, tall)
+            LOAD_WEIGHTS(packed + 2 * TILE)
+            ADD_PRODUCT(_tile_dpbf16ps, head + k, 2 * width, width * SIDE, tall)
         }
     }
-#undef ADD_PRODUCT
-#undef LOAD_WEIGHTS
-    _tile_stored(0, sums, BLOCK * 4);
-    _tile_stored(1, sums + SIDE, BLOCK * 4);
-    if (tall) {
-        _tile_stored(2, sums + SIDE * BLOCK, BLOCK * 4);
-        _tile_stored(3, sums + SIDE * BLOCK + SIDE, BLOCK * 4);
+    STORE(sums, tall)
+}
+
+static inline __attribute__((always_inline)) void multiply_eighths(
+    const int8_t *rows, const char *packed, int32_t *sums, int64_t width, int tall
+) {
+    START(tall)
+    for (int64_t k = 0; k < width; k += 2 * TERMS, packed += 2 * TILE) {
+        LOAD_WEIGHTS(packed)
+        ADD_PRODUCT(_tile_dpbssd, rows + k, width, width * SIDE, tall)
+    }
+    STORE(sums, tall)
+}
+
+// Of rows from `row` on, as many as a block has; sums are float32 whatever they were summed in.
+static void multiply_block(const Product *p, const Rows *r, const char *packed, int64_t row, int tall, float *sums) {
+    const int64_t at = row * r->width;
+    if (p->form == EIGHT_BITS) {
+        int32_t whole[BLOCK * BLOCK] __attribute__((aligned(64)));
+        if (tall) multiply_eighths(r->eighths + at, packed, whole, r->width, 1);
+        else multiply_eighths(r->eighths + at, packed, whole, r->width, 0);
+        for (int64_t i = 0; i < (tall ? BLOCK : SIDE); i++)
+#pragma omp simd
+            for (int64_t j = 0; j < BLOCK; j++) sums[i * BLOCK + j] = r->scales[row + i] * (float)whole[i * BLOCK + j];
+    } else if (p->form == TWO_PARTS) {
+        if (tall) multiply_halves(r->heads + at, r->tails + at, packed, sums, r->width, 2, 1);
+        else multiply_halves(r->heads + at, r->tails + at, packed, sums, r->width, 2, 0);
+    } else {
+        if (tall) multiply_halves(r->heads + at, r->tails + at, packed, sums, r->width, 1, 1);
+        else multiply_halves(r->heads + at, r->tails + at, packed, sums, r->width, 1, 0);
     }
 }
 
 static void multiply_blocks(
-    const Product *p, const uint16_t *heads, const uint16_t *tails, float *y, int64_t stride, int64_t rows,
-    int64_t first, int64_t last
+    const Product *p, const Rows *r, float *y, int64_t stride, int64_t rows, int64_t first, int64_t last
 ) {
-    const int64_t terms = blocks(p->inputs, TERMS), width = terms * TERMS;
+    const int64_t size = packed_size(p->inputs, BLOCK, p->form);
     float sums[BLOCK * BLOCK] __attribute__((aligned(64)));
+    const float least = p->rectified ? 0 : -INFINITY;
     for (int64_t b = first; b < last; b++) {
-        const uint16_t *packed = p->packed + b * terms * p->parts * BLOCK * TERMS;
         const int64_t start = b * BLOCK, wide = p->outputs - start < BLOCK ? p->outputs - start : BLOCK;
         for (int64_t row = 0; row < rows; row += BLOCK) {
             const int64_t high = rows - row < BLOCK ? rows - row : BLOCK;
-            const uint16_t *head = heads + row * width, *tail = tails + row * width;
-            if (p->parts == 2 && high > SIDE) multiply_block(head, tail, packed, sums, terms, 2, 1);
-            else if (p->parts == 2) multiply_block(head, tail, packed, sums, terms, 2, 0);
-            else if (high > SIDE) multiply_block(head, tail, packed, sums, terms, 1, 1);
-            else multiply_block(head, tail, packed, sums, terms, 1, 0);
+            multiply_block(p, r, (const char *)p->packed + b * size, row, high > SIDE, sums);
             for (int64_t i = 0; i < high; i++) {
                 float *restrict to = y + (row + i) * stride + start;
-                const float *restrict sum = sums + i * BLOCK, least = p->rectified ? 0 : -INFINITY;
+                const float *restrict sum = sums + i * BLOCK;
 #pragma omp simd
                 for (int64_t j = 0; j < wide; j++) {
-                    const float value = sum[j] + (p->bias ? p->bias[start + j] : 0);
+                    const float product = p->scales ? sum[j] * p->scales[start + j] : sum[j];
+                    const float value = product + (p->bias ? p->bias[start + j] : 0);
                     to[j] = value < least ? least : value;
                 }
             }
@@ -166,12 +248,11 @@ static void multiply_blocks(
     }
 }
 
-// y = x W' + b; y: rows of `stride` elements; scratch: split_size halves.
+// y = x W' + b; y: rows of `stride` elements; scratch: scratch_size bytes.
 static void multiply(
-    const Product *p, const float *x, float *y, int64_t stride, int64_t rows, uint16_t *scratch, int64_t threads
+    const Product *p, const float *x, float *y, int64_t stride, int64_t rows, void *scratch, int64_t threads
 ) {
-    uint16_t *tails = scratch + split_size(rows, p->inputs) / 2;
-    split_rows(x, scratch, tails, rows, p->inputs, threads);
+    const Rows r = split_rows(p, x, scratch, rows, threads);
     const int64_t all = blocks(p->outputs, BLOCK);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < threads; t++) {
@@ -180,7 +261,7 @@ static void multiply(
         for (int tile = 0; tile < 8; tile++) ours.columns[tile] = 64, ours.rows[tile] = SIDE;
         _tile_storeconfig(&before);
         _tile_loadconfig(&ours);
-        multiply_blocks(p, scratch, tails, y, stride, rows, all * t / threads, all * (t + 1) / threads);
+        multiply_blocks(p, &r, y, stride, rows, all * t / threads, all * (t + 1) / threads);
         if (before.palette) _tile_loadconfig(&before);
         else _tile_release();
     }
@@ -189,7 +270,7 @@ static void multiply(
 #else
 
 static void multiply(
-    const Product *p, const float *x, float *y, int64_t stride, int64_t rows, uint16_t *scratch, int64_t threads
+    const Product *p, const float *x, float *y, int64_t stride, int64_t rows, void *scratch, int64_t threads
 ) {
     (void)p, (void)x, (void)y, (void)stride, (void)rows, (void)scratch, (void)threads;
     abort();  // who calls has asked has_tiles

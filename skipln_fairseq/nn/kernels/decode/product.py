@@ -1,4 +1,4 @@
-"""Linear maps of float32 rows by the processor's bfloat16 tiles (AMX)."""
+"""Linear maps of float32 rows by the processor's tiles (AMX)."""
 
 import ctypes
 from collections.abc import Sequence
@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from .library import pointer, source
 
-__all__ = ["Product", "ProductStruct", "has_tiles", "product"]
+__all__ = ["FORMS", "Product", "ProductStruct", "has_tiles", "product"]
 
 SIZES = ("product_size", "product_scratch")
+FORMS = ("int8", "bf16", "fp32")
+"""In the order of the source's numbers."""
 
 
 @cache
@@ -34,8 +36,8 @@ class ProductStruct(ctypes.Structure):
     """As the source's ``Product``."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("inputs", "outputs", "parts", "rectified")),
-        *((name, ctypes.c_void_p) for name in ("packed", "bias")),
+        *((name, ctypes.c_int64) for name in ("inputs", "outputs", "form", "rectified")),
+        *((name, ctypes.c_void_p) for name in ("packed", "scales", "bias")),
     )
 
 
@@ -44,12 +46,18 @@ class Product:
 
     Args:
         linears: of the same input; their outputs stand one after another.
-        parts: 2 for float32 as a head and a tail in bfloat16, which is float32's product within a few roundings; 1 for
-            the head alone, which is bfloat16's.
+        form: fp32: each number as a head and a tail in bfloat16, which is float32's product but for a rest of 2⁻¹⁶;
+            bf16: the head alone, which is bfloat16's product; int8: whole numbers to 127 and a scale for each row and
+            each output.
         rectified: whether negative outputs become zero.
+
+    Raises:
+        RuntimeError: where not :func:`has_tiles`.
     """
 
-    def __init__(self, linears: Sequence[nn.Linear], parts: int, rectified: bool = False):
+    def __init__(self, linears: Sequence[nn.Linear], form: str, rectified: bool = False):
+        if not has_tiles():  # asking also has the system let us use them
+            raise RuntimeError("this processor has no tiles")
         weight = torch.cat([one.weight.detach() for one in linears]).float().contiguous()
         self.outputs, self.inputs = weight.shape
         self.bias = None
@@ -58,14 +66,17 @@ class Product:
                 one.weight.new_zeros(len(one.weight)) if one.bias is None else one.bias for one in linears
             )
             self.bias = torch.cat(list(biases)).detach().float()
-        # whole cache lines, as tiles are loaded fastest
-        self.packed = torch.empty(
-            _call("product_size", self.inputs, self.outputs, parts), dtype=torch.bfloat16
+        self.scales = torch.empty(self.outputs) if form == "int8" else None
+        number = FORMS.index(form)
+        size = _call("product_size", self.inputs, self.outputs, number)
+        self.packed = torch.empty(size, dtype=torch.uint8)
+        _call(
+            *("product_pack", pointer(weight), pointer(self.packed), pointer(self.scales)),
+            *(self.inputs, self.outputs, number),
         )
-        _call("product_pack", pointer(weight), pointer(self.packed), self.inputs, self.outputs, parts)
         self.struct = ProductStruct(
-            *(self.inputs, self.outputs, parts, rectified),
-            *map(pointer, (self.packed, self.bias)),
+            *(self.inputs, self.outputs, number, rectified),
+            *map(pointer, (self.packed, self.scales, self.bias)),
         )
 
 
@@ -74,7 +85,7 @@ def product(x: Tensor, by: Product) -> Tensor:
     x = x.contiguous()
     rows = x.numel() // by.inputs
     y = x.new_empty(*x.shape[:-1], by.outputs)
-    scratch = x.new_empty(_call("product_scratch", rows, by.inputs), dtype=torch.bfloat16)
+    scratch = torch.empty(_call("product_scratch", rows, by.inputs), dtype=torch.uint8)
     threads = torch.get_num_threads()
     _call("product", ctypes.byref(by.struct), pointer(x), pointer(y), rows, pointer(scratch), threads)
     return y

@@ -42,7 +42,7 @@ typedef struct {
 static int64_t widest(const Decoder *d) { return d->ffn > d->dim ? d->ffn : d->dim; }
 
 int64_t step_scratch(const Decoder *d, int64_t rows) {
-    return rows * (4 * d->dim + d->ffn) + (split_size(rows, widest(d)) + 1) / 2 + 16;
+    return rows * (4 * d->dim + d->ffn) + scratch_size(rows, widest(d)) / 4 + 16;
 }
 
 // y = LN(x), in place too
@@ -101,7 +101,7 @@ static void mean_of_heads(const float *restrict by_head, float *restrict mean, i
 void step(const Decoder *d, const Step *s, int64_t threads) {
     const int64_t rows = s->rows, dim = d->dim, of_head = dim / d->heads;
     float *x = s->scratch, *f = x + rows * dim, *h = f + rows * dim, *space = h + rows * d->ffn, *q = space + rows * dim;
-    uint16_t *halves = (uint16_t *)(((uintptr_t)(q + rows * dim) + 63) / 64 * 64);  // as tiles are loaded fastest
+    void *split = (void *)(((uintptr_t)(q + rows * dim) + 63) / 64 * 64);  // as tiles are loaded fastest
     for (int64_t row = 0; row < rows; row++)
         for (int64_t j = 0; j < dim; j++)
             x[row * dim + j] =
@@ -121,38 +121,38 @@ void step(const Decoder *d, const Step *s, int64_t threads) {
             s->source, s->source_table, 1 / sqrtf(of_head),
         };
         const float *in = enter(&layer->self, x, space, rows, dim, threads);
-        multiply(&layer->itself, in, record, width, rows, halves, threads);
+        multiply(&layer->itself, in, record, width, rows, split, threads);
         attend_all(&itself, FLOAT32, record, q, NULL, threads);
-        multiply(&layer->out, q, f, dim, rows, halves, threads);
+        multiply(&layer->out, q, f, dim, rows, split, threads);
         leave(&layer->self, f, x, rows, dim, threads);
 
         in = enter(&layer->source, x, space, rows, dim, threads);
-        multiply(&layer->query, in, f, dim, rows, halves, threads);
+        multiply(&layer->query, in, f, dim, rows, split, threads);
         attend_all(&source, FLOAT32, f, q, l + 1 == d->layers ? s->by_head : NULL, threads);
-        multiply(&layer->source_out, q, f, dim, rows, halves, threads);
+        multiply(&layer->source_out, q, f, dim, rows, split, threads);
         leave(&layer->source, f, x, rows, dim, threads);
 
         in = enter(&layer->feed, x, space, rows, dim, threads);
-        multiply(&layer->widen, in, h, d->ffn, rows, halves, threads);
-        multiply(&layer->narrow, h, f, dim, rows, halves, threads);
+        multiply(&layer->widen, in, h, d->ffn, rows, split, threads);
+        multiply(&layer->narrow, h, f, dim, rows, split, threads);
         leave(&layer->feed, f, x, rows, dim, threads);
     }
     mean_of_heads(s->by_head, s->weights, d->heads, rows * s->source_positions);
     if (d->end.norms) norm_rows(&d->end, x, x, rows, dim, threads);
-    multiply(&d->projection, x, s->logits, d->words, rows, halves, threads);
+    multiply(&d->projection, x, s->logits, d->words, rows, split, threads);
 }
 
 int has_tiles(void) { return TILES; }
 
-int64_t product_size(int64_t inputs, int64_t outputs, int64_t parts) { return packed_size(inputs, outputs, parts); }
+int64_t product_size(int64_t inputs, int64_t outputs, int64_t form) { return packed_size(inputs, outputs, form); }
 
-void product_pack(const float *weight, uint16_t *packed, int64_t inputs, int64_t outputs, int64_t parts) {
-    pack_weight(weight, packed, inputs, outputs, parts);
+void product_pack(const float *weight, void *packed, float *scales, int64_t inputs, int64_t outputs, int64_t form) {
+    pack_weight(weight, packed, scales, inputs, outputs, form);
 }
 
-int64_t product_scratch(int64_t rows, int64_t inputs) { return split_size(rows, inputs); }
+int64_t product_scratch(int64_t rows, int64_t inputs) { return scratch_size(rows, inputs); }
 
-// One product alone; scratch: product_scratch halves.
-void product(const Product *p, const float *x, float *y, int64_t rows, uint16_t *scratch, int64_t threads) {
+// One product alone; scratch: product_scratch bytes.
+void product(const Product *p, const float *x, float *y, int64_t rows, void *scratch, int64_t threads) {
     multiply(p, x, y, p->outputs, rows, scratch, threads);
 }

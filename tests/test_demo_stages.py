@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from examples.demo.pairs import Pair
 from examples.demo.progress import bar
 from examples.demo.stages import Stages, locked
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.runs.command import LAST_LINES
 
 # --- stages ------------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ def test_a_failing_command_shows_its_last_lines_and_its_log(tmp_path):
     with pytest.raises(UserError, match=r"exit status 7.*log") as caught:
         commands.run([sys.executable, "-c", script], tmp_path / "log", said.append)
     assert "\n" not in str(caught.value)
-    assert said[1:] == [f"  line {i}" for i in range(100 - commands.LAST_LINES, 100)]
+    assert said[1:] == [f"  line {i}" for i in range(100 - LAST_LINES, 100)]
 
 
 def test_what_torchrun_says_about_its_end_does_not_hide_the_cause(tmp_path):
@@ -168,43 +168,6 @@ def _lives(process: int) -> bool:
 
 
 # --- training ----------------------------------------------------------------------------------
-
-LOG = """2026-01-01 00:00:00 | INFO | train_inner | {"epoch": 1, "nll_loss": "9.5", "num_updates": "20"}
-2026-01-01 00:00:00 | INFO | valid | {"epoch": 1, "valid_nll_loss": "8.5", "valid_num_updates": "20"}
-something else | {"nll_loss": "1"}
-2026-01-01 00:00:00 | INFO | train_inner | {"epoch": 1, "nll_loss": "7.5", "num_updates": "40"}
-2026-01-01 00:00:00 | INFO | train_inner | {"epoch": 1, "nll_loss": "7.0", "num_updates": "40", "wps": "n/a"}
-"""
-
-
-def test_a_log_is_read_once_for_each_update_and_the_repetition_counts(tmp_path):
-    (tmp_path / "log").write_text(LOG)
-    records = training.read_log(tmp_path / "log")
-    assert [r.get("nll_loss") or r["valid_nll_loss"] for r in records] == [9.5, 8.5, 7.0]
-    assert "wps" not in records[-1]
-
-
-def checkpoint(path, content, damaged=False):
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("content", content)
-    if damaged:
-        path.write_bytes(path.read_bytes()[:-10])
-
-
-def test_a_half_written_last_checkpoint_is_replaced_by_the_newest_whole_one(tmp_path):
-    checkpoint(tmp_path / "checkpoint_1_100.pt", "old")
-    checkpoint(tmp_path / "checkpoint_1_200.pt", "new")
-    checkpoint(tmp_path / "checkpoint_last.pt", "half", damaged=True)
-    os.utime(tmp_path / "checkpoint_1_100.pt", (1, 1))
-    training._remove_damaged(tmp_path)
-    whole = (tmp_path / "checkpoint_1_200.pt").read_bytes()
-    assert (tmp_path / "checkpoint_last.pt").read_bytes() == whole
-
-
-def test_without_a_whole_checkpoint_training_begins_anew(tmp_path):
-    checkpoint(tmp_path / "checkpoint_last.pt", "half", damaged=True)
-    training._remove_damaged(tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_flag_shapes_the_models_fingerprint():
@@ -272,8 +235,8 @@ def test_samples_show_text_that_looks_like_markup():
 
 
 def test_the_learning_curve_is_a_picture(tmp_path):
-    (tmp_path / "log").write_text(LOG)
-    report.draw_curve(training.read_log(tmp_path / "log"), "title", tmp_path / "curve.png")
+    records = [{"num_updates": 20.0, "nll_loss": 9.5}, {"valid_num_updates": 20.0, "valid_nll_loss": 8.5}]
+    report.draw_curve(records, "title", tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.runs import read_log
 
 from . import own_files, report, subwords, training
 from .corpus import AUTO, SOURCES, Corpus, obtain
@@ -230,7 +231,7 @@ def _report(
             translated,
         )
     )
-    records = training.read_log(model / "train.log")
+    records = read_log(model / "train.log")
     picture = model / "learning-curve.png"
     report.draw_curve(
         records, f"{args.arch}, {subwords.SOURCE_LANG} → {args.target_lang}, {about['name']}", picture
@@ -254,7 +255,7 @@ def _minutes(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    # What ends the demo from outside ends its commands too, see commands.run.
+    # What ends the demo from outside ends its commands too, see runs.run.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main(parse())

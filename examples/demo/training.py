@@ -1,17 +1,16 @@
 """The model's size, its training and its decoding: fairseq's own commands with every flag that matters."""
 
-import json
-import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skipln_fairseq.runs import record, remove_damaged
+
 from . import commands
 from .subwords import SOURCE_LANG
 
-__all__ = ["Recipe", "read_log", "train", "translate"]
+__all__ = ["Recipe", "train", "translate"]
 
 MODEL = {
     "--encoder-embed-dim": 192,
@@ -96,7 +95,7 @@ def train(
 ) -> None:
     """Train to ``folder/checkpoint_last.pt``, or go on from the newest checkpoint that lies there.
 
-    ``on_record`` gets fairseq's log records as they come, as of :func:`read_log`.
+    ``on_record`` gets fairseq's log records as they come, as of :func:`.read_log`.
 
     Raises:
         UserError: fairseq-train failed.
@@ -105,11 +104,11 @@ def train(
     launcher = []
     if recipe.processes > 1:
         launcher = ["torchrun", "--nproc_per_node", str(recipe.processes), "--no-python"]
-    _remove_damaged(folder)
+    remove_damaged(folder)
 
     def on_line(line: str) -> None:
-        if record := _record(line):
-            on_record(record)
+        if found := record(line):
+            on_record(found)
 
     commands.run(
         [
@@ -123,51 +122,6 @@ def train(
         on_line,
         keep_open=keep_open,
     )
-
-
-def _remove_damaged(folder: Path) -> None:
-    """Take away checkpoints that were half written when the power went.
-
-    A checkpoint is a zip file, whose table of contents comes last: without it, it is cut off. If the last
-    one is, the newest of the others takes its place.
-    """
-    checkpoints = sorted(folder.glob("checkpoint*.pt"), key=lambda file: file.stat().st_mtime)
-    intact = [file for file in checkpoints if zipfile.is_zipfile(file)]
-    for file in set(checkpoints) - set(intact):
-        file.unlink()
-    last = folder / "checkpoint_last.pt"
-    if intact and last not in intact:
-        copy = last.with_suffix(".copy")
-        copy.write_bytes(intact[-1].read_bytes())
-        copy.rename(last)
-
-
-def _record(line: str) -> dict[str, float] | None:
-    """A record of fairseq's JSON log with numbers for its values, or None if ``line`` is none."""
-    found = re.search(r"\| (train_inner|valid) \| (\{.*\})", line)
-    if not found:
-        return None
-    record = {}
-    for key, value in json.loads(found[2]).items():
-        try:
-            record[key] = float(value)
-        except ValueError:
-            continue
-    return record
-
-
-def read_log(log: Path) -> list[dict[str, float]]:
-    """All records of a training log, that of a resumed training too, in order of updates, each once.
-
-    A record of the training has "num_updates", "nll_loss" (base 2), …; one of a validation
-    "valid_num_updates", "valid_nll_loss", ….
-    """
-    records = {}
-    for line in log.read_text("utf-8", errors="replace").splitlines():
-        if record := _record(line):
-            updates = record.get("valid_num_updates", record.get("num_updates", 0))
-            records[updates, "valid_num_updates" in record] = record  # a repeated update: the later counts
-    return [records[key] for key in sorted(records)]
 
 
 def translate(

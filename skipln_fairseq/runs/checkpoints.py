@@ -1,0 +1,23 @@
+"""What an interrupted training leaves."""
+
+import zipfile
+from pathlib import Path
+
+__all__ = ["remove_damaged"]
+
+
+def remove_damaged(folder: Path) -> None:
+    """Take away checkpoints that were half written when the power went.
+
+    A checkpoint is a zip file, whose table of contents comes last: without it, it is cut off. If the last
+    one is, the newest of the others takes its place.
+    """
+    checkpoints = sorted(folder.glob("checkpoint*.pt"), key=lambda file: file.stat().st_mtime)
+    intact = [file for file in checkpoints if zipfile.is_zipfile(file)]
+    for file in set(checkpoints) - set(intact):
+        file.unlink()
+    last = folder / "checkpoint_last.pt"
+    if intact and last not in intact:
+        copy = last.with_suffix(".copy")
+        copy.write_bytes(intact[-1].read_bytes())
+        copy.rename(last)

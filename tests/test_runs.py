@@ -1,0 +1,62 @@
+"""Commands that are run for the user: what they print, what they cost, what they leave when they are cut off."""
+
+import os
+import sys
+import zipfile
+
+import pytest
+
+from skipln_fairseq.runs import CommandFailed, read_log, remove_damaged, run
+
+LOG = """2026-01-01 00:00:00 | INFO | train_inner | {"epoch": 1, "nll_loss": "9.5", "num_updates": "20"}
+2026-01-01 00:00:00 | INFO | valid | {"epoch": 1, "valid_nll_loss": "8.5", "valid_num_updates": "20"}
+something else | {"nll_loss": "1"}
+2026-01-01 00:00:00 | INFO | train_inner | {"epoch": 1, "nll_loss": "7.5", "num_updates": "40"}
+2026-01-01 00:00:00 | INFO | train_inner | {"epoch": 1, "nll_loss": "7.0", "num_updates": "40", "wps": "n/a"}
+"""
+
+
+def test_a_log_is_read_once_for_each_update_and_the_repetition_counts(tmp_path):
+    (tmp_path / "log").write_text(LOG)
+    records = read_log(tmp_path / "log")
+    assert [r.get("nll_loss") or r["valid_nll_loss"] for r in records] == [9.5, 8.5, 7.0]
+    assert "wps" not in records[-1]
+
+
+def checkpoint(path, content, damaged=False):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("content", content)
+    if damaged:
+        path.write_bytes(path.read_bytes()[:-10])
+
+
+def test_a_half_written_last_checkpoint_is_replaced_by_the_newest_whole_one(tmp_path):
+    checkpoint(tmp_path / "checkpoint_1_100.pt", "old")
+    checkpoint(tmp_path / "checkpoint_1_200.pt", "new")
+    checkpoint(tmp_path / "checkpoint_last.pt", "half", damaged=True)
+    os.utime(tmp_path / "checkpoint_1_100.pt", (1, 1))
+    remove_damaged(tmp_path)
+    whole = (tmp_path / "checkpoint_1_200.pt").read_bytes()
+    assert (tmp_path / "checkpoint_last.pt").read_bytes() == whole
+
+
+def test_without_a_whole_checkpoint_training_begins_anew(tmp_path):
+    checkpoint(tmp_path / "checkpoint_last.pt", "half", damaged=True)
+    remove_damaged(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_is_logged_watched_and_measured(tmp_path):
+    lines = []
+    memory = "x = bytearray(200 << 20); print('one'); print('two')"
+    usage = run([sys.executable, "-c", memory], tmp_path / "log", lines.append)
+    assert lines == ["one\n", "two\n"]
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+    assert usage.peak_bytes > 200 << 20
+    assert 0 < usage.cpu_seconds < 60
+
+
+def test_a_command_that_fails_says_its_last_lines(tmp_path):
+    with pytest.raises(CommandFailed, match="exit status 3") as failed:
+        run([sys.executable, "-c", "print('why'); raise SystemExit(3)"], tmp_path / "log")
+    assert failed.value.last == ("why",)

@@ -12,6 +12,7 @@ from skipln_fairseq.generator import QuickGenerator
 from skipln_fairseq.models import engine, inference
 from skipln_fairseq.models.engine import Engine
 from skipln_fairseq.nn.kernels.decode import has_tiles, library
+from skipln_fairseq.nn.linear import ProductLinear
 from tests.build import CONNECTIONS, SMALL, batch, build, build_connection_model
 from tests.test_generator import (
     FALLS_BACK,
@@ -136,17 +137,18 @@ def test_an_unknown_type_is_refused():
         with_inference_type(build("transformer_rskip", *SMALL), args)
 
 
-def test_training_with_dropout_in_inference_is_fairseq_s_own():
-    """--retain-dropout: the same seed gives what it gives with the reference kernels."""
+def test_retained_dropout_draws_what_fairseq_draws():
+    """The same seed gives what the reference kernels give, with float32's own products, which tiles are 10⁻⁵ off."""
     outputs = []
     for kernels in ("fast", "reference"):
         model = build(
             "transformer_rskip", "--dropout", "0.3", "--attention-dropout", "0.2", "--kernels", kernels
         )
         model.make_generation_fast_(retain_dropout=True, retain_dropout_modules=None)
+        assert not any(isinstance(module, ProductLinear) for module in model.modules())
         torch.manual_seed(7)
         outputs.append(model(*batch())[0])
-    torch.testing.assert_close(*outputs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(*outputs, rtol=0, atol=5e-7)
 
 
 @pytest.fixture(scope="module")

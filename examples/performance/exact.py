@@ -1,13 +1,15 @@
 """Decode real text with fairseq's operations and with the quick ones, in many ways, and compare every line.
 
-    python examples/performance/exact.py DATA CHECKPOINT
+    python examples/performance/exact.py DATA CHECKPOINT [WAY…]
 
-Prints a row for each way: hypotheses, how many differ in their words, and the largest difference of scores and of
-positional scores (base 2, as printed) among the others. Exits with 1 where words differ.
+Prints a row for each way: hypotheses, how many differ in their words or alignments, and the largest difference of
+scores and of positional scores (base 2, as printed) among the others; then the lines that differ. Exits with 1 where
+there are any.
 """
 
 import subprocess
 import sys
+from dataclasses import dataclass
 
 WAYS = {
     "beam 5, batch 64": "--beam 5 --batch-size 64",
@@ -25,8 +27,19 @@ WAYS = {
 }
 
 
-def decode(data: str, path: str, flags: str, kernels: str) -> list[list[str]]:
-    """The lines of hypotheses, positional scores and alignments, in their order by sentence."""
+@dataclass
+class Hypothesis:
+    """As fairseq prints it: of which sentence, its score, its sub-words, the scores of each, and the alignment."""
+
+    sentence: int
+    score: float
+    words: str
+    positions: list[float]
+    alignment: str = ""
+
+
+def decode(data: str, path: str, flags: str, kernels: str) -> list[Hypothesis]:
+    """The hypotheses, by sentence and in the order of each sentence's."""
     command = [
         "fairseq-generate",
         data,
@@ -39,42 +52,41 @@ def decode(data: str, path: str, flags: str, kernels: str) -> list[list[str]]:
     ]
     overrides = ["--model-overrides", f"{{'kernels': '{kernels}'}}"]
     done = subprocess.run([*command, *overrides], capture_output=True, text=True, check=True)
-    lines = [line.split("\t") for line in done.stdout.splitlines() if line[:2] in ("H-", "P-", "A-")]
-    return sorted(lines, key=lambda line: (int(line[0][2:]), line[0][0]))
+    hypotheses = []
+    for line in done.stdout.splitlines():
+        kind, _, rest = line.partition("-")
+        fields = rest.split("\t")
+        if kind == "H":
+            hypotheses.append(Hypothesis(int(fields[0]), float(fields[1]), fields[2], []))
+        elif kind == "P":
+            hypotheses[-1].positions = [float(score) for score in fields[1].split()]
+        elif kind == "A":
+            hypotheses[-1].alignment = fields[1]
+    return sorted(hypotheses, key=lambda one: one.sentence)
 
 
-def compare(one: list[list[str]], other: list[list[str]]) -> tuple[int, int, float, float]:
-    """Hypotheses, how many differ, and the largest differences of scores and positional scores."""
-    hypotheses = differing = 0
-    score = position = 0.0
-    same = True
-    for a, b in zip(one, other, strict=True):
-        if a[0].startswith("A-"):
-            continue  # they come before their sentence's hypotheses, and are compared as words below
-        if a[0].startswith("H-"):
-            hypotheses += 1
-            same = a[2] == b[2]
-            differing += not same
-            if same:
-                score = max(score, abs(float(a[1]) - float(b[1])))
-        elif same:
-            pairs = zip(a[1].split(), b[1].split(), strict=True)
-            position = max(position, *(abs(float(x) - float(y)) for x, y in pairs))
-    differing += sum(a != b for a, b in zip(one, other, strict=True) if a[0].startswith("A-"))
-    return hypotheses, differing, score, position
-
-
-def main(data: str, path: str) -> int:
-    """Compare all ways."""
-    worst = 0
+def main(data: str, path: str, *ways: str) -> int:
+    """Compare the named ways, or all."""
     headings = ("way", "hypotheses", "other words or alignments", "scores differ by", "positional scores by")
     print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
-    for way, flags in WAYS.items():
+    others = []
+    for way in ways or WAYS:
         paths = f"{path}:{path}" if way == "ensemble" else path
-        found = compare(*(decode(data, paths, flags, kernels) for kernels in ("reference", "fast")))
-        print(f"| {way} | {found[0]} | {found[1]} | {found[2]:.1e} | {found[3]:.1e} |", flush=True)
-        worst = max(worst, found[1])
-    return int(worst > 0)
+        reference, fast = (decode(data, paths, WAYS[way], kernels) for kernels in ("reference", "fast"))
+        score = position = 0.0
+        differing = []
+        for a, b in zip(reference, fast, strict=True):
+            if (a.words, a.alignment) != (b.words, b.alignment):
+                differing.append((way, a, b))
+                continue
+            score = max(score, abs(a.score - b.score))
+            pairs = zip(a.positions, b.positions, strict=True)
+            position = max(position, *(abs(x - y) for x, y in pairs))
+        print(f"| {way} | {len(reference)} | {len(differing)} | {score:.1e} | {position:.1e} |", flush=True)
+        others += differing
+    for way, a, b in others:
+        print(f"{way}, sentence {a.sentence}:\n  {a.score:.6f} {a.words}\n  {b.score:.6f} {b.words}")
+    return int(bool(others))
 
 
 if __name__ == "__main__":

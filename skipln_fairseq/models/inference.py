@@ -41,7 +41,9 @@ def _by_tiles(model: nn.Module, form: str) -> None:
 
 
 def _fp32(model: nn.Module) -> None:
-    _by_tiles(model, "fp32")
+    # Where dropout is retained, two roundings of one product are soon two beams, and then all later draws are others.
+    if not any(getattr(module, "apply_during_inference", False) for module in model.modules()):
+        _by_tiles(model, "fp32")
 
 
 def _bf16(model: nn.Module) -> None:

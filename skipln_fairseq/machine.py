@@ -8,7 +8,7 @@ from pathlib import Path
 import fairseq
 import torch
 
-from ..errors import UserError
+from .errors import UserError
 
 __all__ = ["check_device", "device_name", "where"]
 

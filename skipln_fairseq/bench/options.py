@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..machine import check_device
 from .contestants import DTYPES
 from .lengths import Pairs, multi30k, of_data
-from .machine import check_device
 from .race import Heat
 from .shapes import Shape
 

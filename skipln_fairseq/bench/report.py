@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..machine import where
 from ..probe.files import write_all
-from .machine import where
 from .render import LAYOUTS
 from .statistics import quartiles, ratio
 

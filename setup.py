@@ -23,7 +23,11 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["skipln_fairseq", "skipln_fairseq.*"]),
-    package_data={"skipln_fairseq.nn.kernels": ["*/*.c", "*/*.h"], "skipln_fairseq.bench": ["*.txt"]},
+    package_data={
+        "skipln_fairseq.nn.kernels": ["*/*.c", "*/*.h"],
+        "skipln_fairseq.bench": ["*.txt"],
+        "skipln_fairseq.compare": ["templates/*.jinja"],
+    },
     # fairseq is not here on purpose: pip would replace or rebuild the one that is already installed
     install_requires=["numpy>=1.24", "torch>=2.6"],
     extras_require={
@@ -39,6 +43,7 @@ setup(
             "tensorboardX",
             "triton>=3.3; sys_platform == 'linux'",
         ],
+        "compare": ["jinja2", "matplotlib", "pyyaml", "sacrebleu>=2.0", "scipy>=1.10"],
         "ctranslate2": ["ctranslate2"],
         "lint": ["ruff"],
     },

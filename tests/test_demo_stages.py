@@ -16,8 +16,9 @@ from examples.demo import __main__ as demo
 from examples.demo import commands, own_files, report, subwords, training
 from examples.demo.pairs import Pair
 from examples.demo.progress import bar
-from examples.demo.stages import Stages, locked
+from examples.demo.stages import Stages
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.runs import locked
 from skipln_fairseq.runs.command import LAST_LINES
 
 # --- stages ------------------------------------------------------------------------------------
@@ -82,15 +83,15 @@ def test_other_settings_here_or_in_an_earlier_stage_make_another_folder(tmp_path
 
 
 def test_a_second_demo_is_kept_out_of_the_folder(tmp_path):
-    with locked(tmp_path), pytest.raises(UserError, match="another demo"), locked(tmp_path):
+    with locked(tmp_path, "demo"), pytest.raises(UserError, match="another demo"), locked(tmp_path, "demo"):
         pass
-    with locked(tmp_path):
+    with locked(tmp_path, "demo"):
         pass
 
 
 def test_a_work_dir_that_cannot_be_made_is_said_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--work-dir"), locked(tmp_path / "file" / "below"):
+    with pytest.raises(UserError, match="--work-dir"), locked(tmp_path / "file" / "below", "demo"):
         pass
 
 

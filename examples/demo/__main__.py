@@ -13,13 +13,13 @@ from typing import Any
 from rich.console import Console
 
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.runs import read_log
+from skipln_fairseq.runs import locked, read_log
 
 from . import own_files, report, subwords, training
 from .corpus import AUTO, SOURCES, Corpus, obtain
 from .pairs import Limits, divide
 from .progress import bar
-from .stages import Stages, locked
+from .stages import Stages
 
 VOCABULARY = 4000
 UPDATES = 3000  # about eight of the demo's ten minutes on two cores
@@ -96,7 +96,7 @@ def main(args: argparse.Namespace) -> None:
     check(args)
     console = Console(highlight=False)
     started = time.monotonic()
-    with locked(args.work_dir) as lock:
+    with locked(args.work_dir, "demo") as lock:
         stages = Stages(args.work_dir)
         corpus, about = _corpus(console, stages, args)
         data = _data(console, stages, args, corpus, about["content"])

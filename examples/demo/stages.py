@@ -4,18 +4,14 @@ A folder's name ends in a fingerprint of everything that shaped its content, the
 second run finds what is there, and other flags make other folders: nothing ever is out of date.
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from skipln_fairseq.errors import UserError
-
-__all__ = ["Stages", "locked"]
+__all__ = ["Stages"]
 
 # Raise it when a stage's code changes what it writes: then folders of older versions are left alone.
 FORMAT = 1
@@ -51,28 +47,3 @@ class Stages:
         part.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n", "utf-8")
         part.rename(complete)
         return folder, False
-
-
-@contextmanager
-def locked(work_dir: Path) -> Iterator[int]:
-    """Keep a second demo out of ``work_dir``. Gives the lock's file descriptor: heirs share the lock.
-
-    Raises:
-        UserError: another process holds the lock, or the folder cannot be made.
-    """
-    try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        lock = (work_dir / ".lock").open("w")
-    except OSError as error:
-        raise UserError(
-            f"--work-dir {work_dir}: {error.strerror}; give a folder that can be written"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"another demo, or the end of an interrupted one, is at work in {work_dir}: "
-                "wait for it or give another --work-dir"
-            ) from error
-        yield lock.fileno()

@@ -2,6 +2,7 @@
 
 from .checkpoints import remove_damaged
 from .command import CommandFailed, Usage, run
+from .lock import locked
 from .log import read_log, record
 
-__all__ = ["CommandFailed", "Usage", "read_log", "record", "remove_damaged", "run"]
+__all__ = ["CommandFailed", "Usage", "locked", "read_log", "record", "remove_damaged", "run"]

@@ -1,0 +1,109 @@
+"""Train and compare what a grid names; what is there already is not done again.
+
+    python -m skipln_fairseq.compare examples/compare/multi30k-skips.yaml --output runs/multi30k-skips
+    python -m skipln_fairseq.compare GRID.yaml --report-only      # also while another process is at work
+
+An interrupted comparison goes on when it is started again, an interrupted training from its last checkpoint.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..errors import UserError, print_user_errors_in_one_line
+from ..runs import locked
+
+__all__ = ["main"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m skipln_fairseq.compare",
+        description="Train and translate what a grid names and is missing, then write report.md and report.html.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("grid", type=Path, metavar="GRID.yaml", help="what is compared")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="of the report; runs/compare/GRID unless given"
+    )
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        default=Path("runs/compare"),
+        metavar="DIR",
+        help="of checkpoints and logs, runs/compare unless given; grids may share it",
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="at a time, on each GPU if there are any; else one for each core",
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of each process, 1 unless given")
+    parser.add_argument("--gpus", nargs="+", type=int, default=[], metavar="N", help="GPUs to use")
+    parser.add_argument("--report-only", action="store_true", help="of what is there")
+    return parser
+
+
+def _places(args: argparse.Namespace) -> list[dict[str, str]]:
+    for name in ("processes", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: valid is a whole number of at least 1")
+    threads = {"OMP_NUM_THREADS": str(args.threads)}
+    if args.gpus:
+        places = [{**threads, "CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in args.gpus]
+        return places * (args.processes or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return [threads] * (args.processes or max(1, cores // args.threads))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: for a grid or data that cannot be used, and where runs have failed.
+    """
+    for name in ("yaml", "jinja2", "matplotlib", "sacrebleu", "scipy"):
+        if find_spec(name) is None:
+            raise UserError(f"{name} is not installed: pip install 'skipln_fairseq[compare]'")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # importing fairseq lets its debugging through
+    from .experiment import Experiment
+    from .grid import read_grid
+    from .report import write_report
+    from .slots import Slots
+    from .summary import summarise
+
+    args = _parser().parse_args(arguments)
+    places = _places(args)
+    package = Path(__file__).parents[1]
+    user_dir = str(package.relative_to(Path.cwd()) if package.is_relative_to(Path.cwd()) else package)
+    experiment = Experiment(read_grid(args.grid), args.work_dir, user_dir)
+    experiment.check()
+    failed = 0
+    if not args.report_only:
+        with locked(args.work_dir, "comparison"):
+            failed = experiment.run(Slots(places), lambda line: print(line, flush=True))
+    output = args.output or args.work_dir / args.grid.stem
+    for file in write_report(summarise(experiment), output):
+        print(file)
+    if failed:
+        raise UserError(f"{failed} runs failed, as said above; the report lacks them")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    print_user_errors_in_one_line()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted; started again, it goes on")

@@ -1,0 +1,149 @@
+"""The trainings and translations of a grid: which there are, which are missing, and running these."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .grid import Data, Grid
+from .slots import Job, Slots
+from .training import Training
+from .translation import Translation
+
+__all__ = ["Experiment"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A grid and the folder of its runs.
+
+    Args:
+        grid: what is compared.
+        work_dir: folder of all that is made; a run's folder is named after what shapes the run, so that grids may share
+            it.
+        user_dir: of skipln_fairseq, as the commands name it.
+    """
+
+    grid: Grid
+    work_dir: Path
+    user_dir: str
+
+    def check(self) -> None:
+        """Refuse data that are not there.
+
+        Raises:
+            UserError: names the file.
+        """
+        for data in self.grid.data:
+            for file in (data.source, data.reference):
+                if not file.is_file():
+                    raise UserError(f"data: {data.name}: {file}: no such file")
+            if not list(data.path.glob("dict.*.txt")):
+                raise UserError(f"data: {data.name}: {data.path}: no binarised data of fairseq-preprocess")
+
+    def candidates(self, data: Data, variant: str) -> dict[Any, Training]:
+        """The trainings among whose values of the tuned flag the variant chooses."""
+        tune = self.grid.tune
+        flags = self.grid.flags(data, variant)
+        return {
+            value: self._training(data, variant, tune.seed, {**flags, tune.flag: value})
+            for value in (tune.values if tune else ())
+        }
+
+    def losses(self, data: Data, variant: str) -> dict[Any, float | None]:
+        """The best validation loss of each value that has been tried; infinite without a finite one."""
+        tried = {value: training.result() for value, training in self.candidates(data, variant).items()}
+        return {
+            value: math.inf if result["best_loss"] is None else result["best_loss"]
+            for value, result in tried.items()
+            if result is not None
+        }
+
+    def chosen(self, data: Data, variant: str) -> Any:
+        """The value with the lowest loss, the first of equals, or None while one is missing."""
+        losses = self.losses(data, variant)
+        if self.grid.tune is None or len(losses) < len(self.grid.tune.values):
+            return None
+        return min(losses, key=lambda value: losses[value])
+
+    def translation(self, data: Data, variant: str, seed: int) -> Translation | None:
+        """A cell of the comparison, or None while its tuning is not complete."""
+        flags = self.grid.flags(data, variant)
+        if self.grid.tune is not None:
+            chosen = self.chosen(data, variant)
+            if chosen is None:
+                return None
+            flags = {**flags, self.grid.tune.flag: chosen}
+        training = self._training(data, variant, seed, flags)
+        return Translation(training, self.grid.generate, self.grid.bleu)
+
+    def _training(self, data: Data, variant: str, seed: int, flags: dict[str, Any]) -> Training:
+        return Training(self.work_dir, self.user_dir, data, variant, seed, flags)
+
+    def run(self, slots: Slots, say: Callable[[str], None]) -> int:
+        """Run what is missing, data set by data set: the tuning, then seed by seed, so that what is done is comparable
+        whenever it ends. Gives the number of runs that failed.
+        """
+        failed = 0
+        for data in self.grid.data:
+            failed += _run_all(dict(self._tuning_jobs(data)), slots, say)
+            failed += _run_all(dict(self._jobs(data)), slots, say)
+        return failed
+
+    def _tuning_jobs(self, data: Data) -> Iterator[tuple[str, Job]]:
+        for value in self.grid.tune.values if self.grid.tune else ():
+            for variant in self.grid.variants:
+                training = self.candidates(data, variant)[value]
+                if training.result() is None:
+                    yield f"{data.name} / {variant} / {self.grid.tune.flag} {value}", _train(training)
+
+    def _jobs(self, data: Data) -> Iterator[tuple[str, Job]]:
+        for seed in self.grid.seeds:
+            for variant in self.grid.variants:
+                cell = self.translation(data, variant, seed)
+                if cell is not None and cell.result() is None:
+                    yield f"{data.name} / {variant} / seed {seed}", _translate(cell)
+
+
+def _train(training: Training) -> Job:
+    def job(environment, on_start) -> str:
+        result = training.train(environment, on_start)
+        loss = "none" if result["best_loss"] is None else f"{result['best_loss']:.3f}"
+        return f"validation loss {loss}" + (", diverged" if result["diverged"] else "")
+
+    return job
+
+
+def _translate(cell: Translation) -> Job:
+    def job(environment, on_start) -> str:
+        if cell.training.result() is None:
+            cell.training.train(environment, on_start)
+        result = cell.translate(environment, on_start)
+        return f"BLEU {result['bleu']:.2f}, chrF {result['chrf']:.2f}"
+
+    return job
+
+
+def _run_all(jobs: dict[str, Job], slots: Slots, say: Callable[[str], None]) -> int:
+    start, ended, failed = time.monotonic(), 0, 0
+
+    def on_end(name: str, outcome: str | UserError) -> None:
+        nonlocal ended, failed
+        ended += 1
+        if isinstance(outcome, UserError):
+            failed += 1
+            outcome = f"failed: {outcome}"
+        left = (time.monotonic() - start) / ended * (len(jobs) - ended)
+        say(f"[{ended}/{len(jobs)}, {_duration(left)} left] {name}: {outcome}")
+
+    if jobs:
+        slots.run(jobs, on_end)
+    return failed
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}:{minutes % 60:02d} h"

@@ -1,0 +1,217 @@
+"""What is compared, as a YAML file says it.
+
+    title: Skip connections on Multi30k
+    baseline: Post-LN
+    seeds: [1, 2, 3]
+    tune: {flag: lr, values: [0.001, 0.002, 0.004], seed: 1}     # optional
+    data:
+      multi30k: {path: work/binary, source: work/test.en, reference: work/test.de}
+    variants:
+      Post-LN: {skip-type: plain}
+      rSkip 2: {skip-type: recursive, skip-order: 2}
+    train: {arch: transformer_rskip_tiny, max-update: 1000, share-all-embeddings: true, …}
+    generate: {beam: 5, batch-size: 64, remove-bpe: sentencepiece}
+    bleu: {tokenize: 13a}                                        # optional, of sacrebleu.BLEU
+
+Flags are fairseq's, without ``--``: ``true`` is a flag without a value, ``false`` and ``null`` are none. Data and
+variants may override ``train``: first the data's own ``train``, then the variant's. Paths are relative to where the
+command runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import UserError
+
+__all__ = ["Data", "Flags", "Grid", "Tuning", "read_grid", "words"]
+
+Flags = Mapping[str, Any]
+NOT_HERE = (
+    "save-dir",
+    "seed",
+    "user-dir",
+    "log-format",
+    "path",
+    "gen-subset",
+    "results-path",
+    "reset-optimizer",
+)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """One flag whose value every variant chooses on the validation set, among the same ones."""
+
+    flag: str
+    values: tuple[Any, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Data:
+    """Binarised data, and the plain text of the sentences that are translated."""
+
+    name: str
+    path: Path
+    source: Path
+    reference: Path
+    train: Flags = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All of the file; mappings keep its order."""
+
+    title: str
+    baseline: str
+    seeds: tuple[int, ...]
+    data: tuple[Data, ...]
+    variants: Mapping[str, Flags]
+    train: Flags
+    generate: Flags
+    bleu: Mapping[str, Any]
+    tune: Tuning | None
+
+    def flags(self, data: Data, variant: str) -> dict[str, Any]:
+        """Of fairseq-train, without the seed and what is tuned."""
+        return {**self.train, **data.train, **self.variants[variant]}
+
+
+def words(flags: Flags) -> list[str]:
+    """The words of a command line: ``{"lr": 0.1, "cpu": True}`` is ``--lr 0.1 --cpu``."""
+    line = []
+    for name, value in flags.items():
+        if value is None or value is False:
+            continue
+        line.append(f"--{name}")
+        line += [] if value is True else [str(value)]
+    return line
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Of a key that stands twice YAML keeps the last, silently: here it is refused."""
+
+
+def _once(loader: _OnceLoader, node: yaml.MappingNode) -> dict:
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{key!r} stands there twice", node.start_mark
+            )
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _once)
+
+
+def read_grid(file: Path) -> Grid:
+    """Read and check a grid.
+
+    Raises:
+        UserError: for a file that cannot be read, keys that are missing or unknown, and what makes no comparison.
+    """
+    try:
+        content = yaml.load(file.read_text("utf-8"), _OnceLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise UserError(f"{file}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    try:
+        return _grid(content)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+
+
+def _grid(content: Any) -> Grid:
+    _check_keys(
+        "the grid",
+        content,
+        needed=("title", "baseline", "seeds", "data", "variants", "train", "generate"),
+        optional=("bleu", "tune"),
+    )
+    variants = _flags_of_each("variants", content["variants"])
+    baseline = content["baseline"]
+    if baseline not in variants:
+        raise UserError(f"baseline {baseline!r}: valid are {', '.join(map(repr, variants))}")
+    data = content["data"]
+    _check_mapping("data", data)
+    return Grid(
+        title=str(content["title"]),
+        baseline=baseline,
+        seeds=_seeds(content["seeds"]),
+        data=tuple(_data(str(name), entry) for name, entry in data.items()),
+        variants=variants,
+        train=_flags("train", content["train"]),
+        generate=_flags("generate", content["generate"]),
+        bleu=_flags("bleu", content.get("bleu", {})),
+        tune=_tuning(content["tune"]) if content.get("tune") else None,
+    )
+
+
+def _check_mapping(name: str, value: Any) -> None:
+    if not isinstance(value, dict) or not value:
+        raise UserError(f"{name}: valid is a mapping with at least one entry")
+
+
+def _check_keys(name: str, value: Any, needed: tuple[str, ...], optional: tuple[str, ...]) -> None:
+    _check_mapping(name, value)
+    for key in needed:
+        if key not in value:
+            raise UserError(f"{name} has no {key!r}")
+    for key in value:
+        if key not in (*needed, *optional):
+            raise UserError(f"{name} has {key!r}: valid are {', '.join((*needed, *optional))}")
+
+
+def _flags(name: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{name}: valid are flags and their values, as a mapping")
+    for flag, setting in value.items():
+        if not isinstance(flag, str) or flag.startswith("-"):
+            raise UserError(f"{name}: {flag!r}: write a flag's name without dashes")
+        if isinstance(setting, (dict, list)):
+            raise UserError(f"{name}: {flag}: valid is one value")
+        if flag in NOT_HERE:
+            raise UserError(f"{name}: {flag} is set by the comparison itself")
+    return value
+
+
+def _flags_of_each(name: str, value: Any) -> dict[str, dict[str, Any]]:
+    _check_mapping(name, value)
+    return {str(key): _flags(f"{name}: {key}", flags) for key, flags in value.items()}
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(seed, int) and seed > 0 for seed in value)
+    ):
+        raise UserError(f"seeds {value}: valid is a list of whole numbers above 0")
+    if len(set(value)) < len(value):
+        raise UserError(f"seeds {value}: one stands there twice")
+    return tuple(value)
+
+
+def _data(name: str, entry: Any) -> Data:
+    _check_keys(f"data: {name}", entry, needed=("path", "source", "reference"), optional=("train",))
+    train = _flags(f"data: {name}: train", entry.get("train"))
+    return Data(name, *(Path(entry[key]) for key in ("path", "source", "reference")), train)
+
+
+def _tuning(entry: Any) -> Tuning:
+    _check_keys("tune", entry, needed=("flag", "values", "seed"), optional=())
+    values = entry["values"]
+    if not isinstance(values, list) or len(values) < 2:
+        raise UserError(f"tune: values {values}: valid is a list of at least two")
+    return Tuning(str(entry["flag"]), tuple(values), *_seeds([entry["seed"]]))

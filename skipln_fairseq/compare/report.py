@@ -1,0 +1,76 @@
+"""A summary as ``report.md``, ``report.html``, figures and ``results.json``."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from .curves import draw_curves
+from .files import write_json, write_text
+from .significance import FAILED, LEVEL, POWER, RESAMPLES
+
+__all__ = ["differing", "write_report"]
+
+
+def write_report(summary: dict[str, Any], folder: Path) -> list[Path]:
+    """Write all files into ``folder``. The page holds its figures and opens without a network."""
+    figures = {table["name"]: draw_curves(table["curves"]) for table in summary["data"]}
+    names = {name: f"curves-{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}.svg" for name in figures}
+    for name, figure in figures.items():
+        write_text(folder / names[name], figure)
+    write_json(folder / "results.json", summary)
+    commands = [command for table in summary["data"] for command in table["commands"]]
+    write_text(folder / "commands.sh", "".join(f"{command}\n" for command in commands))
+    constants = {"level": LEVEL, "power": POWER, "resamples": RESAMPLES, "failed": FAILED}
+    for kind in ("md", "html"):
+        template = _environment().get_template(f"report.{kind}.jinja")
+        text = template.render(summary, figures=figures, names=names, **constants)
+        write_text(folder / f"report.{kind}", text)
+    return [
+        folder / name for name in ("report.md", "report.html", "results.json", "commands.sh", *names.values())
+    ]
+
+
+def differing(text: str, other: str) -> list[tuple[str, bool]]:
+    """The words of ``text`` in runs, each with whether ``other`` lacks it in that place."""
+    mine, theirs = text.split(), other.split()
+    matcher = difflib.SequenceMatcher(None, theirs, mine, autojunk=False)
+    return [
+        (" ".join(mine[first:last]), tag != "equal")
+        for tag, _, _, first, last in matcher.get_opcodes()
+        if first < last
+    ]
+
+
+def _number(value: float | None, form: str = ".2f") -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _spread(mean: float | None, deviation: float | None) -> str:
+    if mean is None:
+        return "–"
+    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
+
+
+def _cell(text: Any) -> str:
+    """Plain text in a table of Markdown."""
+    return re.sub(r"([\\|*_`<\[\]])", r"\\\1", str(text))
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("skipln_fairseq.compare"),
+        autoescape=lambda name: name.endswith(".html.jinja"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "p": _p, "cell": _cell}
+    environment.globals |= {"spread": _spread, "differing": differing}
+    return environment

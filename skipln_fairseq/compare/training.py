@@ -1,0 +1,129 @@
+"""One training: where it lies, the command that makes it, and what came of it."""
+
+import hashlib
+import json
+import math
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..machine import where
+from ..runs import CommandFailed, read_log, remove_damaged, run
+from .files import write_json
+from .grid import Data, Flags, words
+
+__all__ = ["Training"]
+
+ENDED = "trained.json"
+NOT_FINITE = "FloatingPointError"
+
+
+@dataclass(frozen=True)
+class Training:
+    """A model of ``variant`` on ``data`` with ``seed``, in a folder named after all that shapes it."""
+
+    work_dir: Path
+    user_dir: str
+    data: Data
+    variant: str
+    seed: int
+    flags: Flags
+
+    @property
+    def folder(self) -> Path:
+        """Where checkpoints and logs lie."""
+        shape = json.dumps([words(self.flags), self.seed, _content(self.data.path)])
+        name = f"seed-{self.seed}-{hashlib.sha256(shape.encode()).hexdigest()[:8]}"
+        return self.work_dir / "runs" / _file_name(self.data.name) / _file_name(self.variant) / name
+
+    @property
+    def command(self) -> list[str]:
+        """Of fairseq-train."""
+        return [
+            *("fairseq-train", str(self.data.path), "--user-dir", self.user_dir),
+            *words(self.flags),
+            *("--seed", str(self.seed), "--log-format", "json", "--save-dir", str(self.folder)),
+        ]
+
+    @property
+    def checkpoint(self) -> Path:
+        """The best one on the validation set."""
+        return self.folder / "checkpoint_best.pt"
+
+    def result(self) -> dict[str, Any] | None:
+        """How it ended, or None if it has not: see :meth:`train`."""
+        ended = self.folder / ENDED
+        return json.loads(ended.read_text("utf-8")) if ended.is_file() else None
+
+    def train(
+        self,
+        environment: Mapping[str, str],
+        on_start: Callable[[subprocess.Popen], None],
+    ) -> dict[str, Any]:
+        """Train, or go on where an interruption came. Gives, and keeps, a record:
+
+        * ``diverged``: the training ended itself at gradients that are not finite,
+        * ``best_loss``: the lowest validation loss, in bits; None if there was none that is finite,
+        * ``updates``, ``parameters``, ``tokens_per_second`` (median), ``seconds``, ``cpu_seconds``,
+          ``peak_bytes`` (of the process), ``gpu_peak_gib``; times of the last start alone,
+        * ``where``: processor and versions.
+
+        Raises:
+            CommandFailed: the training failed otherwise.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_damaged(self.folder)
+        log = self.folder / "train.log"
+        diverged, usage = False, None
+        try:
+            usage = run(self.command, log, environment=environment, on_start=on_start)
+        except CommandFailed as failed:
+            diverged = any(line.startswith(NOT_FINITE) for line in failed.last)
+            if not diverged:
+                raise
+        result = {"diverged": diverged, **_summary(log), **(asdict(usage) if usage else {})}
+        result["where"] = where("cuda" if torch.cuda.is_available() and not self.flags.get("cpu") else "cpu")
+        write_json(self.folder / ENDED, result)
+        return result
+
+    def curve(self) -> list[tuple[int, float]]:
+        """Validation loss in bits over updates."""
+        records = read_log(self.folder / "train.log") if (self.folder / "train.log").is_file() else []
+        return [(int(r["valid_num_updates"]), r["valid_loss"]) for r in records if "valid_loss" in r]
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", name)
+
+
+def _content(data: Path) -> str:
+    """A fingerprint of binarised data: dictionaries whole, the rest by size."""
+    digest = hashlib.sha256()
+    for file in sorted(data.glob("*")):
+        if file.suffix in (".bin", ".idx"):
+            digest.update(f"{file.name} {file.stat().st_size}".encode())
+        elif file.name.startswith("dict."):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _summary(log: Path) -> dict[str, Any]:
+    records = read_log(log)
+    text = log.read_text("utf-8", errors="replace")
+    losses = [r["valid_loss"] for r in records if math.isfinite(r.get("valid_loss", math.nan))]
+    speeds = sorted(r["wps"] for r in records if "wps" in r)
+    free = [r["gb_free"] for r in records if "gb_free" in r]
+    memory = re.search(r"total memory = ([\d.]+) GB", text)
+    parameters = re.search(r"num\. (?:shared )?model params: ([\d,]+)", text)
+    return {
+        "best_loss": min(losses, default=None),
+        "updates": int(max((r["num_updates"] for r in records if "num_updates" in r), default=0)),
+        "parameters": int(parameters[1].replace(",", "")) if parameters else None,
+        "tokens_per_second": speeds[len(speeds) // 2] if speeds else None,
+        "gpu_peak_gib": round(float(memory[1]) - min(free), 3) if memory and free else None,
+    }

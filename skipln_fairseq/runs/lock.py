@@ -1,0 +1,39 @@
+"""One process at a time in a folder."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import UserError
+
+__all__ = ["locked"]
+
+
+@contextmanager
+def locked(work_dir: Path, who: str) -> Iterator[int]:
+    """Keep a second process out of ``work_dir``. Gives the lock's file descriptor: heirs share the lock.
+
+    Args:
+        work_dir: is made if need be.
+        who: works there, for the message to who must wait: "another demo".
+
+    Raises:
+        UserError: another process holds the lock, or the folder cannot be made.
+    """
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        lock = (work_dir / ".lock").open("w")
+    except OSError as error:
+        raise UserError(
+            f"--work-dir {work_dir}: {error.strerror}; give a folder that can be written"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"another {who}, or the end of an interrupted one, is at work in {work_dir}: "
+                "wait for it or give another --work-dir"
+            ) from error
+        yield lock.fileno()

@@ -1,0 +1,67 @@
+"""What the comparison needs of fairseq-train and fairseq-generate, at once: logs, checkpoints, translations.
+
+The model "learns" from flags: ``--lr`` is the loss, ``--behave`` what happens on the way.
+"""
+
+import argparse
+import json
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+
+def train(args: argparse.Namespace) -> None:
+    """Three validations; ``fail``, ``diverge`` and ``wait`` (for a file beside the data) come after the first."""
+    print("2026-01-01 | INFO | fairseq_cli.train | num. shared model params: 1,234 (num. trained: 1,234)")
+    last = args.save_dir / "checkpoint_last.pt"
+    start = int(zipfile.ZipFile(last).read("updates")) if last.exists() else 0
+    for updates in range(start + 1, 4):
+        loss = {"valid_loss": str(args.lr + 1 / updates), "valid_num_updates": str(updates)}
+        speed = {"loss": "1", "wps": str(100 * updates), "num_updates": str(updates)}
+        print(f"2026-01-01 | INFO | train_inner | {json.dumps(speed)}")
+        if args.behave == "diverge":
+            print("FloatingPointError: gradients are Nan/Inf")
+            sys.exit(1)
+        print(f"2026-01-01 | INFO | valid | {json.dumps(loss)}", flush=True)
+        for name in ("last", "best"):
+            with zipfile.ZipFile(args.save_dir / f"checkpoint_{name}.pt", "w") as file:
+                file.writestr("updates", str(updates))
+                file.writestr("model", json.dumps({"seed": args.seed, "lr": args.lr, "good": args.good}))
+        if args.behave == "fail":
+            print("RuntimeError: out of memory")
+            sys.exit(1)
+        while args.behave == "wait" and not (args.data / "go").exists():
+            time.sleep(0.05)
+
+
+def generate(args: argparse.Namespace) -> None:
+    """The references; a model that is not ``good`` loses words, another seed others."""
+    model = json.loads(zipfile.ZipFile(args.path).read("model"))
+    references = (args.data / "test.de").read_text().splitlines()
+    for number, line in reversed(list(enumerate(references))):
+        words = line.split()
+        if (number + model["seed"]) % 3 and not model["good"]:
+            words = words[:-2]
+        elif number % 10 == model["seed"]:
+            words = words[:-1]
+        print(f"D-{number}\t-0.5\t{' '.join(words)}")
+
+
+def main() -> None:
+    """``fake_fairseq.py fairseq-train …``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--save-dir", type=Path)
+    parser.add_argument("--path", type=Path)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--lr", type=float, default=1)
+    parser.add_argument("--behave", default="")
+    parser.add_argument("--good", action="store_true")
+    args, _ = parser.parse_known_args()
+    {"fairseq-train": train, "fairseq-generate": generate}[args.command](args)
+
+
+if __name__ == "__main__":
+    main()

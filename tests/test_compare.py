@@ -1,0 +1,480 @@
+"""python -m skipln_fairseq.compare: grids, runs that are interrupted or fail, statistics, the report."""
+
+import html.parser
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sacrebleu
+import yaml
+from conftest import REPOSITORY, run
+from scipy import stats
+
+from skipln_fairseq.compare import __main__ as compare
+from skipln_fairseq.compare import significance
+from skipln_fairseq.compare.experiment import Experiment
+from skipln_fairseq.compare.grid import read_grid, words
+from skipln_fairseq.compare.report import differing
+from skipln_fairseq.compare.training import Training
+from skipln_fairseq.compare.translation import Translation
+from skipln_fairseq.errors import UserError
+
+FAKE = Path(__file__).with_name("fake_fairseq.py")
+SENTENCES = [f"Der Satz mit der Nummer {n} ist <b>lang</b> genug & hat Wörter" for n in range(40)]
+
+# --- grids -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def grid(tmp_path):
+    """A grid as YAML holds it, whose data are there."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for lang in ("en", "de"):
+        (data / f"dict.{lang}.txt").write_text("a 1\n")
+        (data / f"test.{lang}").write_text("".join(f"{line}\n" for line in SENTENCES))
+    return {
+        "title": "A <title>",
+        "baseline": "plain",
+        "seeds": [1, 2, 3],
+        "data": {"d": {"path": f"{data}", "source": f"{data}/test.en", "reference": f"{data}/test.de"}},
+        "variants": {"plain": {"skip-type": "plain"}, "good": {"good": True}, "same": None},
+        "train": {"arch": "a", "lr": 2.0},
+        "generate": {"beam": 5},
+    }
+
+
+def written(grid, folder) -> Path:
+    file = folder / "grid.yaml"
+    file.write_text(yaml.safe_dump(grid, sort_keys=False))
+    return file
+
+
+def test_flags_become_words():
+    flags = {"lr": 0.001, "cpu": True, "bf16": False, "clip-norm": None, "adam-betas": "(0.9, 0.98)"}
+    assert words(flags) == ["--lr", "0.001", "--cpu", "--adam-betas", "(0.9, 0.98)"]
+
+
+def test_data_override_the_grids_flags_and_variants_override_both(grid, tmp_path):
+    grid["train"] = {"a": 1, "b": 1, "c": 1}
+    grid["data"]["d"]["train"] = {"b": 2, "c": 2}
+    grid["variants"]["good"] = {"c": 3}
+    read = read_grid(written(grid, tmp_path))
+    assert read.flags(read.data[0], "good") == {"a": 1, "b": 2, "c": 3}
+    assert read.flags(read.data[0], "same") == {"a": 1, "b": 2, "c": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"baseline": "none"}, "baseline 'none': valid are 'plain', 'good', 'same'"),
+        ({"seeds": []}, r"seeds \[\]: valid is a list"),
+        ({"seeds": [1, 1]}, "twice"),
+        ({"seeds": [0]}, "above 0"),
+        ({"variants": {}}, "variants: valid is a mapping"),
+        ({"train": {"--lr": 1}}, "'--lr': write a flag's name without dashes"),
+        ({"train": {"lr": [1]}}, "lr: valid is one value"),
+        ({"train": {"seed": 1}}, "seed is set by the comparison itself"),
+        ({"tune": {"flag": "lr", "values": [1], "seed": 1}}, "valid is a list of at least two"),
+        ({"tune": {"flag": "lr", "values": [1, 2]}}, "tune has no 'seed'"),
+        ({"data": {"d": {"path": "x", "source": "x"}}}, "data: d has no 'reference'"),
+        ({"sedes": 1}, "the grid has 'sedes': valid are title"),
+    ],
+)
+def test_a_grid_that_says_nothing_useful_is_refused_in_one_line(grid, tmp_path, change, message):
+    with pytest.raises(UserError, match=message) as error:
+        read_grid(written({**grid, **change}, tmp_path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "line 2: not YAML"),
+        ("a: 1\na: 2", "'a' stands there twice"),
+        ("", "the grid: valid is a mapping"),
+        (None, "No such file"),
+    ],
+)
+def test_a_file_that_is_no_grid_is_refused_in_one_line(tmp_path, text, message):
+    file = tmp_path / "grid.yaml"
+    if text is not None:
+        file.write_text(text + "\n")
+    with pytest.raises(UserError, match=message) as error:
+        read_grid(file)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("missing", ["test.de", "dict.en.txt"])
+def test_data_that_are_not_there_are_refused(grid, tmp_path, missing):
+    (tmp_path / "data" / missing).unlink()
+    (tmp_path / "data" / "dict.de.txt").unlink()
+    with pytest.raises(UserError, match=r"no such file|no binarised data"):
+        compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work")])
+
+
+# --- runs --------------------------------------------------------------------------------------
+
+
+def fake(monkeypatch):
+    """Have all commands be those of fake_fairseq.py."""
+    for kind in (Training, Translation):
+        command = kind.command.fget
+        line = property(lambda self, command=command: [sys.executable, str(FAKE), *command(self)])
+        monkeypatch.setattr(kind, "command", line)
+
+
+@pytest.fixture
+def compared(grid, tmp_path, monkeypatch, capsys):
+    """A comparison by a grid: its results and what it printed. Errors are raised after the report is written."""
+    fake(monkeypatch)
+
+    def main(*arguments, fails=False, **changes):
+        file = written({**grid, **changes}, tmp_path)
+        line = [str(file), "--work-dir", str(tmp_path / "work"), "--processes", "2", *arguments]
+        if fails:
+            with pytest.raises(UserError) as error:
+                compare.main(line)
+            print(error.value)
+        else:
+            compare.main(line)
+        results = json.loads((tmp_path / "work" / "grid" / "results.json").read_text())
+        return results["data"][0], capsys.readouterr().out
+
+    return main
+
+
+def test_what_is_there_is_not_done_again(compared):
+    table, printed = compared()
+    assert printed.count("BLEU") == 9
+    assert table["missing"] == []
+    again, printed = compared()
+    assert "BLEU" not in printed
+    assert again == table
+    _, printed = compared(seeds=[1, 2, 3, 4])
+    assert printed.count("BLEU") == printed.count("seed 4") == 3
+
+
+def test_the_report_alone_runs_nothing_and_says_what_is_missing(compared):
+    table, printed = compared("--report-only")
+    assert "BLEU" not in printed
+    assert len(table["missing"]) == 9
+    assert table["rows"]["good"]["verdict"] == "missing"
+
+
+def test_each_variant_chooses_what_has_the_lowest_validation_loss(compared):
+    tune = {"flag": "lr", "values": [3.0, 1.0, 2.0], "seed": 1}
+    table, printed = compared(tune=tune)
+    assert table["rows"]["good"]["chosen"] == 1.0
+    assert table["rows"]["good"]["losses"]["3.0"] == pytest.approx(3 + 1 / 3)
+    assert printed.count("validation loss") == 9
+    # of the nine cells the three of the tuning's seed were trained already
+    assert sum(command.count("fairseq-train") for command in table["commands"]) == 9 + 6
+    assert all("--lr 1.0" in line for line in table["commands"] if "--seed 2" in line)
+
+
+def test_what_a_run_took_and_gave_is_kept(compared):
+    table, _ = compared()
+    row = table["rows"]["plain"]
+    assert (row["parameters"], row["tokens_per_second"]) == (1234, 200)
+    assert row["peak_bytes"] > 1 << 20
+    assert row["loss"] == pytest.approx(2 + 1 / 3)
+    assert table["curves"]["plain"][0] == [[1, 3.0], [2, 2.5], [3, pytest.approx(2 + 1 / 3)]]
+    lines = [" ".join(line.split()[:-2] if (n + 1) % 3 else line.split()) for n, line in enumerate(SENTENCES)]
+    lines = [" ".join(w.split()[:-1]) if (n + 1) % 3 == 0 and n % 10 == 1 else w for n, w in enumerate(lines)]
+    assert row["bleu_each"][0] == sacrebleu.corpus_bleu(lines, [SENTENCES]).score
+
+
+def test_differences_are_tested_and_told(compared):
+    table, _ = compared()
+    good, same = table["rows"]["good"], table["rows"]["same"]
+    assert good["verdict"] == "better"
+    assert good["p_corrected"] == pytest.approx(2 * max(good["p_sentences"], good["p_seeds"]))
+    assert same["verdict"] == "no significant difference"
+    assert (same["difference"], same["p_corrected"]) == (0, 1)
+
+
+def test_one_seed_is_not_tested(compared):
+    table, _ = compared(seeds=[1])
+    assert table["rows"]["good"]["verdict"] == "one seed: not tested"
+    assert table["rows"]["good"]["p_sentences"] < 0.05
+
+
+def test_a_diverged_run_counts_with_empty_translations(compared):
+    table, printed = compared(variants={"plain": None, "bad": {"behave": "diverge"}})
+    row = table["rows"]["bad"]
+    assert row["bleu_each"] == [0, 0, 0]
+    assert (row["failed"], row["verdict"], row["loss"]) == (3, "worse", None)
+    assert printed.count("BLEU 0.00") == 3
+
+
+def test_a_run_that_fails_does_not_end_the_others_and_is_told(compared):
+    table, printed = compared(variants={"bad": {"behave": "fail"}, "plain": None}, fails=True)
+    assert table["missing"] == [f"bad, seed {seed}" for seed in (1, 2, 3)]
+    assert len(table["rows"]["plain"]["seeds"]) == 3
+    assert printed.count("exit status 1") == 3
+    assert printed.strip().endswith("3 runs failed, as said above; the report lacks them")
+
+
+def test_other_lines_than_the_references_are_refused(compared, tmp_path, grid):
+    other = tmp_path / "other.de"
+    other.write_text("one line\n")
+    grid["data"]["d"]["reference"] = f"{other}"
+    _, printed = compared(fails=True)
+    assert "has 1 lines, the test set of" in printed
+
+
+KILLED = """
+import sys
+sys.path[:0] = [{repository!r}, {tests!r}]
+import test_compare
+class Patch:
+    setattr = staticmethod(setattr)
+test_compare.fake(Patch)
+test_compare.compare.main(sys.argv[1:])
+"""
+
+
+def test_a_killed_comparison_leaves_nothing_running_and_goes_on(compared, grid, tmp_path):
+    """Two trainings wait after their first checkpoint when the comparison is killed; later they go on from there."""
+    changes = {"variants": {"plain": {"behave": "wait"}, "good": {"behave": "wait", "good": True}}}
+    script = KILLED.format(repository=str(REPOSITORY), tests=str(Path(__file__).parent))
+    arguments = [written({**grid, **changes}, tmp_path), "--work-dir", tmp_path / "work", "--processes", "2"]
+    process = subprocess.Popen([sys.executable, "-c", script, *arguments])
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("work/runs/*/*/*/checkpoint_best.pt"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(0.5)
+    assert not _alive(tmp_path)
+    (tmp_path / "data" / "go").touch()
+    table, printed = compared(**changes)
+    assert table["missing"] == []
+    assert printed.count("BLEU") == 6
+    assert [updates for updates, _ in table["curves"]["plain"][0]] == [1, 2, 3]
+
+
+def _alive(folder) -> list[str]:
+    """Command lines that name ``folder``."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(file.read_bytes().decode(errors="replace"))
+        except OSError:
+            continue
+    return [line for line in lines if str(folder) in line and "fake_fairseq" in line]
+
+
+def test_two_comparisons_do_not_share_a_folder_at_once(compared, grid, tmp_path):
+    with compare._alone(tmp_path / "work"), pytest.raises(UserError, match="another comparison is at work"):
+        compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work")])
+
+
+@pytest.mark.parametrize("flag", ["--processes=0", "--threads=0"])
+def test_numbers_out_of_range_are_refused(grid, tmp_path, flag):
+    with pytest.raises(UserError, match="valid is a whole number of at least 1"):
+        compare.main([str(written(grid, tmp_path)), flag])
+
+
+def test_each_gpu_has_its_processes():
+    parser = compare._parser()
+    places = compare._places(parser.parse_args(["g", "--gpus", "0", "3", "--processes", "2"]))
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == ["0", "3", "0", "3"]
+    places = compare._places(parser.parse_args(["g", "--threads", "1"]))
+    assert len(places) == len(os.sched_getaffinity(0))
+    assert {place["OMP_NUM_THREADS"] for place in places} == {"1"}
+
+
+def test_a_run_is_named_after_all_that_shapes_it(grid, tmp_path):
+    read = read_grid(written(grid, tmp_path))
+    experiment = Experiment(read, tmp_path, "skipln_fairseq")
+    folder = experiment.translation(read.data[0], "plain", 1).training.folder
+    others = [
+        experiment.translation(read.data[0], "plain", 2).training.folder,
+        experiment.translation(read.data[0], "good", 1).training.folder,
+    ]
+    (tmp_path / "data" / "dict.en.txt").write_text("b 1\n")
+    others.append(experiment.translation(read.data[0], "plain", 1).training.folder)
+    assert len({folder, *others}) == 4
+
+
+# --- statistics --------------------------------------------------------------------------------
+
+
+def test_holm_corrects_as_in_the_books():
+    ps = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
+    assert significance.holm(ps) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+
+
+def test_of_two_systems_the_pooled_test_is_students():
+    a, b = [30.1, 30.9, 30.4], [31.2, 31.9, 31.3]
+    expected = stats.ttest_ind(a, b).pvalue
+    assert significance.p_of_seeds(a, b, significance.pooled([a, b])) == pytest.approx(expected)
+    expected = stats.ttest_ind(a, b, equal_var=False).pvalue
+    assert significance.p_of_seeds(a, b, None) == pytest.approx(expected)
+
+
+def test_the_pool_has_the_spread_within_systems():
+    """That of an analysis of variance: its F is the square of t for two systems."""
+    systems = [[1.0, 2.0, 4.0], [5.0, 5.5, 7.0], [0.0, 3.0]]
+    pool = significance.pooled([*systems, [9.0]])
+    residuals = np.concatenate([np.array(s) - np.mean(s) for s in systems])
+    assert pool.freedom == 5
+    assert pool.deviation == pytest.approx(np.sqrt(np.sum(residuals**2) / 5))
+    assert significance.pooled([[1.0]]) is None
+
+
+@pytest.mark.parametrize(("systems", "family"), [(2, 1), (12, 11)])
+def test_the_detectable_difference_is_found_as_often_as_said(systems, family):
+    pool = significance.Spread(1.0, 2 * systems)
+    shift = significance.detectable(pool, seeds=3, family=family)
+    rng = np.random.default_rng(1)
+    found = 0
+    for _ in range(2000):
+        scores = rng.normal(size=(systems, 3))
+        scores[1] += shift
+        p = significance.p_of_seeds(scores[0], scores[1], significance.pooled(scores.tolist()))
+        found += p < significance.LEVEL / family
+    assert found / 2000 == pytest.approx(significance.POWER, abs=0.03)
+
+
+def test_without_a_spread_only_equal_scores_are_no_difference():
+    assert significance.p_of_seeds([1.0, 1.0], [1.0, 1.0], None) == 1
+    assert significance.p_of_seeds([1.0, 1.0], [0.0, 0.0], None) == 0
+    assert significance.p_of_seeds([1.0], [0.0, 2.0], None) is None
+
+
+def test_sentences_are_tested_as_sacrebleu_does(tmp_path):
+    """Its own command, on the files of two seeds one after another."""
+    rng = np.random.default_rng(1)
+
+    def corrupted(share):
+        return [" ".join(w for w in line.split() if rng.random() > share) for line in SENTENCES]
+
+    baseline, other = [corrupted(0.3), corrupted(0.3)], [corrupted(0.25), corrupted(0.25)]
+    found = significance.p_of_sentences(baseline, {"other": other}, SENTENCES, {})["other"]
+    for name, lines in (
+        ("refs", SENTENCES * 2),
+        ("a", [*baseline[0], *baseline[1]]),
+        ("b", [*other[0], *other[1]]),
+    ):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
+    command = ["sacrebleu", "refs", "-i", "a", "b", "--paired-bs", "-f", "json", "-m", "bleu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sacrebleu", *command[1:]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found == pytest.approx(json.loads(done.stdout)[1]["BLEU"]["p_value"], abs=1e-4)
+
+
+# --- the report --------------------------------------------------------------------------------
+
+
+def test_words_that_differ_are_marked_in_their_place():
+    assert differing("a b c d", "a x c d") == [("a", False), ("b", True), ("c d", False)]
+    assert differing("a b", "a b") == [("a b", False)]
+    assert differing("", "a") == []
+
+
+class Page(html.parser.HTMLParser):
+    """Elements that are open, addresses, and the text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.addresses, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta", "path", "use", "rect", "br"):
+            self.open.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag):
+        if tag not in ("meta", "path", "use", "rect", "br"):
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attributes):
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "xlink:href")]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_page_is_whole_and_needs_no_network(compared, tmp_path):
+    compared()
+    page = Page((tmp_path / "work" / "grid" / "report.html").read_text())
+    assert page.open == []
+    assert all(address.startswith("#") for address in page.addresses)
+    text = " ".join(page.words)
+    assert "A <title>" in text
+    assert "<b>lang</b> genug &" in text
+    assert all(name in text for name in ("plain", "good", "same", "better", "no significant difference"))
+    assert "fairseq-train" in text
+
+
+def test_the_tables_of_the_markdown_are_whole(compared, tmp_path):
+    compared(tune={"flag": "lr", "values": [1.0, 2.0], "seed": 1})
+    folder = tmp_path / "work" / "grid"
+    lines = (folder / "report.md").read_text().splitlines()
+    widths = []
+    for before, line in zip(["", *lines], lines, strict=False):
+        if line.strip().startswith("|"):
+            width = line.replace("\\|", "").count("|")
+            assert not before.strip().startswith("|") or width == widths[-1], line
+            widths.append(width)
+    assert len(set(widths)) == 3
+    assert "![Learning curves" in "\n".join(lines)
+    assert (folder / "curves-d.svg").read_text().startswith("<?xml")
+    assert (folder / "commands.sh").read_text().count("fairseq-generate") == 9
+
+
+# --- with fairseq ------------------------------------------------------------------------------
+
+
+def test_real_models_are_trained_translated_and_compared(trained, data, tmp_path):
+    pairs = tmp_path / "test"
+    for lang, kind in (("en", "S"), ("de", "T")):
+        printed = run("fairseq-generate", data, "--path", trained.checkpoint, "--cpu", "--max-len-b=1")
+        lines = sorted(printed.lines(kind), key=lambda line: int(line.split("\t")[0][2:]))
+        pairs.with_suffix(f".{lang}").write_text("".join(line.split("\t")[1] + "\n" for line in lines))
+    train = {
+        "arch": "transformer_rskip_tiny",
+        "optimizer": "adam",
+        "lr": 0.002,
+        "cpu": True,
+        "batch-size": 16,
+    }
+    grid = {
+        "title": "Two models",
+        "baseline": "plain",
+        "seeds": [1],
+        "data": {"d": {"path": f"{data}", "source": f"{pairs}.en", "reference": f"{pairs}.de"}},
+        "variants": {"plain": {"skip-type": "plain"}, "rSkip": {"skip-order": 3}},
+        "train": {
+            **train,
+            "max-update": 4,
+            "num-workers": 0,
+            "log-interval": 1,
+            "no-epoch-checkpoints": True,
+        },
+        "generate": {"cpu": True, "beam": 2, "max-len-b": 10},
+    }
+    compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work"), "--processes", "2"])
+    (table,) = json.loads((tmp_path / "work" / "grid" / "results.json").read_text())["data"]
+    assert table["missing"] == []
+    for row in table["rows"].values():
+        assert row["parameters"] > 1000
+        assert row["tokens_per_second"] > 0
+        assert row["peak_bytes"] > 100 << 20
+        assert 0 < row["loss"] < 20
+    assert table["rows"]["rSkip"]["parameters"] > table["rows"]["plain"]["parameters"]

@@ -35,6 +35,7 @@ setup(
         "fairseq": [*FAIRSEQ_NEEDS, "ve-fairseq>=0.12.3,<0.13; python_version == '3.11'"],
         "probe": ["matplotlib", "rich"],
         "demo": ["matplotlib", "rich", "sacrebleu>=2.0", "sentencepiece"],
+        "recipes": ["pyyaml", "sacrebleu>=2.0", "sacremoses", "sentencepiece", "subword-nmt", "tqdm"],
         "test": [
             "ctranslate2",
             "hypothesis",

@@ -19,11 +19,13 @@ from scipy import stats
 from skipln_fairseq.compare import __main__ as compare
 from skipln_fairseq.compare import significance
 from skipln_fairseq.compare.experiment import Experiment
-from skipln_fairseq.compare.grid import read_grid, words
+from skipln_fairseq.compare.grid import read_grid
 from skipln_fairseq.compare.report import differing
 from skipln_fairseq.compare.training import Training
 from skipln_fairseq.compare.translation import Translation
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.runs import locked
+from skipln_fairseq.runs.settings import words
 
 FAKE = Path(__file__).with_name("fake_fairseq.py")
 SENTENCES = [f"Der Satz mit der Nummer {n} ist <b>lang</b> genug & hat Wörter" for n in range(40)]
@@ -80,7 +82,7 @@ def test_data_override_the_grids_flags_and_variants_override_both(grid, tmp_path
         ({"variants": {}}, "variants: valid is a mapping"),
         ({"train": {"--lr": 1}}, "'--lr': write a flag's name without dashes"),
         ({"train": {"lr": [1]}}, "lr: valid is one value"),
-        ({"train": {"seed": 1}}, "seed is set by the comparison itself"),
+        ({"train": {"seed": 1}}, "seed is set by this command itself"),
         ({"tune": {"flag": "lr", "values": [1], "seed": 1}}, "valid is a list of at least two"),
         ({"tune": {"flag": "lr", "values": [1, 2]}}, "tune has no 'seed'"),
         ({"data": {"d": {"path": "x", "source": "x"}}}, "data: d has no 'reference'"),
@@ -273,7 +275,10 @@ def _alive(folder) -> list[str]:
 
 
 def test_two_comparisons_do_not_share_a_folder_at_once(compared, grid, tmp_path):
-    with compare._alone(tmp_path / "work"), pytest.raises(UserError, match="another comparison is at work"):
+    with (
+        locked(tmp_path / "work", "comparison"),
+        pytest.raises(UserError, match="another comparison is at work"),
+    ):
         compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work")])
 
 

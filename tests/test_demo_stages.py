@@ -16,9 +16,8 @@ from examples.demo import __main__ as demo
 from examples.demo import commands, own_files, report, subwords, training
 from examples.demo.pairs import Pair
 from examples.demo.progress import bar
-from examples.demo.stages import Stages
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.runs import locked
+from skipln_fairseq.runs import Stages, locked
 from skipln_fairseq.runs.command import LAST_LINES
 
 # --- stages ------------------------------------------------------------------------------------

@@ -13,13 +13,12 @@ from typing import Any
 from rich.console import Console
 
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.runs import locked, read_log
+from skipln_fairseq.runs import Stages, locked, read_log
 
 from . import own_files, report, subwords, training
 from .corpus import AUTO, SOURCES, Corpus, obtain
 from .pairs import Limits, divide
 from .progress import bar
-from .stages import Stages
 
 VOCABULARY = 4000
 UPDATES = 3000  # about eight of the demo's ten minutes on two cores

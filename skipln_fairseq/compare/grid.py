@@ -23,13 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import UserError
+from ..runs.settings import Flags, check_flags, check_keys, check_mapping, read_settings
 
-__all__ = ["Data", "Flags", "Grid", "Tuning", "read_grid", "words"]
+__all__ = ["Data", "Grid", "Tuning", "read_grid"]
 
-Flags = Mapping[str, Any]
 NOT_HERE = (
     "save-dir",
     "seed",
@@ -81,49 +79,13 @@ class Grid:
         return {**self.train, **data.train, **self.variants[variant]}
 
 
-def words(flags: Flags) -> list[str]:
-    """The words of a command line: ``{"lr": 0.1, "cpu": True}`` is ``--lr 0.1 --cpu``."""
-    line = []
-    for name, value in flags.items():
-        if value is None or value is False:
-            continue
-        line.append(f"--{name}")
-        line += [] if value is True else [str(value)]
-    return line
-
-
-class _OnceLoader(yaml.SafeLoader):
-    """Of a key that stands twice YAML keeps the last, silently: here it is refused."""
-
-
-def _once(loader: _OnceLoader, node: yaml.MappingNode) -> dict:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{key!r} stands there twice", node.start_mark
-            )
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-_OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _once)
-
-
 def read_grid(file: Path) -> Grid:
     """Read and check a grid.
 
     Raises:
         UserError: for a file that cannot be read, keys that are missing or unknown, and what makes no comparison.
     """
-    try:
-        content = yaml.load(file.read_text("utf-8"), _OnceLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        raise UserError(f"{file}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    content = read_settings(file)
     try:
         return _grid(content)
     except UserError as error:
@@ -131,7 +93,7 @@ def read_grid(file: Path) -> Grid:
 
 
 def _grid(content: Any) -> Grid:
-    _check_keys(
+    check_keys(
         "the grid",
         content,
         needed=("title", "baseline", "seeds", "data", "variants", "train", "generate"),
@@ -142,7 +104,7 @@ def _grid(content: Any) -> Grid:
     if baseline not in variants:
         raise UserError(f"baseline {baseline!r}: valid are {', '.join(map(repr, variants))}")
     data = content["data"]
-    _check_mapping("data", data)
+    check_mapping("data", data)
     return Grid(
         title=str(content["title"]),
         baseline=baseline,
@@ -156,38 +118,12 @@ def _grid(content: Any) -> Grid:
     )
 
 
-def _check_mapping(name: str, value: Any) -> None:
-    if not isinstance(value, dict) or not value:
-        raise UserError(f"{name}: valid is a mapping with at least one entry")
-
-
-def _check_keys(name: str, value: Any, needed: tuple[str, ...], optional: tuple[str, ...]) -> None:
-    _check_mapping(name, value)
-    for key in needed:
-        if key not in value:
-            raise UserError(f"{name} has no {key!r}")
-    for key in value:
-        if key not in (*needed, *optional):
-            raise UserError(f"{name} has {key!r}: valid are {', '.join((*needed, *optional))}")
-
-
 def _flags(name: str, value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UserError(f"{name}: valid are flags and their values, as a mapping")
-    for flag, setting in value.items():
-        if not isinstance(flag, str) or flag.startswith("-"):
-            raise UserError(f"{name}: {flag!r}: write a flag's name without dashes")
-        if isinstance(setting, (dict, list)):
-            raise UserError(f"{name}: {flag}: valid is one value")
-        if flag in NOT_HERE:
-            raise UserError(f"{name}: {flag} is set by the comparison itself")
-    return value
+    return check_flags(name, value, NOT_HERE)
 
 
 def _flags_of_each(name: str, value: Any) -> dict[str, dict[str, Any]]:
-    _check_mapping(name, value)
+    check_mapping(name, value)
     return {str(key): _flags(f"{name}: {key}", flags) for key, flags in value.items()}
 
 
@@ -204,13 +140,13 @@ def _seeds(value: Any) -> tuple[int, ...]:
 
 
 def _data(name: str, entry: Any) -> Data:
-    _check_keys(f"data: {name}", entry, needed=("path", "source", "reference"), optional=("train",))
+    check_keys(f"data: {name}", entry, needed=("path", "source", "reference"), optional=("train",))
     train = _flags(f"data: {name}: train", entry.get("train"))
     return Data(name, *(Path(entry[key]) for key in ("path", "source", "reference")), train)
 
 
 def _tuning(entry: Any) -> Tuning:
-    _check_keys("tune", entry, needed=("flag", "values", "seed"), optional=())
+    check_keys("tune", entry, needed=("flag", "values", "seed"))
     values = entry["values"]
     if not isinstance(values, list) or len(values) < 2:
         raise UserError(f"tune: values {values}: valid is a list of at least two")

@@ -14,8 +14,9 @@ import torch
 
 from ..machine import where
 from ..runs import CommandFailed, read_log, remove_damaged, run
+from ..runs.settings import Flags, words
 from .files import write_json
-from .grid import Data, Flags, words
+from .grid import Data
 
 __all__ = ["Training"]
 

@@ -12,8 +12,8 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from ..errors import UserError
 from ..runs import run
+from ..runs.settings import Flags, words
 from .files import write_json, write_text
-from .grid import Flags, words
 from .training import Training
 
 __all__ = ["Translation", "read_lines"]
@@ -47,7 +47,7 @@ class Translation:
 
     @property
     def _name(self) -> Path:
-        shape = json.dumps([words(self.generate), dict(self.bleu), str(self.training.data.reference)])
+        shape = json.dumps([words(self.generate), dict(self.bleu), read_lines(self.training.data.reference)])
         return self.training.folder / f"test-{hashlib.sha256(shape.encode()).hexdigest()[:8]}"
 
     @property

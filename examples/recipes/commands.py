@@ -1,0 +1,35 @@
+"""fairseq's commands, printed to be copied."""
+
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from skipln_fairseq import runs
+
+__all__ = ["USER_DIR", "run"]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PLUGIN = REPOSITORY / "skipln_fairseq"
+USER_DIR = os.path.relpath(PLUGIN) if Path.cwd().is_relative_to(REPOSITORY) else str(PLUGIN)
+
+
+def run(
+    command: list[str],
+    log: Path,
+    say: Callable[[str], None],
+    on_line: Callable[[str], None] = lambda line: None,
+    environment: dict[str, str] | None = None,
+) -> None:
+    """Run and log a command; if it fails, its last lines are said.
+
+    Raises:
+        UserError: it failed.
+    """
+    say("$ " + shlex.join(command))
+    try:
+        runs.run(command, log, on_line, environment=environment)
+    except runs.CommandFailed as failed:
+        for line in failed.last:
+            say(f"  {line}")
+        raise

@@ -1,0 +1,104 @@
+"""Files from their public source, or from a folder of the user's."""
+
+import hashlib
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from skipln_fairseq.errors import UserError
+
+__all__ = ["Source", "checksum", "fetch"]
+
+CHUNK = 1 << 16
+TIMEOUT = 60  # seconds without a byte
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to have.
+
+    Args:
+        name: of the file.
+        url: its public address; none for the user's own.
+        checksum: as published, "md5:…" or "sha256:…", if it is.
+        tried: whether the address has been seen to work.
+    """
+
+    name: str
+    url: str | None
+    checksum: str | None = None
+    tried: bool = False
+
+
+def checksum(file: Path, kind: str = "sha256") -> str:
+    """The kind, a colon and the digest in hexadecimal."""
+    with file.open("rb") as stream:
+        return f"{kind}:{hashlib.file_digest(stream, kind).hexdigest()}"
+
+
+def fetch(source: Source, folder: Path, local: Path | None, say: Callable[[str], None]) -> Path:
+    """The file: that of ``local`` if given, else ``folder``'s, downloaded there if need be.
+
+    An interrupted download goes on where it stopped. A checksum that is not published is recorded in
+    ``folder/checksums.json`` when the file is first seen, and must stay the same.
+
+    Raises:
+        UserError: the file is not there, cannot be had, or is another one.
+    """
+    file = (local or folder) / source.name
+    if not file.is_file():
+        if source.url is None:
+            raise UserError(f"{file} is missing: give --from FOLDER with {source.name} in it")
+        if local is not None:
+            raise UserError(f"{file} is missing: put there what {source.url} is, or leave out --from")
+        say(f"downloading {source.url}" + ("" if source.tried else " (an address that has not been tried)"))
+        _download(source, file)
+    _check(source, file, folder / "checksums.json")
+    return file
+
+
+def _download(source: Source, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(file.name + ".part")
+    start = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(source.url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            resumed = answer.status == 206
+            done = start if resumed else 0
+            left = answer.headers.get("Content-Length")
+            size = done + int(left) if left else None
+            with (
+                part.open("ab" if resumed else "wb") as stream,
+                tqdm(total=size, initial=done, unit="B", unit_scale=True, desc=source.name) as bar,
+            ):
+                while chunk := answer.read(CHUNK):
+                    stream.write(chunk)
+                    done += len(chunk)
+                    bar.update(len(chunk))
+        if size is not None and done < size:
+            raise OSError(f"{done} of {size} bytes came")
+    except (OSError, urllib.error.URLError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(
+            f"{source.url} cannot be downloaded ({reason}): try again, or put {source.name} into a folder and "
+            f"give --from FOLDER"
+        ) from error
+    part.rename(file)
+
+
+def _check(source: Source, file: Path, record: Path) -> None:
+    known: Mapping[str, str] = json.loads(record.read_text("utf-8")) if record.is_file() else {}
+    expected = source.checksum or known.get(source.name)
+    found = checksum(file, expected.partition(":")[0] if expected else "sha256")
+    if expected is None:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps({**known, source.name: found}, indent=1, sort_keys=True) + "\n", "utf-8")
+    elif found != expected:
+        origin = "published" if source.checksum else f"recorded in {record}"
+        raise UserError(f"{file} is {found}, and {expected} is {origin}: remove the file and try again")

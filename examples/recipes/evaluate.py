@@ -1,0 +1,153 @@
+"""A trained variant's translations of the test set, scored as is done today and as the old papers did."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sacrebleu.metrics import BLEU, CHRF
+
+from skipln_fairseq.errors import UserError
+from skipln_fairseq.runs.settings import words
+
+from .commands import USER_DIR, run
+from .recipe import Recipe
+from .subwords import REMOVE
+from .train import folder
+
+__all__ = ["evaluate", "tokenised_bleu"]
+
+COMET_MODEL = "Unbabel/wmt22-comet-da"
+
+
+def evaluate(
+    recipe: Recipe,
+    variant: str,
+    seed: int,
+    work_dir: Path,
+    cpu: bool,
+    comet: bool,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Translate with the averaged or the best checkpoint, and score; the scores are kept in ``scores.json``.
+
+    * ``bleu``, ``chrf``: sacreBLEU of plain text, with signatures, case as the recipe has it,
+    * ``comet``: where asked for and installed,
+    * ``tokenised_bleu``: of Moses' tokens, and with split compounds where the literature splits them; comparable with
+      old papers alone.
+
+    Raises:
+        UserError: nothing is trained, or a command failed.
+    """
+    where = folder(work_dir, variant, seed)
+    checkpoint = _checkpoint(recipe, where, say)
+    tokens = _translate(recipe, work_dir, where, checkpoint, cpu, say)
+    target = recipe.text_of(recipe.target_lang)
+    plain = [target.plain(line) for line in tokens]
+    references = _lines(work_dir / f"test.{recipe.target_lang}")
+    (where / "test.hypotheses").write_text("".join(f"{line}\n" for line in plain), "utf-8")
+    case = {"lowercase": True} if recipe.text.get("lowercase") else {}
+    bleu, chrf = BLEU(**recipe.score.get("bleu", {}), **case), CHRF(**case)
+    scores = {
+        "checkpoint": checkpoint.name,
+        "bleu": bleu.corpus_score(plain, [references]).score,
+        "bleu_signature": str(bleu.get_signature()),
+        "chrf": chrf.corpus_score(plain, [references]).score,
+        "chrf_signature": str(chrf.get_signature()),
+    }
+    if recipe.text.get("moses"):
+        split = bool(recipe.score.get("compound-split"))
+        token_references = _lines(work_dir / f"test.tokens.{recipe.target_lang}")
+        scores["tokenised_bleu"] = tokenised_bleu(tokens, token_references, split)
+        scores["compound_split"] = split
+    if comet:
+        sources = _lines(work_dir / f"test.{recipe.source_lang}")
+        scores["comet"], scores["comet_model"] = _comet(sources, plain, references, cpu), COMET_MODEL
+    (where / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", "utf-8")
+    return scores
+
+
+def tokenised_bleu(hypotheses: Sequence[str], references: Sequence[str], split_compounds: bool) -> float:
+    """BLEU of lines that are tokenised already, as Moses' multi-bleu computes it.
+
+    ``split_compounds``: a hyphen between words is a word of its own, as in the figures of Vaswani et al. (2017).
+    """
+
+    def prepared(lines: Sequence[str]) -> list[str]:
+        return (
+            [re.sub(r"(?<=\S)-(?=\S)", " ##AT##-##AT## ", line) for line in lines]
+            if split_compounds
+            else [*lines]
+        )
+
+    metric = BLEU(tokenize="none", smooth_method="none", force=True)
+    return metric.corpus_score(prepared(hypotheses), [prepared(references)]).score
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text("utf-8").removesuffix("\n").split("\n")
+
+
+def _checkpoint(recipe: Recipe, where: Path, say: Callable[[str], None]) -> Path:
+    best = where / "checkpoint_best.pt"
+    if not best.is_file():
+        raise UserError(f"{best} is missing: run train first")
+    if not recipe.average:
+        return best
+    averaged = where / "checkpoint_averaged.pt"
+    run(
+        [
+            *("python", "-m", "skipln_fairseq.average", "--inputs", str(where)),
+            *("--num-epoch-checkpoints", str(recipe.average), "--output", str(averaged)),
+        ],
+        where / "average.log",
+        say,
+    )
+    return averaged
+
+
+def _translate(
+    recipe: Recipe, work_dir: Path, where: Path, checkpoint: Path, cpu: bool, say: Callable[[str], None]
+) -> list[str]:
+    translations: dict[int, str] = {}
+
+    def on_line(line: str) -> None:
+        if line.startswith("D-"):  # number, score, text without sub-words
+            number, _, text = line.rstrip("\n").split("\t")
+            translations[int(number.removeprefix("D-"))] = text
+
+    flags = {**recipe.generate, **({"cpu": True} if cpu else {})}
+    run(
+        [
+            *("fairseq-generate", str(work_dir / "binary"), "--user-dir", USER_DIR),
+            *("--source-lang", recipe.source_lang, "--target-lang", recipe.target_lang),
+            *(
+                "--path",
+                str(checkpoint),
+                "--gen-subset",
+                "test",
+                "--remove-bpe",
+                REMOVE[recipe.subwords["kind"]],
+            ),
+            # The default is 8, and fairseq drops a last batch, the longest sentences, of another size.
+            *("--required-batch-size-multiple", "1"),
+            *words(flags),
+        ],
+        where / "generate.log",
+        say,
+        on_line,
+    )
+    return [translations[number] for number in sorted(translations)]
+
+
+def _comet(sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], cpu: bool) -> float:
+    if importlib.util.find_spec("comet") is None:
+        raise UserError("--comet: COMET is not installed: pip install unbabel-comet")
+    from comet import download_model, load_from_checkpoint
+
+    model = load_from_checkpoint(download_model(COMET_MODEL))
+    rows = zip(sources, hypotheses, references, strict=True)
+    data = [{"src": source, "mt": text, "ref": reference} for source, text, reference in rows]
+    return float(model.predict(data, gpus=0 if cpu else 1).system_score)

@@ -1,0 +1,152 @@
+"""A recipe as its ``recipe.yaml`` says it: every file, every step of the text, every hyper-parameter.
+
+source-lang: de
+target-lang: en
+work-dir: runs/iwslt14-de-en            # unless --work-dir is given
+files:                                  # what is downloaded, or found in --from; a checksum where it is published
+  - {url: https://…/de-en.tgz, checksum: "md5:…", tried: false}
+corpus:                                 # of each part, pairs of files, see corpora.py: [SOURCE, TARGET] or one
+                                        # path in which {lang} is either language
+  train: ["de-en.tgz/de-en/train.tags.de-en.{lang}"]
+  valid: {every: 23}                    # or pairs of files: each 23rd pair of train, which loses them
+  test: […]
+clean: {longest: 175, ratio: 1.5}       # of training pairs, in words
+text: {moses: true, lowercase: true}    # see text.py
+subwords: {kind: subword-nmt, size: 10000}
+tokens-per-update: 8192                 # on all devices together: --update-freq follows
+average: 5                              # checkpoints of the last epochs that are averaged; 0: the best one
+variants: {baseline: {…}, pre-ln: {…}, rskip: {…}}
+train: {…}                              # fairseq-train's flags
+generate: {…}                           # fairseq-generate's
+score: {bleu: {…}, compound-split: true}
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skipln_fairseq.errors import UserError
+from skipln_fairseq.runs.settings import Flags, check_flags, check_keys, check_mapping, read_settings
+
+from .download import Source
+from .subwords import KINDS
+from .text import Text
+
+__all__ = ["PARTS", "Recipe", "read_recipe"]
+
+PARTS = ("train", "valid", "test")
+NOT_HERE = ("save-dir", "user-dir", "update-freq", "path", "gen-subset", "remove-bpe", "results-path", "seed")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All of the file, checked."""
+
+    name: str
+    source_lang: str
+    target_lang: str
+    work_dir: Path
+    files: tuple[Source, ...]
+    corpus: Mapping[str, Any]
+    clean: Mapping[str, float]
+    text: Mapping[str, bool]
+    subwords: Mapping[str, Any]
+    tokens_per_update: int
+    average: int
+    variants: Mapping[str, Flags]
+    train: Flags
+    generate: Flags
+    score: Mapping[str, Any]
+
+    @property
+    def langs(self) -> tuple[str, str]:
+        """Source and target."""
+        return self.source_lang, self.target_lang
+
+    def text_of(self, lang: str) -> Text:
+        """How this language's text is written."""
+        return Text(lang, **self.text)
+
+
+def read_recipe(file: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        UserError: names the file and what is wrong.
+    """
+    content = read_settings(file)
+    try:
+        return _recipe(file.parent.name, content)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+
+
+def _recipe(name: str, content: Any) -> Recipe:
+    needed = (
+        "source-lang",
+        "target-lang",
+        "work-dir",
+        "files",
+        "corpus",
+        "subwords",
+        "variants",
+        "train",
+        "generate",
+    )
+    optional = ("clean", "text", "tokens-per-update", "average", "score")
+    check_keys("the recipe", content, needed, optional)
+    check_keys("corpus", content["corpus"], PARTS)
+    check_keys("subwords", content["subwords"], ("kind", "size"))
+    if content["subwords"]["kind"] not in KINDS:
+        raise UserError(f"subwords: kind {content['subwords']['kind']!r}: valid are {', '.join(KINDS)}")
+    clean = content.get("clean") or {"longest": 250, "ratio": 1.5}
+    check_keys("clean", clean, ("longest", "ratio"))
+    text = content.get("text") or {}
+    if text:
+        check_keys("text", text, (), ("moses", "normalise", "split_hyphens", "lowercase"))
+    score = content.get("score") or {}
+    if score:
+        check_keys("score", score, (), ("bleu", "compound-split"))
+    check_mapping("variants", content["variants"])
+    for part in PARTS:
+        _check_part(part, content["corpus"][part])
+    return Recipe(
+        name=name,
+        source_lang=content["source-lang"],
+        target_lang=content["target-lang"],
+        work_dir=Path(content["work-dir"]),
+        files=tuple(_source(entry) for entry in content["files"] or ()),
+        corpus=content["corpus"],
+        clean=clean,
+        text=text,
+        subwords=content["subwords"],
+        tokens_per_update=int(content.get("tokens-per-update", 0)),
+        average=int(content.get("average", 0)),
+        variants={key: check_flags(f"variants: {key}", value) for key, value in content["variants"].items()},
+        train=check_flags("train", content["train"], NOT_HERE),
+        generate=check_flags("generate", content["generate"], NOT_HERE),
+        score=score,
+    )
+
+
+def _check_part(part: str, value: Any) -> None:
+    if isinstance(value, dict) and part == "valid":
+        check_keys("corpus: valid", value, ("every",))
+    elif not isinstance(value, list) or not value or not all(map(_is_pair, value)):
+        raise UserError(
+            f"corpus: {part}: valid is a list of paths with {{lang}} in them, or of [SOURCE, TARGET]"
+        )
+
+
+def _is_pair(entry: Any) -> bool:
+    return (isinstance(entry, str) and "{lang}" in entry) or (isinstance(entry, list) and len(entry) == 2)
+
+
+def _source(entry: Any) -> Source:
+    check_keys("files", entry, (), ("name", "url", "checksum", "tried"))
+    url = entry.get("url")
+    if not (url or entry.get("name")):
+        raise UserError("files: each has a url or a name")
+    name = entry.get("name") or url.rsplit("/", 1)[-1]
+    return Source(name, url, entry.get("checksum"), entry.get("tried", False))

@@ -123,7 +123,7 @@ def test_a_histogram_is_read_back():
 
 
 def test_multi30k_has_the_lengths_that_preprocessing_reported():
-    """29,000 sentences, 479,585 and 507,859 tokens: the log of ``examples/multi30k-en-de/prepare.sh``."""
+    """29,000 sentences, 479,585 and 507,859 tokens: the log of the recipe multi30k-en-de."""
     found = lengths.multi30k()
     assert found.shape == (29000, 2)
     assert found.sum(0).tolist() == [479585, 507859]

@@ -2,17 +2,16 @@
 # Which connections train without warm-up? Multi30k en→de, 6 + 6 layers of dimension 128, the learning rate 0.002 from
 # the first update on and falling to 0; one more Post-LN with warm-up, for comparison.
 #
-#   examples/no-warm-up/run.sh TEXT WORK [NAME]
+#   examples/no-warm-up/run.sh WORK [NAME]
 #
-# TEXT, WORK  as for ../multi30k-en-de/prepare.sh; logs go to WORK/no-warm-up
-# NAME        of the one variant to train (all unless given); one that has been trained is left alone
+# WORK  as `python -m examples.recipes prepare multi30k-en-de --work-dir WORK` leaves it; logs go to WORK/no-warm-up
+# NAME  of the one variant to train (all unless given); one that has been trained is left alone
 #
 # Run it in the repository with the environment of `make install` on the PATH; then draw.py makes the figure.
 set -euo pipefail
 
-text=${1:?TEXT is missing} work=${2:?WORK is missing} only=${3:-}
+work=${1:?WORK is missing} only=${2:-}
 here=$(dirname "$0") logs=$work/no-warm-up
-"$here/../multi30k-en-de/prepare.sh" "$text" "$work"
 mkdir -p "$logs"
 export OMP_NUM_THREADS=1
 

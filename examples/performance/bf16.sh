@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train rSkip order 2 on Multi30k in float32 and in bfloat16, three seeds each, on one CPU thread, and print the
 # validation loss after the same updates:
-#   examples/performance/bf16.sh DATA WORK    DATA as examples/multi30k-en-de/prepare.sh leaves it; WORK gets the logs
+#   examples/performance/bf16.sh DATA WORK    DATA as the recipe multi30k-en-de leaves it (runs/multi30k-en-de/binary); WORK gets the logs
 set -euo pipefail
 data=$1 work=$2
 mkdir -p "$work"

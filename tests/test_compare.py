@@ -113,6 +113,17 @@ def test_a_file_that_is_no_grid_is_refused_in_one_line(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "examples" / "evidence").glob("*.yaml")), ids=lambda f: f.stem
+)
+def test_the_grids_of_the_evidence_can_be_read(file):
+    grid = read_grid(file)
+    names = {data.name: data.train for data in grid.data}
+    assert len(grid.seeds) == 3
+    assert len(grid.tune.values) == 3
+    assert "depth" not in file.stem or [train["encoder-layers"] for train in names.values()] == [6, 12, 24]
+
+
 @pytest.mark.parametrize("missing", ["test.de", "dict.en.txt"])
 def test_data_that_are_not_there_are_refused(grid, tmp_path, missing):
     (tmp_path / "data" / missing).unlink()

@@ -225,6 +225,17 @@ def test_only_line_feeds_end_a_sentence():
     assert list(corpora.lines_of(stream, "train.en")) == ["a\u2028b\x85c", "d"]
 
 
+def test_a_part_of_a_file_is_taken_by_its_lines(tmp_path):
+    (tmp_path / "a").write_text("1\n2\n3\n4\n")
+    found = {part: list(corpora.read(part, lambda name: tmp_path / name)) for part in ("a#1-2", "a#3-", "a")}
+    assert found == {"a#1-2": ["1", "2"], "a#3-": ["3", "4"], "a": ["1", "2", "3", "4"]}
+
+
+def test_text_of_two_origins_is_written_alike():
+    text = Text("vi", drop="'\"’", nfc=True)
+    assert text.tokens('the user \'s "e\u0301" , isn’t') == "the user s é , isn t"
+
+
 def test_pairs_of_unfit_lengths_are_dropped():
     assert fits("a b", "a b c", 3, 1.5)
     assert not fits("a b", "a b c d", 4, 1.5)

@@ -7,12 +7,13 @@ last suffixes say how it is read:
 * ``train.tags.*``: IWSLT's training files, a sentence a line between lines of tags,
 * anything else: plain text, a sentence a line.
 
-``.gz`` comes off first.
+``.gz`` comes off first. ``#11-20`` at the end takes these lines alone, counted from 1; ``#21-`` all from there.
 """
 
 import gzip
 import html
 import io
+import itertools
 import re
 import tarfile
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from skipln_fairseq.errors import UserError
 
 __all__ = ["lines_of", "read"]
 
+SLICE = re.compile(r"(.*?)(?:#(\d+)-(\d*))?")
 ARCHIVES = (".tgz", ".tar.gz", ".tar")
 SEGMENT = re.compile(r"<seg\b[^>]*>(.*?)</seg>", re.DOTALL | re.IGNORECASE)
 # of a talk, and no sentences of it
@@ -68,16 +70,19 @@ def read(path: str, find: Callable[[str], Path]) -> Iterator[str]:
     Raises:
         UserError: an archive has no such file, or something is damaged or not UTF-8.
     """
-    parts = PurePosixPath(path).parts
+    name, first, last = SLICE.fullmatch(path).groups()
+    parts = PurePosixPath(name).parts
     file = find(parts[0])
     try:
-        if parts[0].endswith(ARCHIVES):
-            yield from _member(file, "/".join(parts[1:]))
-        else:
-            with file.open("rb") as stream:
-                yield from lines_of(stream, file.name)
+        lines = _member(file, "/".join(parts[1:])) if parts[0].endswith(ARCHIVES) else _file(file)
+        yield from itertools.islice(lines, int(first or 1) - 1, int(last) if last else None)
     except (OSError, EOFError, tarfile.TarError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: {path}: {' '.join(str(error).split())}") from error
+
+
+def _file(file: Path) -> Iterator[str]:
+    with file.open("rb") as stream:
+        yield from lines_of(stream, file.name)
 
 
 def _member(archive: Path, name: str) -> Iterator[str]:

@@ -50,7 +50,7 @@ class Recipe:
     files: tuple[Source, ...]
     corpus: Mapping[str, Any]
     clean: Mapping[str, float]
-    text: Mapping[str, bool]
+    text: Mapping[str, Any]
     subwords: Mapping[str, Any]
     tokens_per_update: int
     average: int
@@ -104,7 +104,7 @@ def _recipe(name: str, content: Any) -> Recipe:
     check_keys("clean", clean, ("longest", "ratio"))
     text = content.get("text") or {}
     if text:
-        check_keys("text", text, (), ("moses", "normalise", "split_hyphens", "lowercase"))
+        check_keys("text", text, (), ("drop", "nfc", "moses", "normalise", "split_hyphens", "lowercase"))
     score = content.get("score") or {}
     if score:
         check_keys("score", score, (), ("bleu", "compound-split"))

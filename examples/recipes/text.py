@@ -3,6 +3,7 @@
 import functools
 import itertools
 import multiprocessing
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 from sacremoses import MosesDetokenizer, MosesPunctNormalizer, MosesTokenizer
@@ -22,6 +23,8 @@ class Text:
 
     Args:
         lang: its code, for Moses' rules.
+        drop: characters that are left out, with the spaces that this makes superfluous.
+        nfc: whether letters and accents that follow them become one character (Unicode's NFC).
         moses: whether it is split into Moses' tokens.
         normalise: whether Moses normalises the punctuation before.
         split_hyphens: Moses' ``-a``: "two-part" becomes "two @-@ part".
@@ -31,17 +34,24 @@ class Text:
     def __init__(
         self,
         lang: str,
+        drop: str = "",
+        nfc: bool = False,
         moses: bool = False,
         normalise: bool = False,
         split_hyphens: bool = False,
         lowercase: bool = False,
     ):
-        self.lang, self.moses, self.normalise = lang, moses, normalise
+        self.lang, self.drop, self.nfc = lang, drop, nfc
+        self.moses, self.normalise = moses, normalise
         self.split_hyphens, self.lowercase = split_hyphens, lowercase
 
     def tokens(self, line: str) -> str:
         """A plain sentence as the model sees it, before sub-words."""
         normaliser, tokeniser, _ = _tools(self.lang)
+        if self.nfc:
+            line = unicodedata.normalize("NFC", line)
+        if self.drop:
+            line = " ".join(line.translate(dict.fromkeys(map(ord, self.drop), " ")).split())
         if self.normalise:
             line = normaliser.normalize(line)
         if self.moses:

@@ -21,7 +21,8 @@ class _OnceLoader(yaml.SafeLoader):
 
 
 def _once(loader: _OnceLoader, node: yaml.MappingNode) -> dict:
-    keys = [loader.construct_object(key) for key, _ in node.value]
+    merge = "tag:yaml.org,2002:merge"  # <<, whose entries are overridden on purpose
+    keys = [loader.construct_object(key) for key, _ in node.value if key.tag != merge]
     for key in keys:
         if keys.count(key) > 1:
             raise yaml.constructor.ConstructorError(

@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("yaml", "jinja2", "matplotlib", "sacrebleu", "scipy"):
         if find_spec(name) is None:
             raise UserError(f"{name} is not installed: pip install 'skipln_fairseq[compare]'")
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # importing fairseq lets its debugging through
+    for library in ("matplotlib", "sacrebleu"):  # importing fairseq lets all that they say through
+        logging.getLogger(library).setLevel(logging.WARNING)
     from .experiment import Experiment
     from .grid import read_grid
     from .report import write_report

@@ -58,6 +58,11 @@ def _spread(mean: float | None, deviation: float | None) -> str:
     return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
 
 
+def _verdict(row: dict[str, Any]) -> str:
+    failed = f"{row['failed']} of {len(row['seeds'])} failed" if row["failed"] else ""
+    return "; ".join(part for part in (row["verdict"], failed) if part)
+
+
 def _cell(text: Any) -> str:
     """Plain text in a table of Markdown."""
     return re.sub(r"([\\|*_`<\[\]])", r"\\\1", str(text))
@@ -72,5 +77,5 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "p": _p, "cell": _cell}
-    environment.globals |= {"spread": _spread, "differing": differing}
+    environment.globals |= {"spread": _spread, "verdict": _verdict, "differing": differing}
     return environment

@@ -130,6 +130,10 @@ class QuickGenerator(SequenceGenerator):
         sentences, src_len = net_input["src_tokens"].shape
         max_len = min(int(self.max_len_a * src_len + self.max_len_b), self.max_len - 1)
         assert self.min_len <= max_len, "min_len cannot be larger than max_len, please adjust these!"
+        if not 0 <= first < decoder.embed_tokens.num_embeddings:
+            raise IndexError(
+                f"the word before the first is {first}, of {decoder.embed_tokens.num_embeddings} words"
+            )
         (encoder_out,) = self.model.forward_encoder(net_input)
         state, history = Beams(sentences).state(), _History()
         found: list[list[int]] = [[] for _ in range(sentences)]

@@ -81,6 +81,8 @@ def check(model: nn.Module, args: Any) -> None:
     ):
         if getattr(args, name, None):
             _refuse(f"counterpart of --{name.replace('_', '-')}")
+    if decoder.project_in_dim is not None or decoder.project_out_dim is not None:
+        _refuse("embeddings of another width than the layers")
     if args.no_token_positional_embeddings:
         _refuse("model without positions")
 

@@ -122,6 +122,7 @@ REFUSED = {
     "--skip-type plain --activation-fn tanh": "activation tanh",
     "--skip-type plain --no-cross-attention": "counterpart of --no-cross-attention",
     "--skip-type plain --no-token-positional-embeddings": "model without positions",
+    "--skip-type plain --decoder-output-dim 12": "embeddings of another width than the layers",
 }
 
 

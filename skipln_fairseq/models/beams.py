@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..nn.kernels.decode import Records
+from ..nn.kernels.decode import Records, Workspace
 
 __all__ = ["Beams"]
 
@@ -24,16 +24,17 @@ class Beams:
             descends from, −1 where that was padding.
         sentences: (rows,), int32: the sentence of each row; None until a source is read.
         memories: of each attention by its identity, or of the whole stack.
+        workspace: of who computes whole steps.
     """
 
     def __init__(self, sentences: int | None = None):
         self.table: Tensor | None = None
         self.sentences = None if sentences is None else torch.arange(sentences, dtype=torch.int32)
         self.memories: dict[Any, Records] = {}
+        self.workspace: Workspace | None = None
         self._step = 1
         self._padding: Tensor | None = None  # of the sentences: fairseq reorders its own with the rows
         self._source_table: Tensor | None = None
-        self.spaces: list[Tensor] = []
 
     @classmethod
     def of(cls, incremental_state: dict[str, Any]) -> "Beams":

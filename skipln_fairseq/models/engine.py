@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..nn.fused import FusedPost, FusedPre
-from ..nn.kernels.decode import Decoder, Layer, Product, Records, Wiring, has_tiles, product
+from ..nn.kernels.decode import Decoder, Layer, Product, Records, Wiring, Workspace, has_tiles, product
 from .beams import Beams
 from .fast_attention import FastAttention
-from .layers import SkipDecoderLayer
+from .layers import SkipDecoderLayer, retains_dropout
 from .stacks import SkipDecoder
 
 __all__ = ["Engine", "Unknown"]
@@ -41,7 +41,7 @@ def _norm(norm: nn.Module | None) -> Wiring:
 
 def _maps(*linears: nn.Module, form: str, rectified: bool = False) -> Product:
     for one in linears:
-        _known(isinstance(one, nn.Linear) and not one._forward_hooks, f"its map {type(one).__name__}")
+        _known(isinstance(one, nn.Linear), f"its map {type(one).__name__}")
     return Product(linears, form, rectified)
 
 
@@ -50,13 +50,11 @@ def _layer(layer: nn.Module, form: str) -> Layer:
     itself, source = layer.self_attn, layer.encoder_attn
     for attention in (itself, source):
         _known(isinstance(attention, FastAttention), f"its attention {type(attention).__name__}")
-        _known(not attention.dropout_module.apply_during_inference, "retained dropout")
     plain = layer.c_attn is None and layer.w_resid is None
     plain = plain and all(isinstance(one, nn.Identity) for one in (layer.attn_ln, layer.ffn_layernorm))
     _known(plain, "NormFormer's scales")
     _known(itself.causal, "cross-self-attention")
     _known(layer.activation_fn is F.relu, "its activation function, which is not ReLU")
-    _known(not layer.drop_rate(), "retained dropout")
     return Layer(
         _maps(itself.q_proj, itself.k_proj, itself.v_proj, form=form),
         _maps(itself.out_proj, form=form),
@@ -66,6 +64,10 @@ def _layer(layer: nn.Module, form: str) -> Layer:
         _maps(layer.fc2, form=form),
         *map(_wiring, (layer.self_attn_layer_norm, layer.encoder_attn_layer_norm, layer.final_layer_norm)),
     )
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 class Engine:
@@ -93,6 +95,8 @@ class Engine:
             decoder.quant_noise,
         )
         _known(all(one is None for one in rest), "its embedding or output layer")
+        _known(not retains_dropout(decoder), "retained dropout")
+        _known(not any(map(_is_hooked, decoder.modules())), "hooks")
         _known(len(decoder.layers) > 0, "a decoder without layers")
         _known(all(layer.encoder_attn is not None for layer in decoder.layers), "a decoder without a source")
         layers = [_layer(layer, form) for layer in decoder.layers]
@@ -113,8 +117,12 @@ class Engine:
         self.reference = decoder.forward
         # of this decoder only: TorchScript compiles its class's
         decoder.forward, decoder.advance = self.forward, self.advance
-        self.spare: list[list[Tensor]] = []
+        self.spare: list[Workspace] = []
         self.positions: dict[int, Tensor] = {}
+
+    def take_back(self) -> None:
+        """Let the decoder be as it was."""
+        del self.decoder.forward, self.decoder.advance
 
     def packed(self) -> list[Tensor]:
         """What is held besides the decoder's parameters."""
@@ -147,11 +155,13 @@ class Engine:
         padding = words.eq(self.decoder.padding_idx)[:, None]
         beams.advance(rows, padding if padding.any() else None)
         records = beams.memories.setdefault("steps", Records(0, 0))
-        records.append(self.space(beams, len(records), rows))
+        space = self.workspace(beams)
+        width = 3 * self.kernel.layers * self.kernel.dim
+        records.append(space.take(f"records {len(records)}", rows * width).view(rows, width))
         source = beams.memories.get("source") or self.read_source(beams, encoder_out, rows)
         return self.kernel.step(
             *(words.contiguous(), self.position(words, step), records.addresses, beams.table.contiguous()),
-            *(source.addresses, beams.source_table(len(source))),
+            *(source.addresses, beams.source_table(len(source)), space),
         )
 
     def position(self, words: Tensor, step: int) -> Optional[Tensor]:
@@ -164,19 +174,16 @@ class Engine:
             self.positions[step] = found[0, -1].contiguous()
         return self.positions[step]
 
-    def space(self, beams: Beams, step: int, rows: int) -> Tensor:
-        """Space for a step's records, which a decoding that is over leaves to the next: fresh pages cost more than
-        what is written to them."""
-        if step == 0:
-            spaces = self.spare.pop() if self.spare else []
-            beams.spaces = spaces
-            weakref.finalize(beams, self.spare.append, spaces)
-        width = 3 * self.kernel.layers * self.kernel.dim
-        if step == len(beams.spaces):
-            beams.spaces.append(torch.empty(rows, width))
-        elif len(beams.spaces[step]) < rows:
-            beams.spaces[step] = torch.empty(rows, width)
-        return beams.spaces[step]
+    def workspace(self, beams: Beams) -> Workspace:
+        """Memory of a decoding, which one that is over leaves to the next: fresh pages cost more than what is written
+        to them."""
+        if beams.workspace is None:
+            try:
+                beams.workspace = self.spare.pop()
+            except IndexError:  # tried and not asked before: another thread may take the last one
+                beams.workspace = Workspace()
+            weakref.finalize(beams, self.spare.append, beams.workspace)
+        return beams.workspace
 
     def read_source(self, beams: Beams, encoder_out: dict[str, list[Tensor]], rows: int) -> Records:
         """Compute the keys and values of all layers, once a sentence."""

@@ -149,6 +149,10 @@ class FastAttention(MultiheadAttention):
         self.__dict__["joint"] = {names: joint}  # no module of this one: state dicts stay fairseq's
         return [joint]
 
+    def part(self) -> None:
+        """Take :meth:`join` back."""
+        self.__dict__.pop("joint", None)
+
     def knows(
         self,
         query: Tensor,

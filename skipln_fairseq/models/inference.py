@@ -1,5 +1,6 @@
 """Models as ``fairseq-generate`` and its like use them: projections joined, weights in the type that was asked for."""
 
+import copy
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +15,13 @@ from ..nn.kernels.decode import has_tiles
 from ..nn.linear import Int8Linear, ProductLinear
 from .engine import Engine, Unknown
 from .fast_attention import FastAttention
+from .layers import retains_dropout
 
 logger = logging.getLogger(__name__)
 
 __all__ = ["INFERENCE_TYPES", "InferenceModel"]
+
+TakeBack = Callable[[], None]
 
 
 def _linears(model: nn.Module) -> list[nn.Linear]:
@@ -27,66 +31,131 @@ def _linears(model: nn.Module) -> list[nn.Linear]:
     ]
 
 
-def _by_tiles(model: nn.Module, form: str) -> None:
+def _parted(model: nn.Module) -> TakeBack:
+    def take_back() -> None:
+        for module in model.modules():
+            if isinstance(module, FastAttention):
+                module.part()
+
+    return take_back
+
+
+def _in_float32_here(model: nn.Module) -> bool:
+    like = next(model.parameters())
+    return like.dtype == torch.float32 and like.device.type == "cpu"
+
+
+def _by_tiles(model: nn.Module, form: str) -> list[TakeBack]:
     """Products by tiles, and whole decoding steps in one call where that is known."""
-    rest = model
+    rest, done = model, []
     try:
-        Engine(model.decoder, form)
+        done.append(Engine(model.decoder, form).take_back)
         rest = model.encoder
     except Unknown as what:
         logger.info(f"decoding layer by layer: a step in one call does not know {what}")
-    if has_tiles() and next(model.parameters()).dtype == torch.float32:
-        for linear in _linears(rest):
-            ProductLinear.take(linear, form)
+    if has_tiles() and _in_float32_here(model):
+        done.append(_parted(model))
+        done += [ProductLinear.take(linear, form).give_back for linear in _linears(rest)]
+    return done
 
 
-def _fp32(model: nn.Module) -> None:
-    # Where dropout is retained, two roundings of one product are soon two beams, and then all later draws are others.
-    if not any(getattr(module, "apply_during_inference", False) for module in model.modules()):
-        _by_tiles(model, "fp32")
+def _fp32(model: nn.Module) -> list[TakeBack]:
+    # The reference is fairseq's products too. And where dropout is retained, two roundings of one product are soon two
+    # beams, and then all later draws are others.
+    if model.kernels == "reference" or retains_dropout(model):
+        logger.info(
+            "decoding layer by layer with fairseq's products: --kernels reference, or dropout is retained"
+        )
+        return []
+    return _by_tiles(model, "fp32")
 
 
-def _bf16(model: nn.Module) -> None:
-    if not has_tiles() or next(model.parameters()).device.type != "cpu":
+def _bf16(model: nn.Module) -> list[TakeBack]:
+    if not (has_tiles() and _in_float32_here(model)):
         model.to(torch.bfloat16)
-    _by_tiles(model, "bf16")
+    return _by_tiles(model, "bf16")
 
 
-def _int8(model: nn.Module) -> None:
-    if next(model.parameters()).device.type != "cpu":
-        raise UserError("--int8 is for CPUs; on a GPU decode with --fp16")
+def _int8(model: nn.Module) -> list[TakeBack]:
+    if not _in_float32_here(model):
+        raise UserError("--int8 is for models in float32 on CPUs; on a GPU decode with --fp16")
     if has_tiles():
         return _by_tiles(model, "int8")
-    for linear in _linears(model):
-        Int8Linear.take(linear)
+    return [_parted(model), *(Int8Linear.take(linear).give_back for linear in _linears(model))]
 
 
-INFERENCE_TYPES: dict[str, Callable[[nn.Module], None]] = {"fp32": _fp32, "bf16": _bf16, "int8": _int8}
-"""How a model that is only decoded with may hold its weights; ``--fp16`` is fairseq's own, and stays as it is."""
+INFERENCE_TYPES: dict[str, Callable[[nn.Module], list[TakeBack]]] = {
+    "fp32": _fp32,
+    "bf16": _bf16,
+    "int8": _int8,
+}
+"""How a model that is only decoded with may hold its weights, and what takes that back; ``--fp16`` is fairseq's own,
+and stays as it is."""
 
 
 class InferenceModel:
     """Mixed into a model: what fairseq's commands do before they decode makes ours quick too.
 
-    Checkpoints and state dicts stay what they were; the model in memory can no longer be trained.
+    Checkpoints and state dicts stay what they were; the model in memory can no longer be trained. What is prepared is
+    made of the parameters as they are then: a model that is moved, cast, loaded into or copied afterwards is prepared
+    anew, one that is scripted is taken back to what it was.
     """
 
     inference_type = "fp32"
+    kernels = "fast"
+    _preparation = None  # what takes it back; TorchScript would read an annotation
 
     def make_generation_fast_(self, **kwargs: Any) -> None:
         if self._is_generation_fast:
             return
         super().make_generation_fast_(**kwargs)
-        INFERENCE_TYPES[self.inference_type](self)
+        del self.train  # fairseq's, which raises something that nobody asked for
+        self._prepare()
 
-        def train(mode: bool = True) -> nn.Module:
-            if mode:
-                raise UserError(
-                    "this model was prepared for inference and cannot be trained any more: load it again"
-                )
-            return self
+    def train(self, mode: bool = True) -> nn.Module:
+        if mode and self._is_generation_fast:
+            raise UserError(
+                "this model was prepared for inference and cannot be trained any more: load it again"
+            )
+        return super().train(mode)
 
-        self.train = train
+    def _prepare(self) -> None:
+        self._preparation = INFERENCE_TYPES[self.inference_type](self)
+
+    def _take_back(self) -> bool:
+        """Undo the preparation; whether there was one."""
+        done, self._preparation = self._preparation, None
+        for take_back in done or ():
+            take_back()
+        return done is not None
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> nn.Module:
+        prepared = self._take_back()
+        super()._apply(fn, recurse)
+        if prepared:
+            self._prepare()
+        return self
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        prepared = self._take_back()
+        found = super().load_state_dict(*args, **kwargs)
+        if prepared:
+            self._prepare()
+        return found
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
+        prepared = self._take_back()
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__setstate__(copy.deepcopy(self.__dict__, memo))
+        if prepared:
+            self._prepare()
+            made._prepare()
+        return made
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        self._take_back()
+        return self
 
 
 def with_inference_type(model: nn.Module, args: Any) -> nn.Module:

@@ -47,4 +47,5 @@ def with_kernels(model: nn.Module, args: Any) -> nn.Module:
     if form not in KERNELS:
         raise UserError(f"--kernels {form}: valid are {', '.join(KERNELS)}")
     KERNELS[form](model)
+    model.kernels = form
     return model

@@ -15,7 +15,12 @@ from ..nn import ConnectionConfig, build_connection, connect_projection
 from .attention import ATTENTIONS, AttentionConfig
 from .config import StackConfig
 
-__all__ = ["SkipDecoderLayer", "SkipEncoderLayer"]
+__all__ = ["SkipDecoderLayer", "SkipEncoderLayer", "retains_dropout"]
+
+
+def retains_dropout(module: nn.Module) -> bool:
+    """Whether something in it is dropped in inference too (``--retain-dropout``)."""
+    return any(getattr(one, "apply_during_inference", False) for one in module.modules())
 
 
 def _keep_dropout_names(layer, stock: type) -> None:

@@ -13,7 +13,7 @@ from .beams import Beams
 from .config import StackConfig
 from .fast_attention import FastAttention
 from .initialise import initialise
-from .layers import SkipDecoderLayer, SkipEncoderLayer
+from .layers import SkipDecoderLayer, SkipEncoderLayer, retains_dropout
 
 __all__ = ["SkipDecoder", "SkipEncoder"]
 
@@ -105,8 +105,11 @@ class SkipDecoder(TransformerDecoderBase):
         attentions = [
             one for layer in self.layers for one in (layer.self_attn, layer.encoder_attn) if one is not None
         ]
-        return self.adaptive_softmax is None and all(
-            isinstance(one, FastAttention) and one.decodes(like) for one in attentions
+        return (
+            self.adaptive_softmax is None
+            # fairseq draws for every hypothesis from the first word on
+            and not retains_dropout(self)
+            and all(isinstance(one, FastAttention) and one.decodes(like) for one in attentions)
         )
 
     def build_decoder_layer(self, cfg, no_encoder_attn: bool = False) -> nn.Module:

@@ -47,13 +47,20 @@ class Int8Linear(nn.Linear):
             quantized = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
             bias = None if linear.bias is None else linear.bias.detach().float()
             linear.__dict__["packed"] = torch.ops.quantized.linear_prepack(quantized, bias)
+            # Without VNNI the products of two 8-bit numbers are summed in 16 bits, which 7-bit inputs do not fill.
+            linear.__dict__["reduced"] = not torch.cpu._is_vnni_supported()
         finally:
             torch.backends.quantized.engine = engine
         linear.__class__ = cls
         return linear
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.quantized.linear_dynamic(x, self.packed, False)
+        return torch.ops.quantized.linear_dynamic(x, self.packed, self.reduced)
+
+    def give_back(self) -> None:
+        """Be the plain map again."""
+        self.__class__ = nn.Linear
+        del self.__dict__["packed"], self.__dict__["reduced"]
 
 
 class ProductLinear(nn.Linear):
@@ -67,6 +74,11 @@ class ProductLinear(nn.Linear):
         return linear
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or x.dtype != torch.float32:
+        if torch.is_grad_enabled() or x.dtype != torch.float32 or x.device.type != "cpu":
             return F.linear(x, self.weight, self.bias)
         return product(x, self.product)
+
+    def give_back(self) -> None:
+        """Be the plain map again."""
+        self.__class__ = nn.Linear
+        del self.__dict__["product"]

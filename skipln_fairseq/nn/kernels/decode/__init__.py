@@ -8,7 +8,7 @@ from .best import Choice, best
 from .library import fits
 from .product import Product, has_tiles, product
 from .records import Records
-from .step import Decoder, Layer, Wiring
+from .step import Decoder, Layer, Wiring, Workspace
 
 __all__ = [
     "Choice",
@@ -17,6 +17,7 @@ __all__ = [
     "Product",
     "Records",
     "Wiring",
+    "Workspace",
     "attend",
     "best",
     "fits",

@@ -52,12 +52,14 @@ class Product:
         rectified: whether negative outputs become zero.
 
     Raises:
-        RuntimeError: where not :func:`has_tiles`.
+        RuntimeError: where not :func:`has_tiles`, or for weights elsewhere.
     """
 
     def __init__(self, linears: Sequence[nn.Linear], form: str, rectified: bool = False):
         if not has_tiles():  # asking also has the system let us use them
             raise RuntimeError("this processor has no tiles")
+        if any(one.weight.device.type != "cpu" for one in linears):
+            raise RuntimeError("products by tiles are of weights on the CPU")
         weight = torch.cat([one.weight.detach() for one in linears]).float().contiguous()
         self.outputs, self.inputs = weight.shape
         self.bias = None
@@ -81,7 +83,15 @@ class Product:
 
 
 def product(x: Tensor, by: Product) -> Tensor:
-    """(…, inputs) to (…, outputs), float32, without gradients."""
+    """(…, inputs) to (…, outputs), float32, without gradients.
+
+    Raises:
+        RuntimeError: for rows of another type, or elsewhere than on the CPU.
+    """
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        raise RuntimeError(
+            f"products by tiles are of float32 rows on the CPU, not of {x.dtype} on {x.device}"
+        )
     x = x.contiguous()
     rows = x.numel() // by.inputs
     y = x.new_empty(*x.shape[:-1], by.outputs)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .library import pointer, source
 from .product import Product, ProductStruct
 
-__all__ = ["Decoder", "Layer", "Wiring"]
+__all__ = ["Decoder", "Layer", "Wiring", "Workspace"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,22 @@ class _Step(ctypes.Structure):
     )
 
 
+class Workspace:
+    """Memory that steps of one decoding write to and the next step writes to again.
+
+    It is not the decoder's: several threads may decode with one.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, Tensor] = {}
+
+    def take(self, name: str, size: int) -> Tensor:
+        """So many elements, with anything in them."""
+        if name not in self._held or self._held[name].numel() < size:
+            self._held[name] = torch.empty(size)
+        return self._held[name][:size]
+
+
 class Decoder:
     """All that a step needs and that does not change between steps.
 
@@ -124,7 +140,6 @@ class Decoder:
         self.function = source("step").step
         self.scratch_size = source("step").step_scratch
         self.scratch_size.restype = ctypes.c_int64
-        self.scratch, self.logits = torch.empty(0), torch.empty(0, self.words)
 
     def _wiring(self, wiring: Wiring) -> _Connection:
         if not wiring.norms:
@@ -149,6 +164,7 @@ class Decoder:
         table: Tensor,
         source: array,
         source_table: Tensor,
+        workspace: Workspace,
     ) -> tuple[Tensor, Tensor]:
         """Go one position further.
 
@@ -160,24 +176,22 @@ class Decoder:
             table: (rows, positions), int32: which record of each position a row attends to, below 0 none.
             source: for each source position the address of (sentences, layers, 2, dim), float32: keys and values.
             source_table: (rows, source positions), int32: likewise.
+            workspace: of this decoding.
 
         Returns:
-            logits (rows, words), until the next step; the last layer's weights over the source, their mean over heads,
-            (rows, source positions)
+            logits (rows, words), until the next step with this workspace; the last layer's weights over the source,
+            their mean over heads, (rows, source positions)
         """
         rows = len(newest)
-        if self.logits.size(0) < rows:
-            self.logits = torch.empty(rows, self.words)
-        logits = self.logits[:rows]
+        logits = workspace.take("logits", rows * self.words).view(rows, self.words)
         by_head, weights = torch.empty(self.heads, rows, len(source)), torch.empty(rows, len(source))
         size = self.scratch_size(ctypes.byref(self.struct), ctypes.c_int64(rows))
-        if size > self.scratch.numel():
-            self.scratch = torch.empty(size)
+        scratch = workspace.take("scratch", size)
         numbers = _Step(
             *(rows, len(records), len(source)),
             *(newest.data_ptr(), None if position is None else position.data_ptr()),
             *(records.buffer_info()[0], table.data_ptr(), source.buffer_info()[0], source_table.data_ptr()),
-            *(self.scratch.data_ptr(), logits.data_ptr(), by_head.data_ptr(), weights.data_ptr()),
+            *(scratch.data_ptr(), logits.data_ptr(), by_head.data_ptr(), weights.data_ptr()),
         )
         self.function(
             ctypes.byref(self.struct), ctypes.byref(numbers), ctypes.c_int64(torch.get_num_threads())

@@ -44,6 +44,7 @@ setup(
             "tensorboardX",
             "triton>=3.3; sys_platform == 'linux'",
         ],
+        "images": ["matplotlib", "pillow", "scikit-learn"],
         "compare": ["jinja2", "matplotlib", "pyyaml", "sacrebleu>=2.0", "scipy>=1.10"],
         "ctranslate2": ["ctranslate2"],
         "lint": ["ruff"],

@@ -13,6 +13,6 @@ from . import compat
 
 compat.apply()
 
-from . import criterions, generator, models, options  # noqa: E402  (register with fairseq, which compat has to prepare)
+from . import criterions, generator, images, models, options  # noqa: E402  (register with fairseq, which compat has to prepare)
 
-__all__ = ["criterions", "generator", "models", "options"]
+__all__ = ["criterions", "generator", "images", "models", "options"]

@@ -1,0 +1,181 @@
+"""Craft adversarial images on one checkpoint and try them on others.
+
+    python -m skipln_fairseq.attack --source a/checkpoint_best.pt --targets b/checkpoint_best.pt --gammas 1 0.5 0.2
+
+γ = 1 is PGD (with ``--momentum 1`` the momentum method), below 1 the Skip Gradient Method. Writes ``transfer.md``,
+``transfer.json`` and ``images.png``.
+"""
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError, print_user_errors_in_one_line
+from .branches import decayed_branches, residual_blocks
+from .craft import Budget, craft
+from .transfer import Classifier, load_classifier, load_images, success
+
+__all__ = ["main"]
+
+SHOWN = 8
+BATCH = 128
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m skipln_fairseq.attack",
+        description="Adversarial images by PGD, momentum and the Skip Gradient Method, and their transfer.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--source", type=Path, required=True, metavar="CHECKPOINT", help="attacked with its gradients"
+    )
+    parser.add_argument(
+        "--targets",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="CHECKPOINT",
+        help="tried without, beside the source",
+    )
+    parser.add_argument("--data", metavar="DATA", help="instead of what the source was trained on")
+    parser.add_argument("--split", default="test", help="of the data, test unless given")
+    parser.add_argument(
+        "--images", type=int, default=500, metavar="N", help="500 unless given, drawn by the seed"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="1 unless given")
+    parser.add_argument(
+        "--gammas",
+        nargs="+",
+        default=["1", "0.5"],
+        metavar="γ",
+        help="decays of the branches' gradients, above 0 to 1",
+    )
+    parser.add_argument(
+        "--epsilon", default="8/255", metavar="ε", help="largest change of a pixel, 8/255 unless given"
+    )
+    parser.add_argument("--step", default="2/255", metavar="α", help="change of one step, 2/255 unless given")
+    parser.add_argument("--steps", type=int, default=10, metavar="N", help="10 unless given")
+    parser.add_argument("--momentum", default="0", metavar="μ", help="0 unless given")
+    parser.add_argument(
+        "--output", type=Path, default=Path("attack"), metavar="DIR", help="attack unless given"
+    )
+    return parser
+
+
+def _number(flag: str, text: str) -> float:
+    """Of "0.5" or "8/255"."""
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError) as error:
+        raise UserError(f"--{flag} {text}: valid is a number such as 0.03 or 8/255") from error
+
+
+def _gammas(texts: Sequence[str]) -> list[float]:
+    gammas = [_number("gammas", text) for text in texts]
+    for gamma in gammas:
+        if not 0 < gamma <= 1:
+            raise UserError(f"--gammas {gamma:g}: valid is above 0 and at most 1")
+    return gammas
+
+
+def _name(gamma: float, momentum: float) -> str:
+    base = "MI" if momentum else "PGD"
+    return base if gamma == 1 else f"SGM{'+MI' if momentum else ''} γ = {gamma:g}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: for numbers out of range, and checkpoints or data that cannot be used.
+    """
+    if find_spec("matplotlib") is None:
+        raise UserError("matplotlib is not installed: pip install matplotlib")
+    args = _parser().parse_args(arguments)
+    logging.getLogger().setLevel(logging.WARNING)  # importing fairseq lets every library's debugging through
+    gammas = _gammas(args.gammas)
+    budget = Budget(
+        *(_number(name, getattr(args, name)) for name in ("epsilon", "step")),
+        args.steps,
+        _number("momentum", args.momentum),
+    )
+    if args.images < 1:
+        raise UserError(f"--images {args.images}: valid is a whole number of at least 1")
+    source = load_classifier(args.source, args.data)
+    if min(gammas) < 1 and not residual_blocks(source.model):
+        raise UserError(f"{args.source} has no residual branches: --gammas 1 alone means something there")
+    targets = [source, *(load_classifier(file, args.data) for file in args.targets)]
+    for target in targets:
+        if target.task.classes != source.task.classes:
+            raise UserError(f"{target.name} knows other classes than {source.name}")
+    images, labels = load_images(source, args.split, args.images, args.seed)
+    rows, shown = {}, {"clean": images[:SHOWN]}
+    for gamma in gammas:
+        name = _name(gamma, budget.momentum)
+        changed = _craft(source, images, labels, budget, gamma)
+        shown[name] = changed[:SHOWN]
+        rows[name] = [success(source, target, images, changed, labels) for target in targets]
+    settings = {**vars(args), "source": str(args.source), "targets": [str(file) for file in args.targets]}
+    settings["output"] = str(args.output)
+    _write(args.output, settings, [target.name for target in targets], rows, shown)
+
+
+def _craft(source: Classifier, images: Tensor, labels: Tensor, budget: Budget, gamma: float) -> Tensor:
+    with decayed_branches(source.model, gamma):
+        parts = zip(images.split(BATCH), labels.split(BATCH), strict=True)
+        return torch.cat([craft(source.logits, part, right, budget) for part, right in parts])
+
+
+def _write(folder: Path, settings: dict, targets: list[str], rows: dict, shown: dict[str, Tensor]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    head = f"| attack | {' | '.join([f'{targets[0]} (source)', *targets[1:]])} |"
+    lines = [head, f"| --- |{' ---: |' * len(targets)}"]
+    for name, found in rows.items():
+        cells = [f"{one.share:.1f} % of {one.of}" if one.of else "– of 0" for one in found]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    table = "\n".join(lines)
+    about = (
+        "Share of the images which source and target classify rightly that the target gets wrong when changed. "
+        f"ε {settings['epsilon']}, {settings['steps']} steps of {settings['step']}, momentum {settings['momentum']}, "
+        f"seed {settings['seed']}."
+    )
+    (folder / "transfer.md").write_text(f"{table}\n\n{about}\n", "utf-8")
+    results = {name: [{"fooled": one.fooled, "of": one.of} for one in found] for name, found in rows.items()}
+    content = {"settings": settings, "targets": targets, "results": results}
+    (folder / "transfer.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    _draw(folder / "images.png", shown)
+    print(table)
+    for name in ("transfer.md", "transfer.json", "images.png"):
+        print(folder / name)
+
+
+def _draw(file: Path, shown: dict[str, Tensor]) -> None:
+    """A row for each attack, a column for each image."""
+    from matplotlib.figure import Figure
+
+    columns = max(len(images) for images in shown.values())
+    figure = Figure(figsize=(1.2 * columns + 1.2, 1.25 * len(shown)), dpi=120, layout="constrained")
+    axes = figure.subplots(len(shown), columns, squeeze=False)
+    for row, (name, images) in zip(axes, shown.items(), strict=True):
+        row[0].set_ylabel(name, fontsize=8)
+        for place, image in zip(row, images, strict=False):
+            # matplotlib has the channels last, and no dimension for a single one
+            pixels = image[0] if image.size(0) == 1 else image.permute(1, 2, 0)
+            place.imshow(pixels, cmap="gray", vmin=0, vmax=1)
+        for place in row:
+            place.set_xticks([])
+            place.set_yticks([])
+    figure.savefig(file)
+
+
+if __name__ == "__main__":
+    print_user_errors_in_one_line()
+    main()

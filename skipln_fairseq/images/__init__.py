@@ -1,0 +1,5 @@
+"""Image classification: ``--task image_classification``, its criterion, its models. Translation knows nothing of it."""
+
+from . import criterion, models, task
+
+__all__ = ["criterion", "models", "task"]

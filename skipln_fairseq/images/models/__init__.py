@@ -1,0 +1,172 @@
+"""Models of images, registered with fairseq."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
+from torch import Tensor, nn
+
+from ...errors import UserError
+from ..weight_mean import RULES, centre_, centre_masters_
+from .connection import add_connection_args, connection_config
+from .normalisation import NORMALISATIONS
+from .preact import PreActResNet
+from .resnet import ResNet18
+from .vgg import VGG11
+
+__all__ = ["ImageModel", "PreActResNetModel", "ResNetModel", "VGGModel"]
+
+
+class ImageModel(BaseFairseqModel):
+    """A network from images to logits, as fairseq's trainer takes it.
+
+    Args:
+        net: (N, C, H, W) to (N, classes).
+        weight_mean: the rule by which the means of filters are taken out (:mod:`..weight_mean`), or None.
+    """
+
+    def __init__(self, net: nn.Module, weight_mean: str | None = None):
+        super().__init__()
+        self.net = net
+        self.weight_mean = weight_mean
+        self._centre()
+
+    def _centre(self) -> None:
+        if self.weight_mean is not None:
+            centre_(self, self.weight_mean)
+
+    def after_step(self, optimizer: Any) -> None:
+        """What follows a step of the optimiser, on every worker alike."""
+        if self.weight_mean is not None and not centre_masters_(optimizer, self, self.weight_mean):
+            self._centre()
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        found = super().load_state_dict(*args, **kwargs)
+        self._centre()
+        return found
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, C, H, W) to logits (N, classes)."""
+        return self.net(image)
+
+    def max_positions(self) -> None:
+        """Images have none."""
+        return None
+
+
+def _images(args: Namespace, task: Any) -> tuple[int, int, int]:
+    if not hasattr(task, "in_channels"):
+        raise UserError(f"--arch {args.arch} is for --task image_classification")
+    return task.in_channels, task.size, len(task.classes)
+
+
+def _add_normalisation_args(parser) -> None:
+    parser.add_argument(
+        "--normalisation",
+        metavar="NAME",
+        help=f"inside the network: {', '.join(NORMALISATIONS)}; batch unless given",
+    )
+    parser.add_argument(
+        "--weight-mean-rule",
+        metavar="NAME",
+        help="of mimic, whose filters lose their mean: fan-in (above 50, unless given) or ungrouped",
+    )
+
+
+def _normalisation(args: Namespace) -> tuple[Any, str | None]:
+    """What ``--normalisation`` names, and the rule of the weight mean, if it has one."""
+    name = getattr(args, "normalisation", None) or "batch"
+    if name not in NORMALISATIONS:
+        raise UserError(f"--normalisation {name}: valid are {', '.join(NORMALISATIONS)}")
+    rule = getattr(args, "weight_mean_rule", None)
+    if rule is not None and name != "mimic":
+        raise UserError("--weight-mean-rule belongs to --normalisation mimic")
+    if (rule or "fan-in") not in RULES:
+        raise UserError(f"--weight-mean-rule {rule}: valid are {', '.join(RULES)}")
+    found = NORMALISATIONS[name]
+    return found, (rule or "fan-in") if found.weight_mean else None
+
+
+@register_model("preact_resnet")
+class PreActResNetModel(ImageModel):
+    """``--arch preact_resnet20``, ``56``, ``110``, and each with ``_rskip``: see :class:`.PreActResNet`."""
+
+    @staticmethod
+    def add_args(parser) -> None:
+        """Add the model's flags."""
+        parser.add_argument("--depth", type=int, metavar="N", help="6n + 2 layers")
+        add_connection_args(parser)
+
+    @classmethod
+    def build_model(cls, args: Namespace, task) -> "PreActResNetModel":
+        """Build what the flags ask for, for the task's images.
+
+        Raises:
+            UserError: for flags that make no such model, or another task.
+        """
+        images = _images(args, task)
+        if args.depth % 6 != 2 or args.depth < 8:
+            raise UserError(f"--depth {args.depth}: valid are 6n + 2: 8, 14, 20, …")
+        return cls(PreActResNet(args.depth, *images, *connection_config(args)))
+
+
+@register_model("resnet18")
+class ResNetModel(ImageModel):
+    """``--arch resnet18``, ``resnet18_rskip``, ``mimicnorm_resnet18``: see :class:`.ResNet18`."""
+
+    @staticmethod
+    def add_args(parser) -> None:
+        """Add the model's flags."""
+        add_connection_args(parser)
+        _add_normalisation_args(parser)
+
+    @classmethod
+    def build_model(cls, args: Namespace, task) -> "ResNetModel":
+        """As above."""
+        images, (normalisation, rule) = _images(args, task), _normalisation(args)
+        return cls(ResNet18(*images, *connection_config(args), normalisation), rule)
+
+
+@register_model("vgg11")
+class VGGModel(ImageModel):
+    """``--arch vgg11``, ``mimicnorm_vgg11``: see :class:`.VGG11`."""
+
+    @staticmethod
+    def add_args(parser) -> None:
+        """Add the model's flags."""
+        _add_normalisation_args(parser)
+
+    @classmethod
+    def build_model(cls, args: Namespace, task) -> "VGGModel":
+        """As above."""
+        images, (normalisation, rule) = _images(args, task), _normalisation(args)
+        return cls(VGG11(*images, normalisation), rule)
+
+
+def _preset(**values: Any) -> Callable[[Namespace], None]:
+    def architecture(args: Namespace) -> None:
+        for name, value in values.items():
+            setattr(args, name, getattr(args, name, value))
+
+    return architecture
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "preact_resnet": {
+        f"preact_resnet{depth}{suffix}": {"depth": depth, "skip_type": skip_type}
+        for depth in (20, 56, 110)
+        for suffix, skip_type in (("", "plain"), ("_rskip", "recursive"))
+    },
+    "resnet18": {
+        "resnet18": {},
+        "resnet18_rskip": {"skip_type": "recursive"},
+        "mimicnorm_resnet18": {"normalisation": "mimic"},
+    },
+    "vgg11": {"vgg11": {}, "mimicnorm_vgg11": {"normalisation": "mimic"}},
+}
+"""Of each model the names of ``--arch`` and what they set where the user has not."""
+
+for _model, _presets in PRESETS.items():
+    for _name, _values in _presets.items():
+        register_model_architecture(_model, _name)(_preset(**_values))

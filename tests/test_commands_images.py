@@ -10,6 +10,7 @@ from PIL import Image
 
 from skipln_fairseq.attack import __main__ as attack
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.images import predict
 
 TRAIN = (
     *("--task", "image_classification", "--criterion", "image_cross_entropy", "--optimizer", "sgd"),
@@ -66,6 +67,21 @@ def test_the_test_set_is_measured_by_validate(digits):
     )
     (found,) = printed.logged("test")
     assert float(found["test_top1"]) > 70
+
+
+def test_ranks_of_the_right_class_are_written(digits, tmp_path):
+    """As many first places as the accuracy that fairseq-validate gives."""
+    folder, _ = digits
+    checkpoint = folder / "rskip" / "checkpoint_best.pt"
+    predict.main(["--path", str(checkpoint), "--output", str(tmp_path / "ranks"), "--batch-size", "100"])
+    ranks = [int(line) for line in (tmp_path / "ranks").read_text().splitlines()]
+    assert len(ranks) == 360
+    assert set(ranks) <= set(range(1, 11))
+    (found,) = validate(checkpoint, "--valid-subset", "test", "--log-format", "json").logged("test")
+    assert float(found["test_top1"]) == pytest.approx(100 * ranks.count(1) / 360, abs=0.01)
+    assert float(found["test_top5"]) == pytest.approx(100 * sum(r <= 5 for r in ranks) / 360, abs=0.01)
+    with pytest.raises(UserError, match="no split valid7"):
+        predict.main(["--path", str(checkpoint), "--output", str(tmp_path / "x"), "--split", "valid7"])
 
 
 def test_a_resumed_run_is_the_uninterrupted_run(tmp_path):

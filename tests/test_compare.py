@@ -17,7 +17,8 @@ from conftest import REPOSITORY, run
 from scipy import stats
 
 from skipln_fairseq.compare import __main__ as compare
-from skipln_fairseq.compare import significance
+from skipln_fairseq.compare import measures, significance
+from skipln_fairseq.compare.classification import Classification
 from skipln_fairseq.compare.experiment import Experiment
 from skipln_fairseq.compare.grid import read_grid
 from skipln_fairseq.compare.report import differing
@@ -48,7 +49,7 @@ def grid(tmp_path):
         "data": {"d": {"path": f"{data}", "source": f"{data}/test.en", "reference": f"{data}/test.de"}},
         "variants": {"plain": {"skip-type": "plain"}, "good": {"good": True}, "same": None},
         "train": {"arch": "a", "lr": 2.0},
-        "generate": {"beam": 5},
+        "evaluate": {"beam": 5},
     }
 
 
@@ -86,6 +87,7 @@ def test_data_override_the_grids_flags_and_variants_override_both(grid, tmp_path
         ({"tune": {"flag": "lr", "values": [1], "seed": 1}}, "valid is a list of at least two"),
         ({"tune": {"flag": "lr", "values": [1, 2]}}, "tune has no 'seed'"),
         ({"data": {"d": {"path": "x", "source": "x"}}}, "data: d has no 'reference'"),
+        ({"measure": "taste"}, "measure 'taste': valid are translation, classification"),
         ({"sedes": 1}, "the grid has 'sedes': valid are title"),
     ],
 )
@@ -201,14 +203,14 @@ def test_what_a_run_took_and_gave_is_kept(compared):
     assert table["curves"]["plain"][0] == [[1, 3.0], [2, 2.5], [3, pytest.approx(2 + 1 / 3)]]
     lines = [" ".join(line.split()[:-2] if (n + 1) % 3 else line.split()) for n, line in enumerate(SENTENCES)]
     lines = [" ".join(w.split()[:-1]) if (n + 1) % 3 == 0 and n % 10 == 1 else w for n, w in enumerate(lines)]
-    assert row["bleu_each"][0] == sacrebleu.corpus_bleu(lines, [SENTENCES]).score
+    assert row["each"][0] == sacrebleu.corpus_bleu(lines, [SENTENCES]).score
 
 
 def test_differences_are_tested_and_told(compared):
     table, _ = compared()
     good, same = table["rows"]["good"], table["rows"]["same"]
     assert good["verdict"] == "better"
-    assert good["p_corrected"] == pytest.approx(2 * max(good["p_sentences"], good["p_seeds"]))
+    assert good["p_corrected"] == pytest.approx(2 * max(good["p_examples"], good["p_seeds"]))
     assert same["verdict"] == "no significant difference"
     assert (same["difference"], same["p_corrected"]) == (0, 1)
 
@@ -216,13 +218,13 @@ def test_differences_are_tested_and_told(compared):
 def test_one_seed_is_not_tested(compared):
     table, _ = compared(seeds=[1])
     assert table["rows"]["good"]["verdict"] == "one seed: not tested"
-    assert table["rows"]["good"]["p_sentences"] < 0.05
+    assert table["rows"]["good"]["p_examples"] < 0.05
 
 
 def test_a_diverged_run_counts_with_empty_translations(compared):
     table, printed = compared(variants={"plain": None, "bad": {"behave": "diverge"}})
     row = table["rows"]["bad"]
-    assert row["bleu_each"] == [0, 0, 0]
+    assert row["each"] == [0, 0, 0]
     assert (row["failed"], row["verdict"], row["loss"]) == (3, "worse", None)
     assert printed.count("BLEU 0.00") == 3
 
@@ -288,7 +290,7 @@ def _alive(folder) -> list[str]:
 def test_two_comparisons_do_not_share_a_folder_at_once(compared, grid, tmp_path):
     with (
         locked(tmp_path / "work", "comparison"),
-        pytest.raises(UserError, match="another comparison is at work"),
+        pytest.raises(UserError, match=r"another comparison, .* is at work"),
     ):
         compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work")])
 
@@ -311,13 +313,16 @@ def test_each_gpu_has_its_processes():
 def test_a_run_is_named_after_all_that_shapes_it(grid, tmp_path):
     read = read_grid(written(grid, tmp_path))
     experiment = Experiment(read, tmp_path, "skipln_fairseq")
-    folder = experiment.translation(read.data[0], "plain", 1).training.folder
+    folder = experiment.cell(read.data[0], "plain", 1).training.folder
     others = [
-        experiment.translation(read.data[0], "plain", 2).training.folder,
-        experiment.translation(read.data[0], "good", 1).training.folder,
+        experiment.cell(read.data[0], "plain", 2).training.folder,
+        experiment.cell(read.data[0], "good", 1).training.folder,
     ]
     (tmp_path / "data" / "dict.en.txt").write_text("b 1\n")
-    others.append(experiment.translation(read.data[0], "plain", 1).training.folder)
+    changed = read_grid(written(grid, tmp_path))
+    others.append(
+        Experiment(changed, tmp_path, "skipln_fairseq").cell(changed.data[0], "plain", 1).training.folder
+    )
     assert len({folder, *others}) == 4
 
 
@@ -367,30 +372,61 @@ def test_without_a_spread_only_equal_scores_are_no_difference():
     assert significance.p_of_seeds([1.0], [0.0, 2.0], None) is None
 
 
+def bleu_statistics(systems):
+    metric = sacrebleu.BLEU()
+    return sum(np.array(metric._extract_corpus_statistics(lines, [SENTENCES]), float) for lines in systems)
+
+
+def scored(sums):
+    return sacrebleu.BLEU()._compute_score_from_stats(sums).score
+
+
+def corrupted(share, seed):
+    rng = np.random.default_rng(seed)
+    return [" ".join(w for w in line.split() if rng.random() > share) for line in SENTENCES]
+
+
 def test_sentences_are_tested_as_sacrebleu_does(tmp_path):
-    """Its own command, on the files of two seeds one after another."""
-    rng = np.random.default_rng(1)
-
-    def corrupted(share):
-        return [" ".join(w for w in line.split() if rng.random() > share) for line in SENTENCES]
-
-    baseline, other = [corrupted(0.3), corrupted(0.3)], [corrupted(0.25), corrupted(0.25)]
-    found = significance.p_of_sentences(baseline, {"other": other}, SENTENCES, {})["other"]
-    for name, lines in (
-        ("refs", SENTENCES * 2),
-        ("a", [*baseline[0], *baseline[1]]),
-        ("b", [*other[0], *other[1]]),
-    ):
+    """Its own command, on the files of one seed."""
+    baseline, other = corrupted(0.3, 1), corrupted(0.28, 2)
+    found = significance.p_of_examples(bleu_statistics([baseline]), bleu_statistics([other]), scored)
+    for name, lines in (("refs", SENTENCES), ("a", baseline), ("b", other)):
         (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
-    command = ["sacrebleu", "refs", "-i", "a", "b", "--paired-bs", "-f", "json", "-m", "bleu"]
     done = subprocess.run(
-        [sys.executable, "-m", "sacrebleu", *command[1:]],
+        [
+            sys.executable,
+            "-m",
+            "sacrebleu",
+            "refs",
+            "-i",
+            "a",
+            "b",
+            "--paired-bs",
+            "-f",
+            "json",
+            "-m",
+            "bleu",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     )
     assert found == pytest.approx(json.loads(done.stdout)[1]["BLEU"]["p_value"], abs=1e-4)
+    assert 0.01 < found < 0.9
+
+
+def test_the_same_sentences_of_more_seeds_are_no_further_evidence():
+    """Three seeds with the same translations say what one says."""
+    baseline, other = corrupted(0.3, 1), corrupted(0.28, 2)
+    once = significance.p_of_examples(bleu_statistics([baseline]), bleu_statistics([other]), scored)
+    thrice = significance.p_of_examples(bleu_statistics([baseline] * 3), bleu_statistics([other] * 3), scored)
+    assert thrice == pytest.approx(once, abs=0.01)
+
+
+def test_equal_systems_do_not_differ():
+    same = bleu_statistics([corrupted(0.3, 1)])
+    assert significance.p_of_examples(same, same, scored) == 1
 
 
 # --- the report --------------------------------------------------------------------------------
@@ -454,6 +490,33 @@ def test_the_tables_of_the_markdown_are_whole(compared, tmp_path):
     assert (folder / "commands.sh").read_text().count("fairseq-generate") == 9
 
 
+# --- images ------------------------------------------------------------------------------------
+
+
+class FakeClassification(Classification):
+    """Right for every third image, and one more of a better model."""
+
+    def _evaluate(self, environment, on_start):
+        better = bool(self.training.flags.get("good"))
+        ranks = [1 if n % 3 == 0 or (better and n % 3 == 1) else 2 + n % 9 for n in range(90)]
+        self.file(".txt").write_text("".join(f"{rank}\n" for rank in ranks))
+        share = {k: 100 * sum(rank <= k for rank in ranks) / 90 for k in (1, 5)}
+        return {"scores": {f"top-{k} %": value for k, value in share.items()}, "signatures": []}
+
+
+def test_images_are_compared_by_their_accuracy(compared, grid, monkeypatch, tmp_path):
+    monkeypatch.setitem(measures.MEASURES, "classification", FakeClassification)
+    data = {"d": {"path": str(tmp_path / "data")}}
+    table, printed = compared(measure="classification", data=data, seeds=[1, 2])
+    assert table["rows"]["plain"]["mean"] == pytest.approx(100 / 3)
+    assert table["rows"]["good"]["difference"] == pytest.approx(100 / 3)
+    assert table["rows"]["good"]["p_examples"] < 0.01
+    assert table["rows"]["good"]["further"]["top-5 %"]["mean"] > 60
+    assert printed.count("top-1 %") == 6
+    assert table["samples"] == []
+    assert "| variant | top-1 % |" in (tmp_path / "work" / "grid" / "report.md").read_text()
+
+
 # --- with fairseq ------------------------------------------------------------------------------
 
 
@@ -483,7 +546,7 @@ def test_real_models_are_trained_translated_and_compared(trained, data, tmp_path
             "log-interval": 1,
             "no-epoch-checkpoints": True,
         },
-        "generate": {"cpu": True, "beam": 2, "max-len-b": 10},
+        "evaluate": {"cpu": True, "beam": 2, "max-len-b": 10},
     }
     compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work"), "--processes", "2"])
     (table,) = json.loads((tmp_path / "work" / "grid" / "results.json").read_text())["data"]
@@ -494,3 +557,36 @@ def test_real_models_are_trained_translated_and_compared(trained, data, tmp_path
         assert row["peak_bytes"] > 100 << 20
         assert 0 < row["loss"] < 20
     assert table["rows"]["rSkip"]["parameters"] > table["rows"]["plain"]["parameters"]
+
+
+def test_real_models_of_images_are_compared(tmp_path):
+    grid = {
+        "title": "Digits",
+        "measure": "classification",
+        "baseline": "plain",
+        "seeds": [1],
+        "data": {"digits": {"path": "digits"}},
+        "variants": {"plain": None, "rSkip": {"skip-type": "recursive"}},
+        "train": {
+            "task": "image_classification",
+            "criterion": "image_cross_entropy",
+            "arch": "preact_resnet20",
+            "optimizer": "sgd",
+            "lr": 0.05,
+            "momentum": 0.9,
+            "batch-size": 64,
+            "max-epoch": 3,
+            "cpu": True,
+            "no-flip": True,
+            "crop-padding": 1,
+            "num-workers": 0,
+            "no-epoch-checkpoints": True,
+        },
+        "evaluate": {"batch-size": 100},
+    }
+    compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work"), "--processes", "2"])
+    (table,) = json.loads((tmp_path / "work" / "grid" / "results.json").read_text())["data"]
+    assert table["missing"] == []
+    for row in table["rows"].values():
+        assert 30 < row["mean"] < row["further"]["top-5 %"]["mean"] <= 100
+    assert table["signatures"] == ["360 images"]

@@ -1,4 +1,4 @@
-"""The trainings and translations of a grid: which there are, which are missing, and running these."""
+"""The trainings and evaluations of a grid: which there are, which are missing, and running these."""
 
 import math
 import time
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .grid import Data, Grid
+from .cell import Cell
+from .data import Data
+from .grid import Grid
 from .slots import Job, Slots
 from .training import Training
-from .translation import Translation
 
 __all__ = ["Experiment"]
 
@@ -38,11 +39,7 @@ class Experiment:
             UserError: names the file.
         """
         for data in self.grid.data:
-            for file in (data.source, data.reference):
-                if not file.is_file():
-                    raise UserError(f"data: {data.name}: {file}: no such file")
-            if not list(data.path.glob("dict.*.txt")):
-                raise UserError(f"data: {data.name}: {data.path}: no binarised data of fairseq-preprocess")
+            self.grid.measure.check(data)
 
     def candidates(self, data: Data, variant: str) -> dict[Any, Training]:
         """The trainings among whose values of the tuned flag the variant chooses."""
@@ -69,7 +66,7 @@ class Experiment:
             return None
         return min(losses, key=lambda value: losses[value])
 
-    def translation(self, data: Data, variant: str, seed: int) -> Translation | None:
+    def cell(self, data: Data, variant: str, seed: int) -> Cell | None:
         """A cell of the comparison, or None while its tuning is not complete."""
         flags = self.grid.flags(data, variant)
         if self.grid.tune is not None:
@@ -78,7 +75,7 @@ class Experiment:
                 return None
             flags = {**flags, self.grid.tune.flag: chosen}
         training = self._training(data, variant, seed, flags)
-        return Translation(training, self.grid.generate, self.grid.bleu)
+        return self.grid.measure(training, self.grid.evaluate, self.grid.score)
 
     def _training(self, data: Data, variant: str, seed: int, flags: dict[str, Any]) -> Training:
         return Training(self.work_dir, self.user_dir, data, variant, seed, flags)
@@ -103,9 +100,9 @@ class Experiment:
     def _jobs(self, data: Data) -> Iterator[tuple[str, Job]]:
         for seed in self.grid.seeds:
             for variant in self.grid.variants:
-                cell = self.translation(data, variant, seed)
+                cell = self.cell(data, variant, seed)
                 if cell is not None and cell.result() is None:
-                    yield f"{data.name} / {variant} / seed {seed}", _translate(cell)
+                    yield f"{data.name} / {variant} / seed {seed}", _evaluate(cell)
 
 
 def _train(training: Training) -> Job:
@@ -117,12 +114,12 @@ def _train(training: Training) -> Job:
     return job
 
 
-def _translate(cell: Translation) -> Job:
+def _evaluate(cell: Cell) -> Job:
     def job(environment, on_start) -> str:
         if cell.training.result() is None:
             cell.training.train(environment, on_start)
-        result = cell.translate(environment, on_start)
-        return f"BLEU {result['bleu']:.2f}, chrF {result['chrf']:.2f}"
+        scores = cell.evaluate(environment, on_start)["scores"]
+        return ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
 
     return job
 

@@ -10,8 +10,9 @@
       Post-LN: {skip-type: plain}
       rSkip 2: {skip-type: recursive, skip-order: 2}
     train: {arch: transformer_rskip_tiny, max-update: 1000, share-all-embeddings: true, …}
-    generate: {beam: 5, batch-size: 64, remove-bpe: sentencepiece}
-    bleu: {tokenize: 13a}                                        # optional, of sacrebleu.BLEU
+    evaluate: {beam: 5, batch-size: 64, remove-bpe: sentencepiece}   # of fairseq-generate
+    score: {tokenize: 13a}                                       # optional, of sacrebleu.BLEU
+    measure: translation                                         # or classification, see measures.py
 
 Flags are fairseq's, without ``--``: ``true`` is a flag without a value, ``false`` and ``null`` are none. Data and
 variants may override ``train``: first the data's own ``train``, then the variant's. Paths are relative to where the
@@ -19,14 +20,17 @@ command runs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..runs.settings import Flags, check_flags, check_keys, check_mapping, read_settings
+from .cell import Cell
+from .data import Data
+from .measures import MEASURES
 
-__all__ = ["Data", "Grid", "Tuning", "read_grid"]
+__all__ = ["Grid", "Tuning", "read_grid"]
 
 NOT_HERE = (
     "save-dir",
@@ -34,6 +38,7 @@ NOT_HERE = (
     "user-dir",
     "log-format",
     "path",
+    "output",
     "gen-subset",
     "results-path",
     "reset-optimizer",
@@ -50,17 +55,6 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class Data:
-    """Binarised data, and the plain text of the sentences that are translated."""
-
-    name: str
-    path: Path
-    source: Path
-    reference: Path
-    train: Flags = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Grid:
     """All of the file; mappings keep its order."""
 
@@ -70,8 +64,9 @@ class Grid:
     data: tuple[Data, ...]
     variants: Mapping[str, Flags]
     train: Flags
-    generate: Flags
-    bleu: Mapping[str, Any]
+    evaluate: Flags
+    score: Mapping[str, Any]
+    measure: type[Cell]
     tune: Tuning | None
 
     def flags(self, data: Data, variant: str) -> dict[str, Any]:
@@ -96,24 +91,28 @@ def _grid(content: Any) -> Grid:
     check_keys(
         "the grid",
         content,
-        needed=("title", "baseline", "seeds", "data", "variants", "train", "generate"),
-        optional=("bleu", "tune"),
+        needed=("title", "baseline", "seeds", "data", "variants", "train", "evaluate"),
+        optional=("measure", "score", "tune"),
     )
     variants = _flags_of_each("variants", content["variants"])
     baseline = content["baseline"]
     if baseline not in variants:
         raise UserError(f"baseline {baseline!r}: valid are {', '.join(map(repr, variants))}")
-    data = content["data"]
+    name = content.get("measure", "translation")
+    if name not in MEASURES:
+        raise UserError(f"measure {name!r}: valid are {', '.join(MEASURES)}")
+    measure, data = MEASURES[name], content["data"]
     check_mapping("data", data)
     return Grid(
         title=str(content["title"]),
         baseline=baseline,
         seeds=_seeds(content["seeds"]),
-        data=tuple(_data(str(name), entry) for name, entry in data.items()),
+        data=tuple(_data(str(name), entry, measure) for name, entry in data.items()),
         variants=variants,
         train=_flags("train", content["train"]),
-        generate=_flags("generate", content["generate"]),
-        bleu=_flags("bleu", content.get("bleu", {})),
+        evaluate=_flags("evaluate", content["evaluate"]),
+        score=_flags("score", content.get("score", {})),
+        measure=measure,
         tune=_tuning(content["tune"]) if content.get("tune") else None,
     )
 
@@ -139,10 +138,10 @@ def _seeds(value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _data(name: str, entry: Any) -> Data:
-    check_keys(f"data: {name}", entry, needed=("path", "source", "reference"), optional=("train",))
+def _data(name: str, entry: Any, measure: type[Cell]) -> Data:
+    check_keys(f"data: {name}", entry, needed=("path", *measure.files), optional=("train",))
     train = _flags(f"data: {name}: train", entry.get("train"))
-    return Data(name, *(Path(entry[key]) for key in ("path", "source", "reference")), train)
+    return Data(name, Path(entry["path"]), {key: Path(entry[key]) for key in measure.files}, train)
 
 
 def _tuning(entry: Any) -> Tuning:

@@ -1,16 +1,16 @@
-"""Whether a variant differs from the baseline: over sentences, over seeds, and among many variants.
+"""Whether a variant differs from the baseline: over examples, over seeds, and among many variants.
 
-Two things could have come out otherwise: which sentences are in the test set, and which seeds were drawn. Each has
+Two things could have come out otherwise: which examples are in the test set, and which seeds were drawn. Each has
 its test:
 
-* sentences: sacreBLEU's paired bootstrap (Koehn 2004) of the two systems, each the translations of all its seeds, one
-  after another, beside as many copies of the references;
+* examples, which are sentences or images: sacreBLEU's paired bootstrap (Koehn 2004); where there are several seeds, a
+  resample that draws an example takes its outputs of all seeds, which are no independent examples;
 * seeds: a two-sided t test of the seeds' scores. Three seeds say little about their own spread, so it is pooled over
   the variants, as in an analysis of variance. A variant with a failed run has a spread of its own: it is left out of
   the pool and compared by Welch's test. A run has failed if it diverged or scored less than :data:`FAILED` of the
   baseline's mean.
 
-That a difference would show again with other sentences *and* other seeds is denied by the hypothesis that one of the
+That a difference would show again with other examples *and* other seeds is denied by the hypothesis that one of the
 two makes it up: p is the larger of the two (an intersection-union test, which keeps the level). With one seed nothing
 can be said about seeds, and there is no p. The variants of one data set against its baseline are a family, in which p
 is corrected by Holm's method (1979).
@@ -18,11 +18,10 @@ is corrected by Holm's method (1979).
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sacrebleu.metrics import BLEU
-from sacrebleu.significance import PairedTest
+import numpy as np
 from scipy import optimize, stats
 
 __all__ = [
@@ -33,8 +32,8 @@ __all__ = [
     "Spread",
     "detectable",
     "holm",
+    "p_of_examples",
     "p_of_seeds",
-    "p_of_sentences",
     "pooled",
 ]
 
@@ -42,21 +41,30 @@ LEVEL = 0.05
 POWER = 0.8
 FAILED = 0.5
 RESAMPLES = 1000
+SEED = 12345  # sacreBLEU's
 
 
-def p_of_sentences(
-    baseline: Sequence[Sequence[str]],
-    others: Mapping[str, Sequence[Sequence[str]]],
-    references: Sequence[str],
-    bleu: Mapping[str, object],
-) -> dict[str, float]:
-    """Of each of ``others`` against the baseline; all give the translations of each seed, of the same seeds."""
-    named = [("", [line for seed in baseline for line in seed])]
-    named += [(name, [line for seed in system for line in seed]) for name, system in others.items()]
-    copies = [line for _ in baseline for line in references]
-    test = PairedTest(named, {"BLEU": BLEU(**bleu)}, [copies], test_type="bs", n_samples=RESAMPLES)
-    _, table = test()
-    return {name: result.p_value for name, result in zip(others, table["BLEU"][1:], strict=True)}
+def p_of_examples(baseline: np.ndarray, other: np.ndarray, scored: Callable[[np.ndarray], float]) -> float:
+    """sacreBLEU's paired bootstrap test, of any score of sums over examples.
+
+    Args:
+        baseline, other: (examples, numbers), of the same examples; of several seeds the sums over them, so that an
+            example is drawn with all its outputs.
+        scored: from sums over examples to the score.
+
+    Returns:
+        the share of resamples in which the difference of scores is further from its mean than the difference found
+    """
+    difference = abs(scored(other.sum(0)) - scored(baseline.sum(0)))
+    if difference == 0:
+        return 1.0
+    rng = np.random.default_rng(SEED)
+    drawn = rng.choice(len(baseline), size=(RESAMPLES, len(baseline)), replace=True)
+    differences = np.array(
+        [abs(scored(other[each].sum(0)) - scored(baseline[each].sum(0))) for each in drawn]
+    )
+    further = np.sum(differences - differences.mean() > difference)
+    return float(further + 1) / (RESAMPLES + 1)
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 import random
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from .cell import Cell
+from .data import Data
 from .experiment import Experiment
-from .grid import Data
-from .significance import FAILED, LEVEL, Spread, detectable, holm, p_of_seeds, p_of_sentences, pooled
-from .translation import Translation, read_lines
+from .significance import FAILED, LEVEL, Spread, detectable, holm, p_of_examples, p_of_seeds, pooled
 
 __all__ = ["summarise"]
 
@@ -25,6 +25,8 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
         "title": grid.title,
         "baseline": grid.baseline,
         "seeds": list(grid.seeds),
+        "score": grid.measure.score,
+        "further": list(grid.measure.further),
         "tuned": None if grid.tune is None else {"flag": grid.tune.flag, "seed": grid.tune.seed},
         "data": [_table(experiment, data) for data in grid.data],
     }
@@ -33,12 +35,12 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
 def _table(experiment: Experiment, data: Data) -> dict[str, Any]:
     grid = experiment.grid
     cells = {variant: _finished(experiment, data, variant) for variant in grid.variants}
-    rows = {variant: _row(cells[variant]) for variant in grid.variants}
+    rows = {variant: _row(grid.measure, cells[variant]) for variant in grid.variants}
     family = len(rows) - 1
     for row in rows.values():
-        row["failed"] = _failed(row, rows[grid.baseline]["bleu"])
-    pool = pooled(row["bleu_each"] for row in rows.values() if not row["failed"])
-    _compare(rows, cells, grid.baseline, grid.bleu, pool)
+        row["failed"] = _failed(row, rows[grid.baseline]["mean"])
+    pool = pooled(row["each"] for row in rows.values() if not row["failed"])
+    _compare(rows, cells, grid.baseline, pool)
     for variant, row in rows.items():
         if grid.tune is not None:
             row["losses"] = {str(value): loss for value, loss in experiment.losses(data, variant).items()}
@@ -58,27 +60,36 @@ def _table(experiment: Experiment, data: Data) -> dict[str, Any]:
             variant: [cell.training.curve() for cell in of_variant.values()]
             for variant, of_variant in cells.items()
         },
-        "samples": _samples(data, cells, grid.seeds[0]),
+        "samples": _samples(cells, grid.seeds[0]),
         "commands": _commands(experiment, data, cells),
         "where": _where(cells),
     }
 
 
-def _finished(experiment: Experiment, data: Data, variant: str) -> dict[int, Translation]:
-    cells = {seed: experiment.translation(data, variant, seed) for seed in experiment.grid.seeds}
+def _finished(experiment: Experiment, data: Data, variant: str) -> dict[int, Cell]:
+    cells = {seed: experiment.cell(data, variant, seed) for seed in experiment.grid.seeds}
     return {seed: cell for seed, cell in cells.items() if cell is not None and cell.result() is not None}
 
 
-def _row(cells: dict[int, Translation]) -> dict[str, Any]:
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    return {
+        "mean": statistics.fmean(values) if values else None,
+        "deviation": statistics.stdev(values) if len(values) > 1 else None,
+        "each": list(values),
+    }
+
+
+def _row(measure: type[Cell], cells: dict[int, Cell]) -> dict[str, Any]:
     trainings = [cell.training.result() for cell in cells.values()]
-    scores = [cell.result() for cell in cells.values()]
+    scores = [cell.result()["scores"] for cell in cells.values()]
     losses = [t["best_loss"] for t in trainings]
-    row = {"seeds": list(cells), "diverged_each": [t["diverged"] for t in trainings]}
-    for metric in ("bleu", "chrf"):
-        values = [score[metric] for score in scores]
-        row[metric] = statistics.fmean(values) if values else None
-        row[f"{metric}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
-        row[f"{metric}_each"] = values
+    values = [score[measure.score] for score in scores]
+    row = {
+        "seeds": list(cells),
+        "diverged_each": [t["diverged"] for t in trainings],
+        **_spread(values),
+        "further": {name: _spread([score[name] for score in scores]) for name in measure.further},
+    }
     row["loss"] = statistics.fmean(losses) if losses and None not in losses else None
     row["parameters"] = next((t["parameters"] for t in trainings), None)
     for name, over in (("tokens_per_second", statistics.median), ("peak_bytes", max), ("gpu_peak_gib", max)):
@@ -90,38 +101,33 @@ def _row(cells: dict[int, Translation]) -> dict[str, Any]:
 def _failed(row: dict[str, Any], baseline: float | None) -> int:
     """How many runs have failed, see :mod:`.significance`."""
     low = 0 if baseline is None else FAILED * baseline
-    runs = zip(row["diverged_each"], row["bleu_each"], strict=True)
-    return sum(diverged or bleu < low for diverged, bleu in runs)
+    runs = zip(row["diverged_each"], row["each"], strict=True)
+    return sum(diverged or score < low for diverged, score in runs)
 
 
 def _compare(
     rows: dict[str, dict[str, Any]],
-    cells: dict[str, dict[int, Translation]],
+    cells: dict[str, dict[int, Cell]],
     baseline: str,
-    bleu: Mapping[str, Any],
     pool: Spread | None,
 ) -> None:
     """Write the differences to the baseline into ``rows``; over the seeds that both have."""
     ps = {}
     for variant, row in rows.items():
         shared = [seed for seed in cells[variant] if seed in cells[baseline]]
-        row["difference"] = row["p_sentences"] = row["p_seeds"] = row["p"] = row["p_corrected"] = None
+        row["difference"] = row["p_examples"] = row["p_seeds"] = row["p"] = row["p_corrected"] = None
         if variant == baseline or not shared:
             row["verdict"] = "" if variant == baseline else "missing"
             continue
         mine, theirs = ([cells[name][seed] for seed in shared] for name in (variant, baseline))
-        scores = [[cell.result()["bleu"] for cell in side] for side in (theirs, mine)]
+        scores = [[cell.result()["scores"][cell.score] for cell in side] for side in (theirs, mine)]
         row["difference"] = statistics.fmean(scores[1]) - statistics.fmean(scores[0])
-        row["p_sentences"] = p_of_sentences(
-            [cell.hypotheses() for cell in theirs],
-            {variant: [cell.hypotheses() for cell in mine]},
-            read_lines(mine[0].training.data.reference),
-            bleu,
-        )[variant]
+        sums = (sum(cell.statistics() for cell in side) for side in (theirs, mine))
+        row["p_examples"] = p_of_examples(*sums, mine[0].scored)
         row["p_seeds"] = p_of_seeds(*scores, None if row["failed"] else pool)
         row["verdict"] = "one seed: not tested"
         if row["p_seeds"] is not None:
-            ps[variant] = row["p"] = max(row["p_sentences"], row["p_seeds"])
+            ps[variant] = row["p"] = max(row["p_examples"], row["p_seeds"])
     # what is missing counts: the family is the grid's, whenever the report is written
     family = {variant: ps.get(variant, 1.0) for variant in rows if variant != baseline}
     for variant, p in holm(family).items():
@@ -136,33 +142,36 @@ def _verdict(p: float, difference: float) -> str:
     return "better" if difference > 0 else "worse"
 
 
-def _signatures(cells: dict[str, dict[int, Translation]]) -> list[str]:
+def _signatures(cells: dict[str, dict[int, Cell]]) -> list[str]:
     results = [cell.result() for of_variant in cells.values() for cell in of_variant.values()]
-    return sorted({r[f"{metric}_signature"] for r in results for metric in ("bleu", "chrf")})
+    return sorted({signature for result in results for signature in result["signatures"]})
 
 
-def _where(cells: dict[str, dict[int, Translation]]) -> list[str]:
+def _where(cells: dict[str, dict[int, Cell]]) -> list[str]:
     places = (cell.training.result()["where"] for of in cells.values() for cell in of.values())
     return sorted({", ".join(f"{k} {v}" for k, v in place.items() if k != "date") for place in places})
 
 
-def _samples(data: Data, cells: dict[str, dict[int, Translation]], seed: int) -> list[dict[str, Any]]:
-    """Sentences drawn by a seed, not picked, and how the models of one seed translate them."""
-    hypotheses = {name: of[seed].hypotheses() for name, of in cells.items() if seed in of}
-    sources, references = read_lines(data.source), read_lines(data.reference)
-    lines = random.Random(SAMPLE_SEED).sample(range(len(references)), min(SAMPLES, len(references)))
+def _samples(cells: dict[str, dict[int, Cell]], seed: int) -> list[dict[str, Any]]:
+    """Examples drawn by a seed, not picked, and what the models of one seed make of them."""
+    found = {name: of[seed] for name, of in cells.items() if seed in of}
+    if not found:
+        return []
+    count = len(next(iter(found.values())).statistics())
+    lines = sorted(random.Random(SAMPLE_SEED).sample(range(count), min(SAMPLES, count)))
+    outputs = {name: cell.samples(lines) for name, cell in found.items()}
+    first = next(iter(outputs.values()))
     return [
         {
             "line": line + 1,
-            "source": sources[line],
-            "reference": references[line],
-            "translations": {name: of[line] for name, of in hypotheses.items()},
+            **{key: sample[key] for key in ("source", "reference")},
+            "outputs": {name: of[number]["output"] for name, of in outputs.items()},
         }
-        for line in sorted(lines)
+        for number, (line, sample) in enumerate(zip(lines, first, strict=False))
     ]
 
 
-def _commands(experiment: Experiment, data: Data, cells: dict[str, dict[int, Translation]]) -> Sequence[str]:
+def _commands(experiment: Experiment, data: Data, cells: dict[str, dict[int, Cell]]) -> Sequence[str]:
     tuning = [
         training.command
         for variant in experiment.grid.variants

@@ -15,8 +15,8 @@ import torch
 from ..machine import where
 from ..runs import CommandFailed, read_log, remove_damaged, run
 from ..runs.settings import Flags, words
+from .data import Data
 from .files import write_json
-from .grid import Data
 
 __all__ = ["Training"]
 
@@ -38,7 +38,7 @@ class Training:
     @property
     def folder(self) -> Path:
         """Where checkpoints and logs lie."""
-        shape = json.dumps([words(self.flags), self.seed, _content(self.data.path)])
+        shape = json.dumps([words(self.flags), self.seed, self.data.content])
         name = f"seed-{self.seed}-{hashlib.sha256(shape.encode()).hexdigest()[:8]}"
         return self.work_dir / "runs" / _file_name(self.data.name) / _file_name(self.variant) / name
 
@@ -100,17 +100,6 @@ class Training:
 
 def _file_name(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name)
-
-
-def _content(data: Path) -> str:
-    """A fingerprint of binarised data: dictionaries whole, the rest by size."""
-    digest = hashlib.sha256()
-    for file in sorted(data.glob("*")):
-        if file.suffix in (".bin", ".idx"):
-            digest.update(f"{file.name} {file.stat().st_size}".encode())
-        elif file.name.startswith("dict."):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 def _summary(log: Path) -> dict[str, Any]:

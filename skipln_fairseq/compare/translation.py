@@ -1,98 +1,78 @@
 """The test set translated by a trained model, and scored."""
 
-import hashlib
-import json
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
 from ..errors import UserError
 from ..runs import run
-from ..runs.settings import Flags, words
-from .files import write_json, write_text
-from .training import Training
+from ..runs.settings import words
+from .cell import Cell, read_lines
+from .data import Data
+from .files import write_text
 
-__all__ = ["Translation", "read_lines"]
+__all__ = ["Translation"]
 
 
-@dataclass(frozen=True)
-class Translation:
-    """The translations of one training's best checkpoint. A model that diverged before its first checkpoint has
-    translated nothing: its lines are empty.
+class Translation(Cell):
+    """Translations by fairseq-generate. A model that diverged before its first checkpoint has translated nothing: its
+    lines are empty.
 
-    Args:
-        training: the model.
-        generate: flags of fairseq-generate.
-        bleu: arguments of :class:`sacrebleu.metrics.BLEU`.
+    The flags are fairseq-generate's, the options those of :class:`sacrebleu.metrics.BLEU`; an entry of the grid's data
+    names the plain text of the test set, ``source`` and ``reference``.
     """
 
-    training: Training
-    generate: Flags
-    bleu: Mapping[str, Any]
+    score = "BLEU"
+    further = ("chrF",)
+    files = ("source", "reference")
+
+    @staticmethod
+    def check(data: Data) -> None:
+        for file in data.files.values():
+            if not file.is_file():
+                raise UserError(f"data: {data.name}: {file}: no such file")
+        if not list(data.path.glob("dict.*.txt")):
+            raise UserError(f"data: {data.name}: {data.path}: no binarised data of fairseq-preprocess")
 
     @property
     def command(self) -> list[str]:
-        """Of fairseq-generate."""
         return [
             *("fairseq-generate", str(self.training.data.path), "--user-dir", self.training.user_dir),
             *("--path", str(self.training.checkpoint), "--gen-subset", "test"),
             # The default is 8, and fairseq drops a last batch, the longest sentences, of another size.
             *("--required-batch-size-multiple", "1"),
-            *words(self.generate),
+            *words(self.flags),
         ]
 
     @property
-    def _name(self) -> Path:
-        shape = json.dumps([words(self.generate), dict(self.bleu), read_lines(self.training.data.reference)])
-        return self.training.folder / f"test-{hashlib.sha256(shape.encode()).hexdigest()[:8]}"
+    def _shape(self) -> list[Any]:
+        return [*super()._shape, self.references()]
 
-    @property
-    def hypotheses_file(self) -> Path:
-        """One plain line for each of the test set's."""
-        return self._name.with_suffix(".txt")
-
-    def result(self) -> dict[str, Any] | None:
-        """``bleu`` and ``chrf`` (both 0 to 100) with their signatures, or None if it has not been translated."""
-        done = self._name.with_suffix(".json")
-        return json.loads(done.read_text("utf-8")) if done.is_file() else None
+    def references(self) -> list[str]:
+        """What people have translated."""
+        return read_lines(self.training.data.files["reference"])
 
     def hypotheses(self) -> list[str]:
         """The translations, in the test set's order."""
-        return read_lines(self.hypotheses_file)
+        return read_lines(self.file(".txt"))
 
-    def translate(
-        self,
-        environment: Mapping[str, str],
-        on_start: Callable[[subprocess.Popen], None],
-    ) -> dict[str, Any]:
-        """Translate and score, and keep both.
-
-        Raises:
-            UserError: the command failed, or gave another number of lines than the reference has.
-        """
-        references = read_lines(self.training.data.reference)
+    def _evaluate(self, environment, on_start) -> dict[str, Any]:
+        references = self.references()
         lines = [""] * len(references)
         if self.training.checkpoint.is_file():
             lines = self._translated(environment, on_start)
         if len(lines) != len(references):
             raise UserError(
-                f"{self.training.data.reference} has {len(references)} lines, the test set of "
+                f"{self.training.data.files['reference']} has {len(references)} lines, the test set of "
                 f"{self.training.data.path} {len(lines)}: they must be the same sentences"
             )
-        bleu, chrf = BLEU(**self.bleu), CHRF()
-        result = {
-            "bleu": bleu.corpus_score(lines, [references]).score,
-            "chrf": chrf.corpus_score(lines, [references]).score,
-            "bleu_signature": str(bleu.get_signature()),
-            "chrf_signature": str(chrf.get_signature()),
+        write_text(self.file(".txt"), "".join(f"{line}\n" for line in lines))
+        metrics = {"BLEU": BLEU(**self.options), "chrF": CHRF()}
+        return {
+            "scores": {name: each.corpus_score(lines, [references]).score for name, each in metrics.items()},
+            "signatures": [f"{name} {each.get_signature()}" for name, each in metrics.items()],
         }
-        write_text(self.hypotheses_file, "".join(f"{line}\n" for line in lines))
-        write_json(self._name.with_suffix(".json"), result)
-        return result
 
     def _translated(self, environment, on_start) -> list[str]:
         translations = {}
@@ -102,19 +82,23 @@ class Translation:
                 number, _, text = line.rstrip("\n").split("\t")
                 translations[int(number.removeprefix("D-"))] = text
 
-        log = self._name.with_suffix(".log")
+        log = self.file(".log")
         log.unlink(missing_ok=True)
         run(self.command, log, on_line, environment=environment, on_start=on_start)
         return [translations[number] for number in sorted(translations)]
 
+    def statistics(self) -> np.ndarray:
+        # what sacreBLEU's own tests resample, which have no place for several translations of a sentence
+        found = BLEU(**self.options)._extract_corpus_statistics(self.hypotheses(), [self.references()])
+        return np.asarray(found, dtype=float)
 
-def read_lines(file: Path) -> Sequence[str]:
-    """The lines of a text file.
+    def scored(self, sums: np.ndarray) -> float:
+        return BLEU(**self.options)._compute_score_from_stats(sums).score
 
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return file.read_text("utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+    def samples(self, lines) -> list[dict[str, str]]:
+        sources, references = read_lines(self.training.data.files["source"]), self.references()
+        hypotheses = self.hypotheses()
+        return [
+            {"source": sources[line], "reference": references[line], "output": hypotheses[line]}
+            for line in lines
+        ]

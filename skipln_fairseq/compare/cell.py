@@ -1,0 +1,109 @@
+"""One cell of a comparison: a trained model, evaluated. ``MEASURES`` (:mod:`.measures`) says in which ways."""
+
+import hashlib
+import json
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import UserError
+from ..runs.settings import Flags, words
+from .data import Data
+from .files import write_json
+from .training import Training
+
+__all__ = ["Cell", "read_lines"]
+
+
+@dataclass(frozen=True)
+class Cell(ABC):
+    """A model on the test set. The model is the best checkpoint on the validation set.
+
+    Args:
+        training: of the model.
+        flags: of the command that evaluates.
+        options: of the score.
+    """
+
+    training: Training
+    flags: Flags
+    options: Mapping[str, Any]
+
+    score: ClassVar[str]
+    """Heading of what variants are compared by; more is better, from 0 to 100."""
+    further: ClassVar[tuple[str, ...]] = ()
+    """Headings of what is shown besides."""
+    files: ClassVar[tuple[str, ...]] = ()
+    """What an entry of the grid's data names besides the data."""
+
+    @staticmethod
+    @abstractmethod
+    def check(data: Data) -> None:
+        """Refuse data that are not there."""
+
+    @property
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Of the evaluation."""
+
+    @abstractmethod
+    def _evaluate(
+        self, environment: Mapping[str, str], on_start: Callable[[subprocess.Popen], None]
+    ) -> dict[str, Any]:
+        """Evaluate; gives the result."""
+
+    @abstractmethod
+    def statistics(self) -> np.ndarray:
+        """(examples, numbers): what the score of any of the examples is computed from, when it is summed over them."""
+
+    @abstractmethod
+    def scored(self, sums: np.ndarray) -> float:
+        """The score of sums of :meth:`statistics`, (numbers)."""
+
+    def samples(self, lines: Sequence[int]) -> list[dict[str, str]]:
+        """Examples to read: ``source``, ``reference`` and ``output`` of each; none where there is nothing to read."""
+        return []
+
+    @property
+    def _shape(self) -> list[Any]:
+        """All that the result follows from, besides the training."""
+        return [words(self.flags), dict(self.options)]
+
+    def file(self, suffix: str) -> Path:
+        """A file of this evaluation."""
+        digest = hashlib.sha256(json.dumps(self._shape).encode()).hexdigest()
+        return self.training.folder / f"test-{digest[:8]}{suffix}"
+
+    def result(self) -> dict[str, Any] | None:
+        """``scores`` by their headings and ``signatures``, or None if it has not been evaluated."""
+        done = self.file(".json")
+        return json.loads(done.read_text("utf-8")) if done.is_file() else None
+
+    def evaluate(
+        self, environment: Mapping[str, str], on_start: Callable[[subprocess.Popen], None]
+    ) -> dict[str, Any]:
+        """Evaluate, and keep the result.
+
+        Raises:
+            UserError: the command failed, or the test set is another one.
+        """
+        result = self._evaluate(environment, on_start)
+        write_json(self.file(".json"), result)
+        return result
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return file.read_text("utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error

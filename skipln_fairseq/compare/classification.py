@@ -1,0 +1,62 @@
+"""The images of the test set classified by a trained model."""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from ..runs import run
+from ..runs.settings import words
+from .cell import Cell, read_lines
+from .data import Data
+from .files import write_text
+
+__all__ = ["Classification"]
+
+COMMAND = "skipln_fairseq.images.predict"
+
+
+class Classification(Cell):
+    """Classes by ``python -m skipln_fairseq.images.predict``, whose flags are those of the cell. A model that diverged
+    before its first checkpoint gets every image wrong.
+    """
+
+    score = "top-1 %"
+    further = ("top-5 %",)
+
+    @staticmethod
+    def check(data: Data) -> None:
+        """The task says what is wrong with images."""
+
+    @property
+    def command(self) -> list[str]:
+        return [
+            *("python", "-m", COMMAND, "--path", str(self.training.checkpoint)),
+            *("--data", str(self.training.data.path), "--output", str(self.file(".txt"))),
+            *words(self.flags),
+        ]
+
+    def _evaluate(self, environment, on_start) -> dict[str, Any]:
+        ranks = self.file(".txt")
+        if self.training.checkpoint.is_file():
+            run(
+                [sys.executable, *self.command[1:]],
+                self.file(".log"),
+                environment=environment,
+                on_start=on_start,
+            )
+        else:
+            write_text(ranks, "0\n")  # the place of the right class, counted from 1; none
+        found = np.array([int(line) for line in read_lines(ranks)])
+        share = {k: 100 * float(((found >= 1) & (found <= k)).mean()) for k in (1, 5)}
+        return {
+            "scores": {f"top-{k} %": value for k, value in share.items()},
+            "signatures": [f"{len(found)} images"],
+        }
+
+    def statistics(self) -> np.ndarray:
+        right = np.array([line == "1" for line in read_lines(self.file(".txt"))], dtype=float)
+        return np.stack([right, np.ones_like(right)], 1)
+
+    def scored(self, sums: np.ndarray) -> float:
+        return 100 * float(sums[0] / sums[1])

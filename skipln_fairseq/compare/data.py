@@ -1,0 +1,39 @@
+"""The data of a comparison."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from ..runs.settings import Flags
+
+__all__ = ["Data"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What models are trained on.
+
+    Args:
+        name: as the report calls it.
+        path: the first argument of fairseq-train.
+        files: what the measure wants besides, by the names in the grid.
+        train: flags of fairseq-train for these data.
+    """
+
+    name: str
+    path: Path
+    files: Mapping[str, Path] = field(default_factory=dict)
+    train: Flags = field(default_factory=dict)
+
+    @cached_property
+    def content(self) -> str:
+        """A fingerprint: dictionaries whole, other files by name and size."""
+        digest = hashlib.sha256()
+        for file in sorted(self.path.rglob("*")):
+            if file.name.startswith("dict."):
+                digest.update(file.read_bytes())
+            elif file.is_file() and file.suffix != ".log":
+                digest.update(f"{file.relative_to(self.path).as_posix()} {file.stat().st_size}".encode())
+        return digest.hexdigest()

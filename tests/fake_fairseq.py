@@ -20,7 +20,7 @@ def train(args: argparse.Namespace) -> None:
         loss = {"valid_loss": str(args.lr + 1 / updates), "valid_num_updates": str(updates)}
         speed = {"loss": "1", "wps": str(100 * updates), "num_updates": str(updates)}
         print(f"2026-01-01 | INFO | train_inner | {json.dumps(speed)}")
-        if args.behave == "diverge":
+        if args.behave in ("diverge", f"diverge-of-seed-{args.seed}"):
             print("FloatingPointError: gradients are Nan/Inf")
             sys.exit(1)
         print(f"2026-01-01 | INFO | valid | {json.dumps(loss)}", flush=True)

@@ -80,6 +80,8 @@ def test_ranks_of_the_right_class_are_written(digits, tmp_path):
     (found,) = validate(checkpoint, "--valid-subset", "test", "--log-format", "json").logged("test")
     assert float(found["test_top1"]) == pytest.approx(100 * ranks.count(1) / 360, abs=0.01)
     assert float(found["test_top5"]) == pytest.approx(100 * sum(r <= 5 for r in ranks) / 360, abs=0.01)
+    predict.main(["--path", "none.pt", "--output", str(tmp_path / "ranks"), "--data", "digits", "--diverged"])
+    assert (tmp_path / "ranks").read_text() == "0\n" * 360
     with pytest.raises(UserError, match="no split valid7"):
         predict.main(["--path", str(checkpoint), "--output", str(tmp_path / "x"), "--split", "valid7"])
 

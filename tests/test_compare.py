@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sacrebleu
+import torch
 import yaml
 from conftest import REPOSITORY, run
 from scipy import stats
@@ -210,7 +211,8 @@ def test_differences_are_tested_and_told(compared):
     table, _ = compared()
     good, same = table["rows"]["good"], table["rows"]["same"]
     assert good["verdict"] == "better"
-    assert good["p_corrected"] == pytest.approx(2 * max(good["p_examples"], good["p_seeds"]))
+    assert good["p_corrected"] == pytest.approx(2 * good["p"])
+    assert good["p_seeds"] != good["p"] < 0.001
     assert same["verdict"] == "no significant difference"
     assert (same["difference"], same["p_corrected"]) == (0, 1)
 
@@ -227,6 +229,25 @@ def test_a_diverged_run_counts_with_empty_translations(compared):
     assert row["each"] == [0, 0, 0]
     assert (row["failed"], row["verdict"], row["loss"]) == (3, "worse", None)
     assert printed.count("BLEU 0.00") == 3
+
+
+def test_a_failed_baseline_is_compared_with_its_own_spread(compared):
+    """The pool, which has no spread here, would tell anything apart."""
+    variants = {"plain": {"behave": "diverge-of-seed-2"}, "good": {"good": True}, "same": None}
+    table, _ = compared(variants=variants, baseline="plain")
+    good = table["rows"]["good"]
+    assert table["rows"]["plain"]["failed"] == 1
+    each = [table["rows"][name]["each"] for name in ("plain", "good")]
+    assert good["p_seeds"] == pytest.approx(stats.ttest_ind(*each, equal_var=False).pvalue)
+    assert good["verdict"] == "no significant difference"
+
+
+def test_a_checkpoint_that_was_removed_is_no_diverged_model(compared, tmp_path):
+    compared(seeds=[1])
+    for file in tmp_path.glob("work/runs/*/*/*/checkpoint_best.pt"):
+        file.unlink()
+    _, printed = compared(seeds=[1], evaluate={"beam": 4}, fails=True)
+    assert "checkpoint_best.pt is missing: remove its folder to train again" in printed
 
 
 def test_a_run_that_fails_does_not_end_the_others_and_is_told(compared):
@@ -301,11 +322,18 @@ def test_numbers_out_of_range_are_refused(grid, tmp_path, flag):
         compare.main([str(written(grid, tmp_path)), flag])
 
 
-def test_each_gpu_has_its_processes():
+def test_each_gpu_has_its_processes(monkeypatch):
     parser = compare._parser()
-    places = compare._places(parser.parse_args(["g", "--gpus", "0", "3", "--processes", "2"]))
+    args = parser.parse_args(["g", "--gpus", "0", "3", "--processes", "2"])
+    places = compare._places(args, compare._gpus(args, [{}]))
     assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == ["0", "3", "0", "3"]
-    places = compare._places(parser.parse_args(["g", "--threads", "1"]))
+    args = parser.parse_args(["g", "--threads", "1"])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in compare._places(args, compare._gpus(args, [{}]))] == [
+        "0",
+        "1",
+    ]
+    places = compare._places(args, compare._gpus(args, [{"cpu": True}]))
     assert len(places) == len(os.sched_getaffinity(0))
     assert {place["OMP_NUM_THREADS"] for place in places} == {"1"}
 
@@ -334,12 +362,16 @@ def test_holm_corrects_as_in_the_books():
     assert significance.holm(ps) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
 
 
+def p_of_seeds(a, b, pool):
+    return significance.over_seeds(a, b, pool).p(np.mean(b) - np.mean(a))
+
+
 def test_of_two_systems_the_pooled_test_is_students():
     a, b = [30.1, 30.9, 30.4], [31.2, 31.9, 31.3]
     expected = stats.ttest_ind(a, b).pvalue
-    assert significance.p_of_seeds(a, b, significance.pooled([a, b])) == pytest.approx(expected)
+    assert p_of_seeds(a, b, significance.pooled([a, b])) == pytest.approx(expected)
     expected = stats.ttest_ind(a, b, equal_var=False).pvalue
-    assert significance.p_of_seeds(a, b, None) == pytest.approx(expected)
+    assert p_of_seeds(a, b, None) == pytest.approx(expected)
 
 
 def test_the_pool_has_the_spread_within_systems():
@@ -354,22 +386,46 @@ def test_the_pool_has_the_spread_within_systems():
 
 @pytest.mark.parametrize(("systems", "family"), [(2, 1), (12, 11)])
 def test_the_detectable_difference_is_found_as_often_as_said(systems, family):
-    pool = significance.Spread(1.0, 2 * systems)
-    shift = significance.detectable(pool, seeds=3, family=family)
+    error = significance.Error(2 / 3, 2 * systems)
+    shift = significance.detectable(error, family)
     rng = np.random.default_rng(1)
     found = 0
     for _ in range(2000):
         scores = rng.normal(size=(systems, 3))
         scores[1] += shift
-        p = significance.p_of_seeds(scores[0], scores[1], significance.pooled(scores.tolist()))
+        p = p_of_seeds(scores[0], scores[1], significance.pooled(scores.tolist()))
         found += p < significance.LEVEL / family
     assert found / 2000 == pytest.approx(significance.POWER, abs=0.03)
 
 
+@pytest.mark.parametrize(("of_seeds", "of_examples"), [(1, 0), (0, 1), (1, 1)])
+def test_equal_systems_are_told_apart_as_rarely_as_said(of_seeds, of_examples, monkeypatch):
+    """Scores that are means over 40 examples, which differ by chance of the seeds, of the examples, or of both."""
+    monkeypatch.setattr(significance, "RESAMPLES", 100)
+    rng = np.random.default_rng(1)
+    found = {"examples": 0, "seeds": 0, "both": 0}
+    for _ in range(400):
+        # differences of the second system from the first, by example; the spread of a mean of 40 is that of a seed
+        by_example = of_examples * rng.normal(size=40) * np.sqrt(40 * 2 / 3)
+        seeds = of_seeds * rng.normal(size=(12, 3)) + 1e-3 * rng.normal(size=(12, 3))
+        first = np.stack([np.full(40, seeds[0].sum()), np.full(40, 3.0)], 1)
+        second = np.stack([seeds[1].sum() + 3 * by_example, np.full(40, 3.0)], 1)
+        p, by_examples = significance.over_examples(first, second, lambda sums: sums[0] / sums[1])
+        by_seeds = significance.over_seeds(seeds[0], seeds[1], significance.pooled(seeds.tolist()))
+        difference = seeds[1].mean() - seeds[0].mean() + by_example.mean()
+        found["examples"] += p < 0.05
+        found["seeds"] += by_seeds.p(difference) < 0.05
+        found["both"] += (by_seeds + by_examples).p(difference) < 0.05
+    assert found["both"] / 400 < 0.08
+    if of_seeds and of_examples:  # what either test alone takes for a difference
+        assert found["examples"] / 400 > 0.1
+        assert found["seeds"] / 400 > 0.1
+
+
 def test_without_a_spread_only_equal_scores_are_no_difference():
-    assert significance.p_of_seeds([1.0, 1.0], [1.0, 1.0], None) == 1
-    assert significance.p_of_seeds([1.0, 1.0], [0.0, 0.0], None) == 0
-    assert significance.p_of_seeds([1.0], [0.0, 2.0], None) is None
+    assert p_of_seeds([1.0, 1.0], [1.0, 1.0], None) == 1
+    assert p_of_seeds([1.0, 1.0], [0.0, 0.0], None) == 0
+    assert significance.over_seeds([1.0], [0.0, 2.0], None) is None
 
 
 def bleu_statistics(systems):
@@ -387,9 +443,9 @@ def corrupted(share, seed):
 
 
 def test_sentences_are_tested_as_sacrebleu_does(tmp_path):
-    """Its own command, on the files of one seed."""
+    """Its own command, on the files of one seed, which counts one side of a distribution with two."""
     baseline, other = corrupted(0.3, 1), corrupted(0.28, 2)
-    found = significance.p_of_examples(bleu_statistics([baseline]), bleu_statistics([other]), scored)
+    found, _ = significance.over_examples(bleu_statistics([baseline]), bleu_statistics([other]), scored)
     for name, lines in (("refs", SENTENCES), ("a", baseline), ("b", other)):
         (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
     done = subprocess.run(
@@ -412,21 +468,25 @@ def test_sentences_are_tested_as_sacrebleu_does(tmp_path):
         text=True,
         check=True,
     )
-    assert found == pytest.approx(json.loads(done.stdout)[1]["BLEU"]["p_value"], abs=1e-4)
-    assert 0.01 < found < 0.9
+    theirs = json.loads(done.stdout)[1]["BLEU"]["p_value"]
+    assert 0.01 < theirs < 0.4
+    assert found == pytest.approx(2 * theirs, rel=0.3)
 
 
 def test_the_same_sentences_of_more_seeds_are_no_further_evidence():
     """Three seeds with the same translations say what one says."""
     baseline, other = corrupted(0.3, 1), corrupted(0.28, 2)
-    once = significance.p_of_examples(bleu_statistics([baseline]), bleu_statistics([other]), scored)
-    thrice = significance.p_of_examples(bleu_statistics([baseline] * 3), bleu_statistics([other] * 3), scored)
+    once, error = significance.over_examples(bleu_statistics([baseline]), bleu_statistics([other]), scored)
+    thrice, same = significance.over_examples(
+        bleu_statistics([baseline] * 3), bleu_statistics([other] * 3), scored
+    )
     assert thrice == pytest.approx(once, abs=0.01)
+    assert same.variance == pytest.approx(error.variance, rel=0.01)
 
 
 def test_equal_systems_do_not_differ():
     same = bleu_statistics([corrupted(0.3, 1)])
-    assert significance.p_of_examples(same, same, scored) == 1
+    assert significance.over_examples(same, same, scored)[0] == 1
 
 
 # --- the report --------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from examples.demo import commands, own_files, report, subwords, training
 from examples.demo.pairs import Pair
 from examples.demo.progress import bar
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.runs import Stages, locked
+from skipln_fairseq.runs import Stages, locked, read_lines
 from skipln_fairseq.runs.command import LAST_LINES
 
 # --- stages ------------------------------------------------------------------------------------
@@ -194,8 +194,8 @@ def test_processes_share_the_tokens_of_an_update():
 def test_sentences_survive_being_written_and_read(tmp_path):
     strange = ["plain", "a\u2028b", '[brackets] \\ | "quotes"']
     subwords.write_plain({"train": [Pair("1", text, text[::-1]) for text in strange]}, tmp_path, "de")
-    assert subwords.read_lines(tmp_path / "train.en") == strange
-    assert subwords.read_lines(tmp_path / "train.de") == [text[::-1] for text in strange]
+    assert read_lines(tmp_path / "train.en") == strange
+    assert read_lines(tmp_path / "train.de") == [text[::-1] for text in strange]
 
 
 def test_more_sub_words_than_the_corpus_has_are_refused_with_the_limit(tmp_path):

@@ -4,6 +4,7 @@ import gzip
 import io
 import pickle
 import struct
+from argparse import Namespace
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from skipln_fairseq.images.data.digits import read_digits
 from skipln_fairseq.images.data.folders import FileImages, read_folders
 from skipln_fairseq.images.data.idx import read_idx
 from skipln_fairseq.images.data.images import ArrayImages
+from skipln_fairseq.images.task import ImageClassificationTask
 
 RNG = np.random.default_rng(1)
 
@@ -238,7 +240,7 @@ IMAGES = ArrayImages(RNG.integers(0, 256, (12, 6, 6, 3), dtype=np.uint8), np.ara
 
 
 def dataset(**options):
-    return ImageDataset(IMAGES, np.arange(12), Normalisation.of(IMAGES), **options)
+    return ImageDataset(IMAGES, np.arange(12), Normalisation.of(IMAGES, np.arange(12)), **options)
 
 
 @given(st.integers(0, 4), st.booleans(), st.integers(0, 10**6))
@@ -294,3 +296,40 @@ def test_training_pixels_have_mean_zero_and_deviation_one():
     assert (pixels.std((0, 2, 3), unbiased=False) - 1).abs().max() < 1e-3
     assert batch["target"].tolist() == IMAGES.labels.tolist()
     assert batch["nsentences"] == 12
+
+
+def task(folder, **options):
+    flags = {
+        "images": str(folder),
+        "held_out": 0.25,
+        "data_seed": 1,
+        "crop_padding": 0,
+        "no_flip": True,
+        "seed": 1,
+    }
+    return ImageClassificationTask(Namespace(**{**flags, **options}))
+
+
+def test_all_splits_have_the_size_of_the_training_images(tmp_path):
+    write_folders(tmp_path, parts=("train",), size=(9, 9))
+    write_folders(tmp_path, parts=("test",), size=(20, 20))
+    of_images = task(tmp_path)
+    for split in ("train", "valid", "test"):
+        of_images.load_dataset(split)
+        assert of_images.dataset(split)[0][1].shape == (9, 9, 3)
+
+
+def test_what_is_held_out_is_in_no_other_part_and_not_normalised_by(tmp_path):
+    write_folders(tmp_path, parts=("train",))
+    of_images = task(tmp_path)
+    numbers = {}
+    for split in ("train", "valid"):
+        of_images.load_dataset(split)
+        numbers[split] = of_images.dataset(split).numbers.tolist()
+    assert sorted(numbers["train"] + numbers["valid"]) == list(range(8))
+    assert len(numbers["valid"]) == 2
+    expected = Normalisation.of(of_images.training, np.array(numbers["train"]))
+    np.testing.assert_array_equal(of_images.normalisation.mean, expected.mean)
+    assert not np.array_equal(expected.mean, Normalisation.of(of_images.training, np.arange(8)).mean)
+    with pytest.raises(UserError, match="no split test"):
+        of_images.load_dataset("test")

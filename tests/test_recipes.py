@@ -22,6 +22,7 @@ from examples.recipes.recipe import read_recipe
 from examples.recipes.text import Text, fits
 from examples.recipes.train import Devices, train_command
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.runs import read_lines
 from tests.conftest import REPOSITORY
 
 RECIPES = ("iwslt14-de-en", "iwslt15-en-vi", "wmt14-en-de", "multi30k-en-de", "own-data")
@@ -175,6 +176,29 @@ def test_what_is_prepared_is_not_prepared_again(prepared, tmp_path):
     assert len(lines(work / "binary" / "dict.en.txt")) < 100
 
 
+def test_own_text_that_has_changed_is_prepared_again(prepared, tmp_path):
+    _, work = prepared("own-data")
+    before = (work / "binary").resolve()
+    recipe, files = str(tmp_path / "recipe.yaml"), tmp_path / "files"
+    (files / "test.en").write_bytes(plain(reversed(side("en", TEST))))
+    recipes.main(["prepare", recipe, "--from", str(files), "--work-dir", str(work), "--workers", "1"])
+    assert lines(work / "test.en") == side("en", TEST)[::-1]
+    assert (work / "binary").resolve() != before
+
+
+def test_public_files_that_have_changed_are_refused(prepared, tmp_path):
+    prepared("multi30k-en-de")
+    recipe, files = str(tmp_path / "recipe.yaml"), tmp_path / "files"
+    (files / "val.en.gz").write_bytes(gzip.compress(plain(side("en", VALID)[::-1])))
+    with pytest.raises(UserError, match=r"val\.en\.gz is sha256:.* is recorded in"):
+        recipes.main(["prepare", recipe, "--from", str(files), "--work-dir", str(tmp_path / "work")])
+
+
+def test_lines_end_at_line_feeds(tmp_path):
+    (tmp_path / "a").write_bytes(b"\xef\xbb\xbfone\r\ntwo\rtwo\nthree")
+    assert read_lines(tmp_path / "a") == ["one", "two\rtwo", "three"]
+
+
 def test_moses_text_is_as_the_literature_has_it(prepared):
     _, work = prepared("wmt14-en-de")
     words = TEST[0][0].split()
@@ -210,9 +234,10 @@ def test_a_file_that_an_archive_lacks_is_named(tmp_path):
         list(corpora.read("a.tgz/y/z", lambda name: tmp_path / name))
 
 
-@pytest.mark.parametrize("name", ["broken.tgz", "broken.gz", "latin1.txt"])
+@pytest.mark.parametrize("name", ["broken.tgz", "broken.gz", "cut.gz", "latin1.txt"])
 def test_damaged_files_are_refused_in_one_line(tmp_path, name):
-    (tmp_path / name).write_bytes(b"Stra\xdfe\n")
+    content = gzip.compress(b"line\n" * 1000)[:-20][:40] + b"x" * 30 if name == "cut.gz" else b"Stra\xdfe\n"
+    (tmp_path / name).write_bytes(content)
     path = f"{name}/x" if name.endswith("tgz") else name
     with pytest.raises(UserError) as error:
         list(corpora.read(path, lambda name: tmp_path / name))
@@ -312,7 +337,7 @@ def test_what_is_not_there_is_said_with_what_to_do(server, tmp_path):
 def test_another_file_than_it_was_is_refused(tmp_path, published):
     (tmp_path / "a").write_bytes(b"right")
     checksum = f"md5:{hashlib.md5(b'right').hexdigest()}" if published else None
-    source = download.Source("a", None, checksum)
+    source = download.Source("a", "http://nowhere/a", checksum)
     download.fetch(source, tmp_path / "d", tmp_path, print)
     (tmp_path / "a").write_bytes(b"wrong")
     with pytest.raises(UserError, match="published" if published else "recorded in"):
@@ -394,6 +419,10 @@ def test_a_lower_cased_recipe_is_trained_on_and_scored(prepared):
     recipes.main(["train", *rest, "--max-update", "6"])
     log = (work / "baseline-1" / "train.log").read_text()
     assert "Loaded checkpoint" in log
+    with pytest.raises(UserError, match=r"baseline-1 was begun otherwise \(dropout 0.3\)"):
+        recipes.main(["train", *rest, "--dropout", "0.3"])
+    with pytest.raises(UserError, match="--update-freq: this command sets it itself"):
+        recipes.main(["train", *rest, "--update-freq", "2"])
     recipes.main(["evaluate", *rest])
     scores = json.loads((work / "baseline-1" / "scores.json").read_text())
     assert "case:lc" in scores["bleu_signature"]
@@ -412,6 +441,8 @@ def test_tokenised_bleu_is_multi_bleus():
     precision = (12 / 13) * (9 / 11) * (6 / 9) * (4 / 7)
     expected = 100 * math.exp(1 - 14 / 13) * precision**0.25
     assert tokenised_bleu(hypotheses, references, True) == pytest.approx(expected)
+    apart = [[line.replace("-", " @-@ ") for line in each] for each in (hypotheses, references)]
+    assert tokenised_bleu(*apart, True) == tokenised_bleu(*apart, False)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.runs import Stages, locked, read_log
+from skipln_fairseq.runs import Stages, locked, read_lines, read_log
 
 from . import own_files, report, subwords, training
 from .corpus import AUTO, SOURCES, Corpus, obtain
@@ -191,7 +191,7 @@ def _translations(
     console: Console, stages: Stages, args: argparse.Namespace, data: Path, corpus: Path, model: Path
 ) -> Path:
     console.rule("4/5 translating the held-out sentences")
-    count = len(subwords.read_lines(corpus / f"test.{args.target_lang}"))
+    count = len(read_lines(corpus / f"test.{args.target_lang}"))
 
     def build(folder: Path) -> None:
         with bar(console, "translating", count) as advance:
@@ -223,7 +223,7 @@ def _report(
 ) -> None:
     console.rule("5/5 report")
     sources, references, translations = (
-        subwords.read_lines(file)
+        read_lines(file)
         for file in (
             corpus / f"test.{subwords.SOURCE_LANG}",
             corpus / f"test.{args.target_lang}",

@@ -7,11 +7,12 @@ from pathlib import Path
 import sentencepiece
 
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.runs import read_lines
 
 from . import commands
 from .pairs import Pair
 
-__all__ = ["PARTS", "SOURCE_LANG", "prepare", "read_lines", "write_plain"]
+__all__ = ["PARTS", "SOURCE_LANG", "prepare", "write_plain"]
 
 PARTS = ("train", "valid", "test")
 SOURCE_LANG = "en"
@@ -25,11 +26,6 @@ def write_plain(parts: dict[str, list[Pair]], folder: Path, target_lang: str) ->
             (target_lang, [pair.target for pair in pairs]),
         ):
             (folder / f"{part}.{lang}").write_text("".join(f"{line}\n" for line in lines), "utf-8")
-
-
-def read_lines(file: Path) -> list[str]:
-    """The lines of a file written by :func:`write_plain`."""
-    return file.read_text("utf-8").removesuffix("\n").split("\n")
 
 
 def prepare(

@@ -12,15 +12,15 @@ import json
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skipln_fairseq.errors import UserError, print_user_errors_in_one_line
 from skipln_fairseq.runs import locked
 
-from .evaluate import evaluate
-from .prepare import prepare
-from .recipe import Recipe, read_recipe
-from .train import Devices, train
+if TYPE_CHECKING:
+    from .recipe import Recipe
 
 EXAMPLES = Path(__file__).parents[1]
 
@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _recipe(name: str) -> Recipe:
+def _recipe(name: str) -> "Recipe":
+    from .recipe import read_recipe
+
     file = Path(name)
     if not file.is_file():
         file = EXAMPLES / name / "recipe.yaml"
@@ -82,6 +84,13 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         UserError: for bad input, and for a step that failed.
     """
+    for name in ("sacremoses", "sentencepiece", "subword_nmt", "sacrebleu", "tqdm", "yaml"):
+        if find_spec(name) is None:
+            raise UserError(f"{name} is not installed: pip install 'skipln_fairseq[recipes]'")
+    from .evaluate import evaluate
+    from .prepare import prepare
+    from .train import Devices, train
+
     args, rest = _parser().parse_known_args(arguments)
     extra = _flags(rest)
     if extra and args.command != "train":

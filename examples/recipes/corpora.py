@@ -16,6 +16,7 @@ import io
 import itertools
 import re
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -60,7 +61,7 @@ def lines_of(stream: IO[bytes], name: str) -> Iterator[str]:
     if name.endswith(".gz"):
         stream, name = gzip.GzipFile(fileobj=stream), name.removesuffix(".gz")
     # only \n ends a line: corpora hold other characters that Python takes for ends
-    text = io.TextIOWrapper(stream, "utf-8", newline="\n")
+    text = io.TextIOWrapper(stream, "utf-8-sig", newline="\n")
     yield from _reader(name)(text)
 
 
@@ -76,7 +77,7 @@ def read(path: str, find: Callable[[str], Path]) -> Iterator[str]:
     try:
         lines = _member(file, "/".join(parts[1:])) if parts[0].endswith(ARCHIVES) else _file(file)
         yield from itertools.islice(lines, int(first or 1) - 1, int(last) if last else None)
-    except (OSError, EOFError, tarfile.TarError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: {path}: {' '.join(str(error).split())}") from error
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from skipln_fairseq.errors import UserError
 
-__all__ = ["Source", "checksum", "fetch"]
+__all__ = ["Source", "checksum", "fetch", "identity"]
 
 CHUNK = 1 << 16
 TIMEOUT = 60  # seconds without a byte
@@ -93,12 +93,30 @@ def _download(source: Source, file: Path) -> None:
 
 
 def _check(source: Source, file: Path, record: Path) -> None:
-    known: Mapping[str, str] = json.loads(record.read_text("utf-8")) if record.is_file() else {}
+    known = _known(record)
     expected = source.checksum or known.get(source.name)
     found = checksum(file, expected.partition(":")[0] if expected else "sha256")
-    if expected is None:
+    # a public file is what it was when it was first seen; the user's own may change
+    if expected is None or not (source.url or source.checksum):
         record.parent.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps({**known, source.name: found}, indent=1, sort_keys=True) + "\n", "utf-8")
     elif found != expected:
         origin = "published" if source.checksum else f"recorded in {record}"
         raise UserError(f"{file} is {found}, and {expected} is {origin}: remove the file and try again")
+
+
+def _known(record: Path) -> Mapping[str, str]:
+    return json.loads(record.read_text("utf-8")) if record.is_file() else {}
+
+
+def identity(source: Source, folder: Path, local: Path | None, say: Callable[[str], None]) -> str:
+    """The checksum of the file: of that which is there, else as it was recorded, else of what is downloaded.
+
+    Raises:
+        UserError: as :func:`fetch`.
+    """
+    record = folder / "checksums.json"
+    if not ((local or folder) / source.name).is_file() and local is None and source.name in _known(record):
+        return _known(record)[source.name]
+    fetch(source, folder, local, say)
+    return source.checksum or _known(record)[source.name]

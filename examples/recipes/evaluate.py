@@ -10,6 +10,7 @@ from typing import Any
 from sacrebleu.metrics import BLEU, CHRF
 
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.runs import read_lines
 from skipln_fairseq.runs.settings import words
 
 from .commands import USER_DIR, run
@@ -46,7 +47,9 @@ def evaluate(
     tokens = _translate(recipe, work_dir, where, checkpoint, cpu, say)
     target = recipe.text_of(recipe.target_lang)
     plain = [target.plain(line) for line in tokens]
-    references = _lines(work_dir / f"test.{recipe.target_lang}")
+    references = read_lines(work_dir / f"test.{recipe.target_lang}")
+    if len(references) != len(plain):
+        raise UserError(f"{len(plain)} translations of {len(references)} sentences: prepare and train again")
     (where / "test.hypotheses").write_text("".join(f"{line}\n" for line in plain), "utf-8")
     case = {"lowercase": True} if recipe.text.get("lowercase") else {}
     bleu, chrf = BLEU(**recipe.score.get("bleu", {}), **case), CHRF(**case)
@@ -59,11 +62,11 @@ def evaluate(
     }
     if recipe.text.get("moses"):
         split = bool(recipe.score.get("compound-split"))
-        token_references = _lines(work_dir / f"test.tokens.{recipe.target_lang}")
+        token_references = read_lines(work_dir / f"test.tokens.{recipe.target_lang}")
         scores["tokenised_bleu"] = tokenised_bleu(tokens, token_references, split)
         scores["compound_split"] = split
     if comet:
-        sources = _lines(work_dir / f"test.{recipe.source_lang}")
+        sources = read_lines(work_dir / f"test.{recipe.source_lang}")
         scores["comet"], scores["comet_model"] = _comet(sources, plain, references, cpu), COMET_MODEL
     (where / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", "utf-8")
     return scores
@@ -72,22 +75,19 @@ def evaluate(
 def tokenised_bleu(hypotheses: Sequence[str], references: Sequence[str], split_compounds: bool) -> float:
     """BLEU of lines that are tokenised already, as Moses' multi-bleu computes it.
 
-    ``split_compounds``: a hyphen between words is a word of its own, as in the figures of Vaswani et al. (2017).
+    ``split_compounds``: a hyphen between words is a word of its own, as in the figures of Vaswani et al. (2017); one
+    that the tokens have apart already ("@-@") stays.
     """
 
     def prepared(lines: Sequence[str]) -> list[str]:
         return (
-            [re.sub(r"(?<=\S)-(?=\S)", " ##AT##-##AT## ", line) for line in lines]
+            [re.sub(r"(?<=[^\s@])-(?=[^\s@])", " ##AT##-##AT## ", line) for line in lines]
             if split_compounds
             else [*lines]
         )
 
     metric = BLEU(tokenize="none", smooth_method="none", force=True)
     return metric.corpus_score(prepared(hypotheses), [prepared(references)]).score
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text("utf-8").removesuffix("\n").split("\n")
 
 
 def _checkpoint(recipe: Recipe, where: Path, say: Callable[[str], None]) -> Path:

@@ -3,7 +3,6 @@
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,7 +12,7 @@ from skipln_fairseq.runs import Stages
 
 from . import corpora, subwords
 from .commands import USER_DIR, run
-from .download import fetch
+from .download import fetch, identity
 from .recipe import PARTS, Recipe
 from .text import fits
 
@@ -47,10 +46,11 @@ def prepare(
             found[name] = fetch(sources[name], work_dir / "downloads", local, say)
         return found[name]
 
+    files = {source.name: identity(source, work_dir / "downloads", local, say) for source in recipe.files}
     stages = Stages(work_dir)
     text, _ = stages.run(
         "text",
-        {"corpus": recipe.corpus, "files": [asdict(source) for source in recipe.files]},
+        {"corpus": recipe.corpus, "files": files},
         lambda folder: _write_text(recipe, find, folder),
     )
     tokens, _ = stages.run(

@@ -1,6 +1,6 @@
 """Train and compare what a grid names; what is there already is not done again.
 
-    python -m skipln_fairseq.compare examples/compare/multi30k-skips.yaml --output runs/multi30k-skips
+    python -m skipln_fairseq.compare examples/evidence/multi30k-connections.yaml
     python -m skipln_fairseq.compare GRID.yaml --report-only      # also while another process is at work
 
 An interrupted comparison goes on when it is started again, an interrupted training from its last checkpoint.
@@ -11,12 +11,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import UserError, print_user_errors_in_one_line
 from ..runs import locked
+from ..runs.settings import Flags
 
 __all__ = ["main"]
 
@@ -42,25 +43,36 @@ def _parser() -> argparse.ArgumentParser:
         "--processes",
         type=int,
         metavar="N",
-        help="at a time, on each GPU if there are any; else one for each core",
+        help="at a time: on each GPU, 1 unless given; on CPUs one for each core",
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of each process, 1 unless given")
-    parser.add_argument("--gpus", nargs="+", type=int, default=[], metavar="N", help="GPUs to use")
+    parser.add_argument(
+        "--gpus", nargs="+", type=int, default=[], metavar="N", help="GPUs to use; all unless given"
+    )
     parser.add_argument("--report-only", action="store_true", help="of what is there")
     return parser
 
 
-def _places(args: argparse.Namespace) -> list[dict[str, str]]:
+def _places(args: argparse.Namespace, gpus: Sequence[int]) -> list[dict[str, str]]:
     for name in ("processes", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: valid is a whole number of at least 1")
     threads = {"OMP_NUM_THREADS": str(args.threads)}
-    if args.gpus:
-        places = [{**threads, "CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in args.gpus]
+    if gpus:
+        places = [{**threads, "CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in gpus]
         return places * (args.processes or 1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return [threads] * (args.processes or max(1, cores // args.threads))
+
+
+def _gpus(args: argparse.Namespace, flags: Iterable[Flags]) -> Sequence[int]:
+    """Those that were asked for; else all, unless every training is told to use none."""
+    if args.gpus or all(one.get("cpu") for one in flags):
+        return args.gpus
+    import torch
+
+    return range(torch.cuda.device_count())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -81,11 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from .summary import summarise
 
     args = _parser().parse_args(arguments)
-    places = _places(args)
     package = Path(__file__).parents[1]
     user_dir = str(package.relative_to(Path.cwd()) if package.is_relative_to(Path.cwd()) else package)
     experiment = Experiment(read_grid(args.grid), args.work_dir, user_dir)
     experiment.check()
+    grid = experiment.grid
+    flags = [grid.flags(data, variant) for data in grid.data for variant in grid.variants]
+    places = _places(args, _gpus(args, flags))
     failed = 0
     if not args.report_only:
         with locked(args.work_dir, "comparison"):

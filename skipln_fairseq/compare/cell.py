@@ -17,7 +17,7 @@ from .data import Data
 from .files import write_json
 from .training import Training
 
-__all__ = ["Cell", "read_lines"]
+__all__ = ["Cell"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,17 @@ class Cell(ABC):
         done = self.file(".json")
         return json.loads(done.read_text("utf-8")) if done.is_file() else None
 
+    def has_model(self) -> bool:
+        """Whether there is one: a training that diverged before its first checkpoint has left none.
+
+        Raises:
+            UserError: there is none although the training went well.
+        """
+        there = self.training.checkpoint.is_file()
+        if not there and not self.training.result()["diverged"]:
+            raise UserError(f"{self.training.checkpoint} is missing: remove its folder to train again")
+        return there
+
     def evaluate(
         self, environment: Mapping[str, str], on_start: Callable[[subprocess.Popen], None]
     ) -> dict[str, Any]:
@@ -95,15 +106,3 @@ class Cell(ABC):
         result = self._evaluate(environment, on_start)
         write_json(self.file(".json"), result)
         return result
-
-
-def read_lines(file: Path) -> list[str]:
-    """The lines of a text file.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return file.read_text("utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error

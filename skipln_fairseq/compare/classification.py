@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ..runs import run
+from ..runs import read_lines, run
 from ..runs.settings import words
-from .cell import Cell, read_lines
+from .cell import Cell
 from .data import Data
-from .files import write_text
 
 __all__ = ["Classification"]
 
@@ -37,17 +36,9 @@ class Classification(Cell):
         ]
 
     def _evaluate(self, environment, on_start) -> dict[str, Any]:
-        ranks = self.file(".txt")
-        if self.training.checkpoint.is_file():
-            run(
-                [sys.executable, *self.command[1:]],
-                self.file(".log"),
-                environment=environment,
-                on_start=on_start,
-            )
-        else:
-            write_text(ranks, "0\n")  # the place of the right class, counted from 1; none
-        found = np.array([int(line) for line in read_lines(ranks)])
+        command = [sys.executable, *self.command[1:]] + ([] if self.has_model() else ["--diverged"])
+        run(command, self.file(".log"), environment=environment, on_start=on_start)
+        found = np.array([int(line) for line in read_lines(self.file(".txt"))])
         share = {k: 100 * float(((found >= 1) & (found <= k)).mean()) for k in (1, 5)}
         return {
             "scores": {f"top-{k} %": value for k, value in share.items()},

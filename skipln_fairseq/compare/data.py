@@ -29,11 +29,11 @@ class Data:
 
     @cached_property
     def content(self) -> str:
-        """A fingerprint: dictionaries whole, other files by name and size."""
+        """A fingerprint of all files but logs; read once."""
         digest = hashlib.sha256()
         for file in sorted(self.path.rglob("*")):
-            if file.name.startswith("dict."):
-                digest.update(file.read_bytes())
-            elif file.is_file() and file.suffix != ".log":
-                digest.update(f"{file.relative_to(self.path).as_posix()} {file.stat().st_size}".encode())
+            if file.is_file() and file.suffix != ".log":
+                with file.open("rb") as stream:
+                    content = hashlib.file_digest(stream, "sha256").hexdigest()
+                digest.update(f"{file.relative_to(self.path).as_posix()} {content}\n".encode())
         return digest.hexdigest()

@@ -1,19 +1,19 @@
 """Whether a variant differs from the baseline: over examples, over seeds, and among many variants.
 
-Two things could have come out otherwise: which examples are in the test set, and which seeds were drawn. Each has
-its test:
+Two things could have come out otherwise: which examples are in the test set, and which seeds were drawn. Each has its
+test, which takes the other as it is:
 
-* examples, which are sentences or images: sacreBLEU's paired bootstrap (Koehn 2004); where there are several seeds, a
-  resample that draws an example takes its outputs of all seeds, which are no independent examples;
-* seeds: a two-sided t test of the seeds' scores. Three seeds say little about their own spread, so it is pooled over
-  the variants, as in an analysis of variance. A variant with a failed run has a spread of its own: it is left out of
-  the pool and compared by Welch's test. A run has failed if it diverged or scored less than :data:`FAILED` of the
-  baseline's mean.
+* examples, which are sentences or images: a paired bootstrap (Koehn 2004) with sacreBLEU's resamples; a resample that
+  draws an example takes its outputs of all seeds, which are no independent examples;
+* seeds: a t test of the seeds' scores. Three seeds say little about their own spread, so it is pooled over the
+  variants, as in an analysis of variance. A variant with a failed run has a spread of its own: it is left out of the
+  pool and compared by Welch's test, as all are where the baseline has one. A run has failed if it diverged or scored
+  less than :data:`FAILED` of the baseline's mean.
 
-That a difference would show again with other examples *and* other seeds is denied by the hypothesis that one of the
-two makes it up: p is the larger of the two (an intersection-union test, which keeps the level). With one seed nothing
-can be said about seeds, and there is no p. The variants of one data set against its baseline are a family, in which p
-is corrected by Holm's method (1979).
+What counts is the test of both: the difference over the root of the sum of both variances, with Satterthwaite's degrees
+of freedom. It is a little strict, since what seeds do to single examples is in both. With one seed nothing can be said
+about seeds, and there is no such test. The variants of one data set against its baseline are a family, in which p is
+corrected by Holm's method (1979). All tests are two-sided; sacreBLEU's own p-value counts one side.
 """
 
 import math
@@ -29,11 +29,12 @@ __all__ = [
     "LEVEL",
     "POWER",
     "RESAMPLES",
+    "Error",
     "Spread",
     "detectable",
     "holm",
-    "p_of_examples",
-    "p_of_seeds",
+    "over_examples",
+    "over_seeds",
     "pooled",
 ]
 
@@ -44,27 +45,53 @@ RESAMPLES = 1000
 SEED = 12345  # sacreBLEU's
 
 
-def p_of_examples(baseline: np.ndarray, other: np.ndarray, scored: Callable[[np.ndarray], float]) -> float:
-    """sacreBLEU's paired bootstrap test, of any score of sums over examples.
+@dataclass(frozen=True)
+class Error:
+    """What is known of a difference's error.
 
     Args:
-        baseline, other: (examples, numbers), of the same examples; of several seeds the sums over them, so that an
-            example is drawn with all its outputs.
+        variance: of the difference.
+        freedom: degrees of freedom with which it is known.
+    """
+
+    variance: float
+    freedom: float
+
+    def __add__(self, other: "Error") -> "Error":
+        """Of two independent causes, by Satterthwaite."""
+        parts = ((each.variance, each.freedom) for each in (self, other))
+        weight = sum(variance**2 / freedom for variance, freedom in parts)
+        total = self.variance + other.variance
+        return Error(total, total**2 / weight if weight else self.freedom)
+
+    def p(self, difference: float) -> float:
+        """Of the two-sided t test."""
+        if difference == 0 or self.variance == 0:
+            return float(difference == 0)
+        return float(2 * stats.t.sf(abs(difference) / math.sqrt(self.variance), self.freedom))
+
+
+def over_examples(
+    baseline: np.ndarray, other: np.ndarray, scored: Callable[[np.ndarray], float]
+) -> tuple[float, Error]:
+    """The paired bootstrap of any score of sums over examples.
+
+    Args:
+        baseline, other: (examples, numbers), of the same examples; of several seeds the sums over them.
         scored: from sums over examples to the score.
 
     Returns:
-        the share of resamples in which the difference of scores is further from its mean than the difference found
+        the share of resamples whose difference is as far from their mean as the difference found is from 0; the error
     """
-    difference = abs(scored(other.sum(0)) - scored(baseline.sum(0)))
-    if difference == 0:
-        return 1.0
     rng = np.random.default_rng(SEED)
     drawn = rng.choice(len(baseline), size=(RESAMPLES, len(baseline)), replace=True)
-    differences = np.array(
-        [abs(scored(other[each].sum(0)) - scored(baseline[each].sum(0))) for each in drawn]
-    )
-    further = np.sum(differences - differences.mean() > difference)
-    return float(further + 1) / (RESAMPLES + 1)
+    differences = np.array([scored(other[each].sum(0)) - scored(baseline[each].sum(0)) for each in drawn])
+    difference = scored(other.sum(0)) - scored(baseline.sum(0))
+    error = Error(float(differences.var(ddof=1)), len(baseline) - 1)
+    if difference == 0:
+        return 1.0, error
+    as_far = np.sum(np.abs(differences - differences.mean()) >= abs(difference))
+    return float(as_far + 1) / (RESAMPLES + 1), error
 
 
 @dataclass(frozen=True)
@@ -83,19 +110,17 @@ def pooled(systems: Iterable[Sequence[float]]) -> Spread | None:
     return Spread(math.sqrt(squares / freedom), freedom) if freedom else None
 
 
-def p_of_seeds(baseline: Sequence[float], other: Sequence[float], pool: Spread | None) -> float | None:
-    """The t test with the pool's spread, Welch's without one, or None where a side has fewer than two seeds."""
-    if min(len(baseline), len(other)) < 2:
+def over_seeds(baseline: Sequence[float], other: Sequence[float], pool: Spread | None) -> Error | None:
+    """The error of the difference of means, with the pool's spread, or Welch's with their own; None where a side has
+    fewer than two seeds.
+    """
+    sides = (baseline, other)
+    if min(map(len, sides)) < 2:
         return None
-    difference = statistics.fmean(other) - statistics.fmean(baseline)
-    if difference == 0:
-        return 1.0
-    if pool is None:
-        if len({*baseline}) == len({*other}) == 1:  # no spread at all, where Welch's statistic is infinite
-            return 0.0
-        return float(stats.ttest_ind(baseline, other, equal_var=False).pvalue)
-    error = pool.deviation * math.sqrt(1 / len(baseline) + 1 / len(other))
-    return float(2 * stats.t.sf(abs(difference) / error, pool.freedom)) if error else 0.0
+    if pool is not None:
+        return Error(pool.deviation**2 * sum(1 / len(side) for side in sides), pool.freedom)
+    first, second = (Error(statistics.variance(side) / len(side), len(side) - 1) for side in sides)
+    return first + second
 
 
 def holm(ps: Mapping[str, float]) -> dict[str, float]:
@@ -107,11 +132,11 @@ def holm(ps: Mapping[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in ps}
 
 
-def detectable(pool: Spread, seeds: int, family: int) -> float:
-    """The smallest difference of means, each of ``seeds`` seeds, that the test over seeds finds with probability
-    :data:`POWER`, at the level of Holm's first step, :data:`LEVEL` / ``family``.
+def detectable(error: Error, family: int) -> float:
+    """The smallest difference with such an error that a test of it finds with probability :data:`POWER`, at the level
+    of Holm's first step, :data:`LEVEL` / ``family``.
     """
-    freedom, scale = pool.freedom, pool.deviation * math.sqrt(2 / seeds)
+    freedom, scale = error.freedom, math.sqrt(error.variance)
     critical = stats.t.ppf(1 - LEVEL / family / 2, freedom)
 
     def missing(shift: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from .cell import Cell
 from .data import Data
 from .experiment import Experiment
-from .significance import FAILED, LEVEL, Spread, detectable, holm, p_of_examples, p_of_seeds, pooled
+from .significance import FAILED, LEVEL, Error, Spread, detectable, holm, over_examples, over_seeds, pooled
 
 __all__ = ["summarise"]
 
@@ -40,7 +40,7 @@ def _table(experiment: Experiment, data: Data) -> dict[str, Any]:
     for row in rows.values():
         row["failed"] = _failed(row, rows[grid.baseline]["mean"])
     pool = pooled(row["each"] for row in rows.values() if not row["failed"])
-    _compare(rows, cells, grid.baseline, pool)
+    errors = _compare(rows, cells, grid.baseline, pool)
     for variant, row in rows.items():
         if grid.tune is not None:
             row["losses"] = {str(value): loss for value, loss in experiment.losses(data, variant).items()}
@@ -53,7 +53,7 @@ def _table(experiment: Experiment, data: Data) -> dict[str, Any]:
         "rows": rows,
         "family": family,
         "pool": asdict(pool) if pool else None,
-        "detectable": detectable(pool, len(grid.seeds), family) if pool and family else None,
+        "detectable": _detectable(errors, pool, len(grid.seeds), family),
         "signatures": _signatures(cells),
         "missing": missing,
         "curves": {
@@ -106,34 +106,44 @@ def _failed(row: dict[str, Any], baseline: float | None) -> int:
 
 
 def _compare(
-    rows: dict[str, dict[str, Any]],
-    cells: dict[str, dict[int, Cell]],
-    baseline: str,
-    pool: Spread | None,
-) -> None:
-    """Write the differences to the baseline into ``rows``; over the seeds that both have."""
-    ps = {}
+    rows: dict[str, dict[str, Any]], cells: dict[str, dict[int, Cell]], baseline: str, pool: Spread | None
+) -> list[Error]:
+    """Write the differences to the baseline into ``rows``, over the seeds that both have; gives the errors over
+    examples of those that have not failed."""
+    ps, errors = {}, []
     for variant, row in rows.items():
         shared = [seed for seed in cells[variant] if seed in cells[baseline]]
-        row["difference"] = row["p_examples"] = row["p_seeds"] = row["p"] = row["p_corrected"] = None
+        row |= dict.fromkeys(("difference", "p_examples", "p_seeds", "p", "p_corrected"))
+        row["verdict"] = "" if variant == baseline else "missing"
         if variant == baseline or not shared:
-            row["verdict"] = "" if variant == baseline else "missing"
             continue
         mine, theirs = ([cells[name][seed] for seed in shared] for name in (variant, baseline))
         scores = [[cell.result()["scores"][cell.score] for cell in side] for side in (theirs, mine)]
-        row["difference"] = statistics.fmean(scores[1]) - statistics.fmean(scores[0])
+        difference = row["difference"] = statistics.fmean(scores[1]) - statistics.fmean(scores[0])
         sums = (sum(cell.statistics() for cell in side) for side in (theirs, mine))
-        row["p_examples"] = p_of_examples(*sums, mine[0].scored)
-        row["p_seeds"] = p_of_seeds(*scores, None if row["failed"] else pool)
+        row["p_examples"], by_examples = over_examples(*sums, mine[0].scored)
+        failed = row["failed"] or rows[baseline]["failed"]
+        by_seeds = over_seeds(*scores, None if failed else pool)
         row["verdict"] = "one seed: not tested"
-        if row["p_seeds"] is not None:
-            ps[variant] = row["p"] = max(row["p_examples"], row["p_seeds"])
+        if by_seeds is not None:
+            row["p_seeds"] = by_seeds.p(difference)
+            ps[variant] = row["p"] = (by_seeds + by_examples).p(difference)
+        errors += [] if failed else [by_examples]
     # what is missing counts: the family is the grid's, whenever the report is written
     family = {variant: ps.get(variant, 1.0) for variant in rows if variant != baseline}
     for variant, p in holm(family).items():
         if variant in ps:
             rows[variant]["p_corrected"] = p
             rows[variant]["verdict"] = _verdict(p, rows[variant]["difference"])
+    return errors
+
+
+def _detectable(errors: list[Error], pool: Spread | None, seeds: int, family: int) -> float | None:
+    """For a variant with the median of the errors over examples."""
+    if pool is None or not errors:
+        return None
+    by_examples = sorted(errors, key=lambda error: error.variance)[len(errors) // 2]
+    return detectable(Error(2 * pool.deviation**2 / seeds, pool.freedom) + by_examples, family)
 
 
 def _verdict(p: float, difference: float) -> str:

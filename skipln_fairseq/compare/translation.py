@@ -6,9 +6,9 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
 from ..errors import UserError
-from ..runs import run
+from ..runs import read_lines, run
 from ..runs.settings import words
-from .cell import Cell, read_lines
+from .cell import Cell
 from .data import Data
 from .files import write_text
 
@@ -60,7 +60,7 @@ class Translation(Cell):
     def _evaluate(self, environment, on_start) -> dict[str, Any]:
         references = self.references()
         lines = [""] * len(references)
-        if self.training.checkpoint.is_file():
+        if self.has_model():
             lines = self._translated(environment, on_start)
         if len(lines) != len(references):
             raise UserError(

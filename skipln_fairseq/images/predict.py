@@ -14,6 +14,7 @@ import torch
 from fairseq import checkpoint_utils
 
 from ..errors import UserError, print_user_errors_in_one_line
+from .data import FORMATS, recognise
 from .models import ImageModel
 
 __all__ = ["main"]
@@ -26,6 +27,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="test", help="test unless given")
     parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="256 unless given")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="of the ranks")
+    parser.add_argument(
+        "--diverged", action="store_true", help="there is no model: 0, no place, for every image"
+    )
     return parser
 
 
@@ -38,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     args = _parser().parse_args(arguments)
     logging.getLogger().setLevel(logging.WARNING)  # importing fairseq lets every library's debugging through
+    if args.diverged:
+        _write(args.output, [0] * _count(args))
+        return
     if not args.path.is_file():
         raise UserError(f"{args.path}: no such checkpoint")
     if args.batch_size < 1:
@@ -59,9 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         right = logits.gather(1, batch["target"].to(device)[:, None])
         # of equal ones the right one comes last: a model that has nothing but equal logits is no good one
         ranks += ((logits >= right) | logits.isnan()).sum(1).clamp(min=1).tolist()
-    part = args.output.with_name(args.output.name + ".part")
+    _write(args.output, ranks)
+
+
+def _count(args: argparse.Namespace) -> int:
+    if args.data is None:
+        raise UserError("--diverged needs --data")
+    folder = Path(args.data)
+    images = FORMATS[recognise(folder)](folder, args.split, None)
+    if images is None:
+        raise UserError(f"{folder}: no split {args.split}")
+    return len(images)
+
+
+def _write(file: Path, ranks: Sequence[int]) -> None:
+    part = file.with_name(file.name + ".part")
     part.write_text("".join(f"{rank}\n" for rank in ranks), "utf-8")
-    part.replace(args.output)
+    part.replace(file)
 
 
 if __name__ == "__main__":

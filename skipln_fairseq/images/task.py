@@ -71,7 +71,10 @@ class ImageClassificationTask(LegacyFairseqTask):
             raise UserError(f"{self.folder}: no training images")
         self.classes = list(self.training.classes)
         self.in_channels, self.size = self.training[0].shape[2], self.training[0].shape[0]
-        self.normalisation = Normalisation.of(self.training)
+        self.held_out = self._hold_out() if self._images("valid") is None else {}
+        self.normalisation = Normalisation.of(
+            self.training, self.held_out.get("train", np.arange(len(self.training)))
+        )
         logger.info(
             f"{self.format}: {len(self.training)} training images of {self.size} × {self.size}, "
             f"{len(self.classes)} classes"
@@ -84,9 +87,9 @@ class ImageClassificationTask(LegacyFairseqTask):
 
     def _images(self, split: str) -> Images | None:
         if split not in self._read:
-            self._read[split] = FORMATS[self.format](
-                self.folder, split, getattr(self.args, "image_size", None)
-            )
+            # all splits have the size of the training images
+            size = getattr(self, "size", getattr(self.args, "image_size", None))
+            self._read[split] = FORMATS[self.format](self.folder, split, size)
         return self._read[split]
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
@@ -96,8 +99,8 @@ class ImageClassificationTask(LegacyFairseqTask):
             UserError: there is none.
         """
         images, numbers = self._images(split), None
-        if split in ("train", "valid") and self._images("valid") is None:
-            images, numbers = self.training, self._held_out()[split]
+        if split in self.held_out:
+            images, numbers = self.training, self.held_out[split]
         if images is None:
             raise UserError(f"{self.folder}: no split {split}")
         training = split == "train"
@@ -111,7 +114,7 @@ class ImageClassificationTask(LegacyFairseqTask):
             shuffle=training,
         )
 
-    def _held_out(self) -> dict[str, np.ndarray]:
+    def _hold_out(self) -> dict[str, np.ndarray]:
         order = np.random.default_rng(self.args.data_seed).permutation(len(self.training))
         share = max(1, round(self.args.held_out * len(order)))
         return {"valid": np.sort(order[:share]), "train": np.sort(order[share:])}

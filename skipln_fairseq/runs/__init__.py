@@ -2,8 +2,19 @@
 
 from .checkpoints import remove_damaged
 from .command import CommandFailed, Usage, run
+from .lines import read_lines
 from .lock import locked
 from .log import read_log, record
 from .stages import Stages
 
-__all__ = ["CommandFailed", "Stages", "Usage", "locked", "read_log", "record", "remove_damaged", "run"]
+__all__ = [
+    "CommandFailed",
+    "Stages",
+    "Usage",
+    "locked",
+    "read_lines",
+    "read_log",
+    "record",
+    "remove_damaged",
+    "run",
+]

@@ -26,10 +26,10 @@ class Normalisation:
         self.deviation = np.asarray(deviation, np.float32)
 
     @classmethod
-    def of(cls, images: Images, at_most: int = 10_000) -> "Normalisation":
-        """Of all pixels of the images, of evenly spaced ones if there are more than ``at_most``."""
-        numbers = np.unique(np.linspace(0, len(images) - 1, min(len(images), at_most)).astype(int))
-        pixels = [images[number].reshape(-1, images[number].shape[-1]) / 255 for number in numbers]
+    def of(cls, images: Images, numbers: np.ndarray, at_most: int = 10_000) -> "Normalisation":
+        """Of all pixels of the numbered images, of evenly spaced ones if there are more than ``at_most``."""
+        chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), at_most)).astype(int))]
+        pixels = [images[int(number)].reshape(-1, images[int(number)].shape[-1]) / 255 for number in chosen]
         mean = np.mean([each.mean(0) for each in pixels], 0)
         variance = np.mean([((each - mean) ** 2).mean(0) for each in pixels], 0)
         return cls(mean, np.maximum(np.sqrt(variance), 1 / 255))

@@ -48,7 +48,7 @@ def digits(tmp_path_factory):
     """Two models of digits, a few epochs old."""
     folder = tmp_path_factory.mktemp("digits")
     printed = train(folder / "rskip", "--max-epoch", "8", "--arch", "preact_resnet20_rskip")
-    train(folder / "plain", "--max-epoch", "3")
+    train(folder / "plain", "--max-epoch", "6")
     return folder, printed
 
 
@@ -168,7 +168,7 @@ def test_images_that_fool_one_model_are_tried_on_another(digits, tmp_path, capsy
     content = json.loads((tmp_path / "transfer.json").read_text())
     assert content["targets"] == ["rskip", "plain"]
     own, other = content["results"]["PGD"]
-    assert own["of"] >= other["of"] > 30
+    assert own["of"] >= other["of"] > 20
     assert own["fooled"] / own["of"] > 0.9
     assert 0 < other["fooled"] <= other["of"]
     assert set(content["results"]) == {"PGD", "SGM γ = 0.5"}

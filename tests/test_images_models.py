@@ -268,9 +268,9 @@ def test_filters_with_more_than_50_inputs_have_no_mean():
     model = make("mimicnorm_vgg11")
     first, *rest = means(model).values()
     assert first > 1e-3  # 27 inputs
-    assert max(rest) < 1e-8
+    assert max(rest) < 1e-7  # rounding of float32, in which it was made
     model = make("mimicnorm_vgg11", weight_mean_rule="ungrouped")
-    assert max(means(model).values()) < 1e-8
+    assert max(means(model).values()) < 1e-7
     assert max(means(make("mimicnorm_vgg11", normalisation="none")).values()) > 1e-3
 
 

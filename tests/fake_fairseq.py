@@ -22,6 +22,7 @@ def train(args: argparse.Namespace) -> None:
         print(f"2026-01-01 | INFO | train_inner | {json.dumps(speed)}")
         if args.behave in ("diverge", f"diverge-of-seed-{args.seed}"):
             print("FloatingPointError: gradients are Nan/Inf")
+            print("Traceback\n" * 20 + "StopIteration")
             sys.exit(1)
         print(f"2026-01-01 | INFO | valid | {json.dumps(loss)}", flush=True)
         for name in ("last", "best"):

@@ -81,10 +81,15 @@ class Training:
         remove_damaged(self.folder)
         log = self.folder / "train.log"
         diverged, usage = False, None
+
+        def on_line(line: str) -> None:
+            nonlocal diverged
+            # fairseq then looks for the module that did it, and may fail in that
+            diverged = diverged or line.startswith(NOT_FINITE)
+
         try:
-            usage = run(self.command, log, environment=environment, on_start=on_start)
-        except CommandFailed as failed:
-            diverged = any(line.startswith(NOT_FINITE) for line in failed.last)
+            usage = run(self.command, log, on_line, environment=environment, on_start=on_start)
+        except CommandFailed:
             if not diverged:
                 raise
         result = {"diverged": diverged, **_summary(log), **(asdict(usage) if usage else {})}

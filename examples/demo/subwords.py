@@ -1,14 +1,11 @@
 """From plain sentences to what fairseq trains on: SentencePiece pieces, then fairseq-preprocess."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
-import sentencepiece
-
-from skipln_fairseq.errors import UserError
 from skipln_fairseq.runs import read_lines
 
+from ..pieces import learn_pieces
 from . import commands
 from .pairs import Pair
 
@@ -37,21 +34,8 @@ def prepare(
         UserError: ``vocabulary`` pieces cannot be made from this corpus, or fairseq-preprocess fails.
     """
     languages = (SOURCE_LANG, target_lang)
-    model = folder / "subwords"
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            input=",".join(str(corpus / f"train.{lang}") for lang in languages),
-            model_prefix=str(model),
-            vocab_size=vocabulary,
-            model_type="bpe",
-            character_coverage=0.9995,
-            minloglevel=2,
-        )
-    except (RuntimeError, ValueError) as error:
-        limit = re.search(r"<= ?(\d+)", str(error))
-        valid = f"at most {limit[1]} are possible" if limit else "give another number"
-        raise UserError(f"--vocabulary {vocabulary}: not possible with this corpus, {valid}") from error
-    pieces = sentencepiece.SentencePieceProcessor(model_file=f"{model}.model")
+    texts = [corpus / f"train.{lang}" for lang in languages]
+    pieces = learn_pieces(texts, folder / "subwords", vocabulary, 0.9995, "--vocabulary")
     for part in PARTS:
         for lang in languages:
             encoded = pieces.encode(read_lines(corpus / f"{part}.{lang}"), out_type=str)

@@ -10,14 +10,12 @@ Each step is done once and goes on where it was interrupted. What a recipe is: `
 import argparse
 import json
 import os
-import signal
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipln_fairseq.errors import UserError, print_user_errors_in_one_line
-from skipln_fairseq.runs import locked
+from skipln_fairseq.errors import UserError
+from skipln_fairseq.runs import locked, run_resumable
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -115,14 +113,5 @@ def main(arguments: list[str] | None = None) -> None:
         say(json.dumps(scores, indent=1))
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    print_user_errors_in_one_line()
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted; started again, it goes on")
+    run_resumable(main)

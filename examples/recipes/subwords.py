@@ -1,13 +1,11 @@
 """Sub-words, learnt on the training text of both languages: SentencePiece's, or those of subword-nmt on tokens."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import sentencepiece
 from subword_nmt import apply_bpe, learn_bpe
 
-from skipln_fairseq.errors import UserError
+from ..pieces import learn_pieces
 
 __all__ = ["KINDS", "REMOVE"]
 
@@ -15,20 +13,7 @@ Encode = Callable[[Iterable[str]], Iterator[str]]
 
 
 def _sentencepiece(texts: list[Path], size: int, folder: Path) -> Encode:
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            input=",".join(map(str, texts)),
-            model_prefix=str(folder / "subwords"),
-            vocab_size=size,
-            model_type="bpe",
-            character_coverage=1.0,
-            minloglevel=2,
-        )
-    except (RuntimeError, ValueError) as error:
-        limit = re.search(r"<= ?(\d+)", str(error))
-        valid = f"at most {limit[1]} are possible" if limit else "give another number"
-        raise UserError(f"subwords: size {size}: not possible with this corpus, {valid}") from error
-    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "subwords.model"))
+    pieces = learn_pieces(texts, folder / "subwords", size, 1.0, "subwords: size")
     return lambda lines: (" ".join(pieces.encode(line, out_type=str)) for line in lines)
 
 

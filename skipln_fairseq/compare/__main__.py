@@ -9,14 +9,12 @@ An interrupted comparison goes on when it is started again, an interrupted train
 import argparse
 import logging
 import os
-import signal
-import sys
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import UserError, print_user_errors_in_one_line
-from ..runs import locked
+from ..errors import UserError
+from ..runs import locked, run_resumable
 from ..runs.settings import Flags
 
 __all__ = ["main"]
@@ -111,14 +109,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"{failed} runs failed, as said above; the report lacks them")
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    print_user_errors_in_one_line()
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted; started again, it goes on")
+    run_resumable(main)

@@ -127,11 +127,13 @@ def sum_gradients_in_single(model: nn.Module) -> None:
 
 
 def layer_norm(self: nn.LayerNorm, v: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+    """LayerNorm of any input, computed in single precision and given back in the input's type; no mask is needed."""
     weight, bias = self.weight.float(), self.bias.float()
     return F.layer_norm(v.float(), self.normalized_shape, weight, bias, self.eps).to(v.dtype)
 
 
 def embedding(self: nn.Embedding, tokens: Tensor) -> Tensor:
+    """The tokens' rows, whose gradients are summed by :class:`Lookup`."""
     return Lookup.apply(tokens, self.weight, -1 if self.padding_idx is None else self.padding_idx)
 
 

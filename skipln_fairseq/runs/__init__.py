@@ -5,6 +5,7 @@ from .command import CommandFailed, Usage, run
 from .lines import read_lines
 from .lock import locked
 from .log import read_log, record
+from .resumable import run_resumable
 from .stages import Stages
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "record",
     "remove_damaged",
     "run",
+    "run_resumable",
 ]

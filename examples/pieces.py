@@ -1,0 +1,42 @@
+"""SentencePiece's sub-words, as the demo and the recipes learn them."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from skipln_fairseq.errors import UserError
+
+__all__ = ["learn_pieces"]
+
+
+def learn_pieces(
+    texts: Sequence[Path], model: Path, size: int, coverage: float, flag: str
+) -> sentencepiece.SentencePieceProcessor:
+    """Learn ``size`` pieces (BPE) from files, as ``model``.model and .vocab.
+
+    Args:
+        texts: plain text, a sentence a line.
+        model: without its suffix.
+        size: of the vocabulary.
+        coverage: share of the characters that are pieces themselves.
+        flag: what the user gave the size by, for the message.
+
+    Raises:
+        UserError: so many cannot be made of these texts.
+    """
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            input=",".join(map(str, texts)),
+            model_prefix=str(model),
+            vocab_size=size,
+            model_type="bpe",
+            character_coverage=coverage,
+            minloglevel=2,
+        )
+    except (RuntimeError, ValueError) as error:
+        limit = re.search(r"<= ?(\d+)", str(error))
+        valid = f"at most {limit[1]} are possible" if limit else "give another number"
+        raise UserError(f"{flag} {size}: not possible with this corpus, {valid}") from error
+    return sentencepiece.SentencePieceProcessor(model_file=f"{model}.model")

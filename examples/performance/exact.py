@@ -65,25 +65,31 @@ def decode(data: str, path: str, flags: str, kernels: str) -> list[Hypothesis]:
     return sorted(hypotheses, key=lambda one: one.sentence)
 
 
+def compare(data: str, path: str, way: str) -> tuple[int, list[tuple[Hypothesis, Hypothesis]], float, float]:
+    """Hypotheses, those that differ, and the largest differences of scores and positional scores of the others."""
+    paths = f"{path}:{path}" if way == "ensemble" else path
+    reference, fast = (decode(data, paths, WAYS[way], kernels) for kernels in ("reference", "fast"))
+    score = position = 0.0
+    differing = []
+    for a, b in zip(reference, fast, strict=True):
+        if (a.words, a.alignment) != (b.words, b.alignment):
+            differing.append((a, b))
+            continue
+        score = max(score, abs(a.score - b.score))
+        pairs = zip(a.positions, b.positions, strict=True)
+        position = max(position, *(abs(x - y) for x, y in pairs))
+    return len(reference), differing, score, position
+
+
 def main(data: str, path: str, *ways: str) -> int:
     """Compare the named ways, or all."""
     headings = ("way", "hypotheses", "other words or alignments", "scores differ by", "positional scores by")
     print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
     others = []
     for way in ways or WAYS:
-        paths = f"{path}:{path}" if way == "ensemble" else path
-        reference, fast = (decode(data, paths, WAYS[way], kernels) for kernels in ("reference", "fast"))
-        score = position = 0.0
-        differing = []
-        for a, b in zip(reference, fast, strict=True):
-            if (a.words, a.alignment) != (b.words, b.alignment):
-                differing.append((way, a, b))
-                continue
-            score = max(score, abs(a.score - b.score))
-            pairs = zip(a.positions, b.positions, strict=True)
-            position = max(position, *(abs(x - y) for x, y in pairs))
-        print(f"| {way} | {len(reference)} | {len(differing)} | {score:.1e} | {position:.1e} |", flush=True)
-        others += differing
+        count, differing, score, position = compare(data, path, way)
+        print(f"| {way} | {count} | {len(differing)} | {score:.1e} | {position:.1e} |", flush=True)
+        others += [(way, a, b) for a, b in differing]
     for way, a, b in others:
         print(f"{way}, sentence {a.sentence}:\n  {a.score:.6f} {a.words}\n  {b.score:.6f} {b.words}")
     return int(bool(others))

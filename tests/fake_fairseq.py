@@ -1,6 +1,6 @@
 """What the comparison needs of fairseq-train and fairseq-generate, at once: logs, checkpoints, translations.
 
-The model "learns" from flags: ``--lr`` is the loss, ``--behave`` what happens on the way.
+The model "learns" from flags: ``--lr`` without its sign is the loss, ``--behave`` what happens on the way.
 """
 
 import argparse
@@ -17,7 +17,7 @@ def train(args: argparse.Namespace) -> None:
     last = args.save_dir / "checkpoint_last.pt"
     start = int(zipfile.ZipFile(last).read("updates")) if last.exists() else 0
     for updates in range(start + 1, 4):
-        loss = {"valid_loss": str(args.lr + 1 / updates), "valid_num_updates": str(updates)}
+        loss = {"valid_loss": str(abs(args.lr) + 1 / updates), "valid_num_updates": str(updates)}
         speed = {"loss": "1", "wps": str(100 * updates), "num_updates": str(updates)}
         print(f"2026-01-01 | INFO | train_inner | {json.dumps(speed)}")
         if args.behave in ("diverge", f"diverge-of-seed-{args.seed}"):

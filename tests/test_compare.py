@@ -195,6 +195,27 @@ def test_each_variant_chooses_what_has_the_lowest_validation_loss(compared):
     assert all("--lr 1.0" in line for line in table["commands"] if "--seed 2" in line)
 
 
+@pytest.mark.parametrize(
+    ("values", "edge"), [([-2.0, 1.0, 3.0], False), ([2.0, 1.0, 3.0], True), (["1.0", "2.0"], False)]
+)
+def test_a_choice_at_the_edge_of_the_values_is_told(compared, tmp_path, values, edge):
+    table, _ = compared(tune={"flag": "lr", "values": values, "seed": 1})
+    assert {row["at_edge"] for row in table["rows"].values()} == {edge}
+    for report in ("report.md", "report.html"):
+        told = "may be better: plain, good, same." in (tmp_path / "work" / "grid" / report).read_text()
+        assert told == edge
+
+
+def test_a_report_without_samples_quotes_nothing(compared, tmp_path):
+    table, _ = compared(seeds=[1])
+    assert len(table["samples"]) == 5
+    assert "mit der Nummer" in (tmp_path / "work" / "grid" / "report.html").read_text()
+    table, _ = compared("--report-only", "--samples", "0", seeds=[1])
+    assert table["samples"] == []
+    for report in (tmp_path / "work" / "grid").iterdir():
+        assert "mit der Nummer" not in report.read_text(), report
+
+
 def test_what_a_run_took_and_gave_is_kept(compared):
     table, _ = compared()
     row = table["rows"]["plain"]

@@ -47,6 +47,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gpus", nargs="+", type=int, default=[], metavar="N", help="GPUs to use; all unless given"
     )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=5,
+        metavar="N",
+        help="examples to read in the report, 5 unless given; 0 where a corpus may not be quoted",
+    )
     parser.add_argument("--report-only", action="store_true", help="of what is there")
     return parser
 
@@ -103,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with locked(args.work_dir, "comparison"):
             failed = experiment.run(Slots(places), lambda line: print(line, flush=True))
     output = args.output or args.work_dir / args.grid.stem
-    for file in write_report(summarise(experiment), output):
+    for file in write_report(summarise(experiment, args.samples), output):
         print(file)
     if failed:
         raise UserError(f"{failed} runs failed, as said above; the report lacks them")

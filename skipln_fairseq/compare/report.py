@@ -63,6 +63,10 @@ def _verdict(row: dict[str, Any]) -> str:
     return "; ".join(part for part in (row["verdict"], failed) if part)
 
 
+def _at_edge(table: dict[str, Any]) -> list[str]:
+    return [variant for variant, row in table["rows"].items() if row.get("at_edge")]
+
+
 def _cell(text: Any) -> str:
     """Plain text in a table of Markdown."""
     return re.sub(r"([\\|*_`<\[\]])", r"\\\1", str(text))
@@ -77,5 +81,10 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "p": _p, "cell": _cell}
-    environment.globals |= {"spread": _spread, "verdict": _verdict, "differing": differing}
+    environment.globals |= {
+        "spread": _spread,
+        "verdict": _verdict,
+        "differing": differing,
+        "at_edge": _at_edge,
+    }
     return environment

@@ -14,12 +14,11 @@ from .significance import FAILED, LEVEL, Error, Spread, detectable, holm, over_e
 
 __all__ = ["summarise"]
 
-SAMPLES = 5
 SAMPLE_SEED = 1
 
 
-def summarise(experiment: Experiment) -> dict[str, Any]:
-    """For each data set its rows, a variant each, in the grid's order; curves; samples; commands; what is missing."""
+def summarise(experiment: Experiment, samples: int) -> dict[str, Any]:
+    """For each data set its rows, a variant each, its curves, so many samples, its commands and what is missing."""
     grid = experiment.grid
     return {
         "title": grid.title,
@@ -28,11 +27,11 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
         "score": grid.measure.score,
         "further": list(grid.measure.further),
         "tuned": None if grid.tune is None else {"flag": grid.tune.flag, "seed": grid.tune.seed},
-        "data": [_table(experiment, data) for data in grid.data],
+        "data": [_table(experiment, data, samples) for data in grid.data],
     }
 
 
-def _table(experiment: Experiment, data: Data) -> dict[str, Any]:
+def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
     grid = experiment.grid
     cells = {variant: _finished(experiment, data, variant) for variant in grid.variants}
     rows = {variant: _row(grid.measure, cells[variant]) for variant in grid.variants}
@@ -45,6 +44,7 @@ def _table(experiment: Experiment, data: Data) -> dict[str, Any]:
         if grid.tune is not None:
             row["losses"] = {str(value): loss for value, loss in experiment.losses(data, variant).items()}
             row["chosen"] = experiment.chosen(data, variant)
+            row["at_edge"] = _at_edge(row["chosen"], grid.tune.values)
     missing = [
         f"{variant}, seed {seed}" for variant in rows for seed in grid.seeds if seed not in cells[variant]
     ]
@@ -60,7 +60,7 @@ def _table(experiment: Experiment, data: Data) -> dict[str, Any]:
             variant: [cell.training.curve() for cell in of_variant.values()]
             for variant, of_variant in cells.items()
         },
-        "samples": _samples(cells, grid.seeds[0]),
+        "samples": _samples(cells, grid.seeds[0], samples),
         "commands": _commands(experiment, data, cells),
         "where": _where(cells),
     }
@@ -146,6 +146,12 @@ def _detectable(errors: list[Error], pool: Spread | None, seeds: int, family: in
     return detectable(Error(2 * pool.deviation**2 / seeds, pool.freedom) + by_examples, family)
 
 
+def _at_edge(chosen: Any, values: Sequence[Any]) -> bool:
+    """Whether values outside those that were tried might be better still."""
+    ordered = all(isinstance(value, (int, float)) for value in values)
+    return ordered and chosen in (min(values), max(values))
+
+
 def _verdict(p: float, difference: float) -> str:
     if p >= LEVEL:
         return "no significant difference"
@@ -162,13 +168,13 @@ def _where(cells: dict[str, dict[int, Cell]]) -> list[str]:
     return sorted({", ".join(f"{k} {v}" for k, v in place.items() if k != "date") for place in places})
 
 
-def _samples(cells: dict[str, dict[int, Cell]], seed: int) -> list[dict[str, Any]]:
+def _samples(cells: dict[str, dict[int, Cell]], seed: int, wanted: int) -> list[dict[str, Any]]:
     """Examples drawn by a seed, not picked, and what the models of one seed make of them."""
     found = {name: of[seed] for name, of in cells.items() if seed in of}
     if not found:
         return []
     count = len(next(iter(found.values())).statistics())
-    lines = sorted(random.Random(SAMPLE_SEED).sample(range(count), min(SAMPLES, count)))
+    lines = sorted(random.Random(SAMPLE_SEED).sample(range(count), min(wanted, count)))
     outputs = {name: cell.samples(lines) for name, cell in found.items()}
     first = next(iter(outputs.values()))
     return [

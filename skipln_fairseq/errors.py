@@ -24,7 +24,9 @@ def print_user_errors_in_one_line() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, UserError):
-            print(f"skipln_fairseq: error: {error}", file=sys.stderr)
+            # from a process that loads data the message comes with that process's traceback before it
+            message = str(error).rpartition(f"{UserError.__name__}: ")[2].strip()
+            print(f"skipln_fairseq: error: {message}", file=sys.stderr)
         else:
             previous(kind, error, trace)
 

@@ -2,6 +2,7 @@
 
 import ast
 import math
+import sys
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,9 @@ from skipln_fairseq.attack.craft import Budget, craft
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.images.models import PRESETS, PreActResNetModel, ResNetModel, VGGModel
 from skipln_fairseq.images.models.connection import SpatialConnection, connection_config
-from skipln_fairseq.images.models.preact import PreActResNet
+from skipln_fairseq.images.models.preact import PreActBlock, PreActResNet
+from skipln_fairseq.images.models.resnet import BasicBlock
+from skipln_fairseq.images.running_statistics import BatchNorm2d
 from skipln_fairseq.images.weight_mean import centre_, centre_masters_
 from skipln_fairseq.nn import ConnectionConfig, SkipOptions
 
@@ -30,7 +33,9 @@ def make(arch, classes=10, size=32, channels=3, **flags):
     """A model of an architecture, in float64."""
     name = next(name for name, presets in PRESETS.items() if arch in presets)
     args = Namespace(arch=arch, **{**PRESETS[name][arch], **flags})
-    task = SimpleNamespace(in_channels=channels, size=size, classes=[str(n) for n in range(classes)])
+    names = [str(n) for n in range(classes)]
+    pixels = {"mean": [0.4] * channels, "deviation": [0.25] * channels}
+    task = SimpleNamespace(in_channels=channels, size=size, classes=names, **pixels)
     torch.manual_seed(1)
     return MODELS[name].build_model(args, task).double()
 
@@ -70,6 +75,8 @@ def test_vgg11_has_the_published_number_of_parameters():
     assert convolutions == 9_220_480
     assert parameters(make("mimicnorm_vgg11")) == convolutions + 5130
     assert parameters(make("vgg11")) == convolutions + sum(widths) + 5130
+    hidden = 513 * 40 + 41 * 40 + 41 * 10
+    assert parameters(make("vgg11", classifier_width=40)) == convolutions + sum(widths) + hidden
 
 
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (28, 3)])
@@ -91,7 +98,7 @@ def test_large_images_get_imagenets_beginning():
 def random(model):
     """Every parameter and running statistic anew, away from what initialisation gives."""
     torch.manual_seed(2)
-    for name, tensor in model.state_dict().items():
+    for name, tensor in model.net.state_dict().items():
         if name.endswith("running_var"):
             tensor.copy_(torch.rand_like(tensor) + 0.5)
         elif tensor.is_floating_point():
@@ -99,6 +106,12 @@ def random(model):
                 torch.randn_like(tensor) / math.sqrt(max(1, tensor[0].numel() if tensor.dim() > 1 else 4))
             )
     return model.eval()
+
+
+def pixels(model, *shape):
+    """Images from 0 to 255, and what the network makes of them first."""
+    image = torch.randint(256, shape, dtype=torch.uint8)
+    return image, (image.double() / 255 - model.mean) / model.deviation
 
 
 def norm(state, name, x):
@@ -128,6 +141,8 @@ def sums(state, name, f_x, x, kind):
 
     if kind == "xskip+ln":
         return norm_called(name, 2 * x + f_x)
+    if kind == "rskip+bn":
+        return norm(state, name, x + norm(state, f"{name}.skip.norms.0", x + f_x))
     y = f_x
     for k in range(2 if kind == "rskip 3" else 0):
         y = norm_called(f"{name}.skip.norms.{k}", x + y)
@@ -140,23 +155,25 @@ KINDS = {
     "xskip+ln": {"skip_type": "expanded", "skip_scale": "2", "skip_norm": "layer"},
     "rskip 1": {"skip_type": "recursive", "skip_order": "1"},
     "rskip 3": {"skip_type": "recursive", "skip_order": "3"},
+    "rskip+bn": {"skip_type": "recursive", "skip_norm": "batch"},
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_preact_resnet_equals_the_published_architecture(kind):
+    """The first unit of each stage activates what goes both ways, as resnet-1k-layers does; option A's shortcut."""
     model = random(make("preact_resnet20", **KINDS[kind]))
     state = model.net.state_dict()
-    x = torch.randn(2, 3, 8, 8).double()
-    found = model(x)
+    image, x = pixels(model, 2, 3, 8, 8)
+    found = model(image)
     y = F.conv2d(x, state["conv.weight"], padding=1)
     for number in range(9):
         stage, first = number // 3, number % 3 == 0
         stride = 2 if stage and first else 1
         name = f"blocks.{number}"
-        f_y = F.conv2d(
-            norm(state, f"{name}.bn1", y).clamp(min=0), state[f"{name}.conv1.weight"], None, stride, 1
-        )
+        activated = norm(state, f"{name}.bn1", y).clamp(min=0)
+        y = activated if first else y
+        f_y = F.conv2d(activated, state[f"{name}.conv1.weight"], None, stride, 1)
         f_y = F.conv2d(norm(state, f"{name}.bn2", f_y).clamp(min=0), state[f"{name}.conv2.weight"], padding=1)
         y = y[:, :, ::stride, ::stride]
         y = torch.cat((y, torch.zeros(2, f_y.size(1) - y.size(1), *y.shape[2:]).double()), 1)
@@ -169,8 +186,8 @@ def test_preact_resnet_equals_the_published_architecture(kind):
 def test_resnet18_equals_the_published_architecture(size):
     model = random(make("resnet18", size=size))
     state = model.net.state_dict()
-    x = torch.randn(1, 3, size, size).double()
-    found = model(x)
+    image, x = pixels(model, 1, 3, size, size)
+    found = model(image)
 
     def convolve(name, v, stride, kernel):
         v = F.conv2d(v, state[f"{name}.0.weight"], None, stride, kernel // 2)
@@ -196,9 +213,61 @@ def test_mimicnorm_has_no_norm_but_the_last():
     assert all(module.bias is not None for module in model.modules() if isinstance(module, nn.Conv2d))
     scales = [block.scale.scale.item() for block in model.net.blocks]
     assert scales == pytest.approx([1.44 / k for k in range(1, 9)])
-    model = make("mimicnorm_vgg11")
-    last = [module for module in model.modules() if isinstance(module, nn.Conv2d)][-1]
-    assert last.weight.std().item() == pytest.approx(math.sqrt(2.8 / (512 * 9)), rel=0.01)
+    shortcuts = [block.shortcut[-1].scale.item() for block in model.net.blocks[2::2]]
+    assert shortcuts == pytest.approx([1.2] * 3)
+
+
+@pytest.mark.parametrize("normalisation", ["batch", "none", "mimic"])
+def test_weights_are_drawn_as_published(normalisation):
+    """He et al.'s by a filter's outputs; without norms by its inputs, VGG's of 2.8, linear maps' too."""
+    batch = normalisation == "batch"
+    for arch, numerator in (("resnet18", 2), ("vgg11", 2 if batch else 2.8)):
+        model = make(arch, normalisation=normalisation)
+        for conv in (module for module in model.modules() if isinstance(module, nn.Conv2d)):
+            fan = conv.weight.numel() / conv.weight.shape[0 if not batch else 1]
+            expected = math.sqrt(numerator / fan)
+            assert conv.weight.std().item() == pytest.approx(expected, rel=0.06), conv
+            assert conv.bias is None or not conv.bias.any()
+        linear = model.net.fc if arch == "resnet18" else model.net.classifier[0]
+        expected = math.sqrt(1 / 3 / 512) if batch else math.sqrt(2 / 512)
+        assert linear.weight.std().item() == pytest.approx(expected, rel=0.05)
+        assert not linear.bias.any()
+
+
+def test_preact_resnets_filters_are_drawn_by_their_outputs():
+    for conv in (module for module in make("preact_resnet56").modules() if isinstance(module, nn.Conv2d)):
+        expected = math.sqrt(2 / (9 * conv.out_channels))
+        assert conv.weight.std().item() == pytest.approx(expected, rel=0.12)
+
+
+def test_pixels_are_normalised_by_the_model():
+    model = make("preact_resnet20").float().eval()
+    seen = []
+    model.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    image = torch.full((1, 3, 8, 8), 51, dtype=torch.uint8)
+    model(image)
+    model.bfloat16()(image)
+    torch.testing.assert_close(seen[0], torch.full((1, 3, 8, 8), -0.8), rtol=1e-6, atol=0)
+    assert seen[1].dtype == torch.bfloat16
+    assert model.mean.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_running_statistics_are_of_single_precision(dtype):
+    """A variance that float16 has no number for, a mean that bfloat16 would stop short of."""
+    batch_norm = BatchNorm2d(1).to(dtype)
+    torch.manual_seed(1)
+    for _ in range(150):
+        batch_norm(torch.normal(20.0, 300.0, (16, 1, 8, 8)).to(dtype))
+    assert batch_norm.running_mean.item() == pytest.approx(20, abs=8)
+    assert batch_norm.running_var.item() == pytest.approx(90_000, rel=0.05)
+    assert batch_norm.weight.dtype == dtype
+    torch.testing.assert_close(
+        batch_norm.eval()(torch.full((1, 1, 1, 1), 620.0, dtype=dtype)).float(),
+        torch.full((1, 1, 1, 1), 2.0),
+        rtol=0.05,
+        atol=0,
+    )
 
 
 # --- connections -------------------------------------------------------------------------------
@@ -249,6 +318,8 @@ def test_flags_that_mean_nothing_are_refused(flags, message):
         ("resnet18", {"normalisation": "group"}, "valid are batch, none, mimic"),
         ("vgg11", {"weight_mean_rule": "fan-in"}, "belongs to --normalisation mimic"),
         ("mimicnorm_vgg11", {"weight_mean_rule": "all"}, "valid are fan-in, ungrouped"),
+        ("mimicnorm_resnet18", {"skip_norm": "layer"}, "goes with no norm but its last"),
+        ("vgg11", {"classifier_width": -1}, "valid is 0 or more"),
     ],
 )
 def test_models_that_are_none_are_refused(arch, flags, message):
@@ -272,6 +343,29 @@ def test_filters_with_more_than_50_inputs_have_no_mean():
     model = make("mimicnorm_vgg11", weight_mean_rule="ungrouped")
     assert max(means(model).values()) < 1e-7
     assert max(means(make("mimicnorm_vgg11", normalisation="none")).values()) > 1e-3
+
+
+def test_the_rule_begins_above_50_inputs():
+    model = nn.Sequential(
+        nn.Conv2d(50, 4, 1), nn.Conv2d(51, 4, 1), nn.Conv2d(102, 4, 1, groups=2), nn.Linear(60, 2)
+    )
+    with torch.no_grad():
+        for module in model:
+            module.weight.fill_(1)
+    centre_(model, "fan-in")
+    assert [bool(module.weight.any()) for module in model] == [True, False, False, True]
+    with torch.no_grad():
+        model[2].weight.fill_(1)
+    centre_(model, "ungrouped")
+    assert [bool(module.weight.any()) for module in model] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_was_saved_without_means_is_loaded_as_it_is(dtype):
+    model, other = (make("mimicnorm_vgg11").float().to(dtype) for _ in range(2))
+    other.load_state_dict(model.state_dict())
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
 
 
 def test_what_is_loaded_loses_its_means():
@@ -315,10 +409,13 @@ def test_the_optimisers_copies_lose_their_means(flat):
 
 def test_centring_leaves_gradients_and_the_rest_alone():
     model = make("resnet18")
-    fc = model.net.fc.weight.clone()
+    image, _ = pixels(model, 2, 3, 8, 8)
+    model(image).square().sum().backward()
+    fc, gradients = model.net.fc.weight.clone(), [p.grad.clone() for p in model.parameters()]
     centre_(model, "fan-in")
     assert torch.equal(model.net.fc.weight, fc)
-    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
+    assert all(parameter.is_leaf for parameter in model.parameters())
 
 
 # --- the Skip Gradient Method ------------------------------------------------------------------
@@ -327,8 +424,9 @@ def test_centring_leaves_gradients_and_the_rest_alone():
 @pytest.mark.parametrize("arch", ["preact_resnet20_rskip", "resnet18"])
 def test_the_forward_stays_and_the_model_is_as_it_was(arch):
     model = make(arch).eval()
-    x = torch.randn(2, 3, 8, 8).double()
+    x = 255 * torch.rand(2, 3, 8, 8).double()
     expected = model(x)
+    assert len(residual_blocks(model)) == {"preact_resnet20_rskip": 9, "resnet18": 8}[arch]
     with decayed_branches(model, 0.3):
         torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
     assert all("branch" not in vars(block) for block in residual_blocks(model))
@@ -370,11 +468,18 @@ def test_for_identity_shortcuts_the_gradient_is_the_product(gamma):
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_for_the_rest_the_gradient_is_that_of_a_scaled_branch(kind):
+OTHERS = {"projection": ("resnet18", {}), "projection+scalar": ("mimicnorm_resnet18", {})}
+
+
+@pytest.mark.parametrize(
+    ("arch", "flags"),
+    [*(("preact_resnet20", flags) for flags in KINDS.values()), *OTHERS.values()],
+    ids=[*KINDS, *OTHERS],
+)
+def test_for_the_rest_the_gradient_is_that_of_a_scaled_branch(arch, flags):
     """The oracle: each branch's gradient is scaled by a hook, its value is not."""
-    model = random(make("preact_resnet20", **KINDS[kind]))
-    x = torch.randn(2, 3, 8, 8).double().requires_grad_()
+    model = random(make(arch, **flags))
+    x = (255 * torch.rand(2, 3, 8, 8).double()).requires_grad_()
     with decayed_branches(model, 0.4):
         (found,) = torch.autograd.grad(model(x)[:, 3].sum(), x)
 
@@ -387,10 +492,12 @@ def test_for_the_rest_the_gradient_is_that_of_a_scaled_branch(kind):
         def backward(ctx, gradient):
             return 0.4 * gradient
 
-    for block in residual_blocks(model):
+    (undecayed,) = torch.autograd.grad(model(x)[:, 3].sum(), x)
+    assert (found - undecayed).abs().max() > 0.01 * undecayed.abs().max()
+    for block in (module for module in model.modules() if isinstance(module, (PreActBlock, BasicBlock))):
         block.branch = lambda v, branch=block.branch: Scaled.apply(branch(v))
     (expected,) = torch.autograd.grad(model(x)[:, 3].sum(), x)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * expected.abs().max().item())
 
 
 @settings(deadline=None, max_examples=40)
@@ -448,12 +555,14 @@ def test_a_network_without_branches_has_none():
 
 
 def imports(file):
-    """The parts of the package, or of others, that a file imports from."""
+    """All that a file imports, modules and what it takes from them."""
     home = file.relative_to(ROOT).with_suffix("").parts[:-1]
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
             base = home[: len(home) - node.level + 1] if node.level else ()
-            yield ".".join((*base, node.module or ""))
+            yield from (".".join(filter(None, (*base, node.module, alias.name))) for alias in node.names)
 
 
 def test_translation_knows_nothing_of_images_and_the_reverse():
@@ -467,3 +576,14 @@ def test_translation_knows_nothing_of_images_and_the_reverse():
             files = [*place.rglob("*.py")] if place.is_dir() else [place.with_suffix(".py")]
             assert files
             assert not [file for file in files if any(found.startswith(there) for found in imports(file))]
+
+
+@pytest.mark.parametrize(
+    "line", ["from .. import images", "import skipln_fairseq.images.task as t", "from ..images import task"]
+)
+def test_what_breaks_the_house_is_seen(line, monkeypatch, tmp_path):
+    file = tmp_path / "skipln_fairseq" / "models" / "x.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(line)
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert any(found.startswith("skipln_fairseq.images") for found in imports(file))

@@ -15,11 +15,11 @@ from fairseq.models.transformer import TransformerModelBase
 from matplotlib.image import imread
 
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.files import write_all
 from skipln_fairseq.nn import SKIPS, ConnectionConfig, SkipOptions, build_connection
 from skipln_fairseq.probe.__main__ import main
 from skipln_fairseq.probe.batch import random_batch
 from skipln_fairseq.probe.draw import draw
-from skipln_fairseq.probe.files import write_all
 from skipln_fairseq.probe.log import ProbedModel, add_probe_args, probed
 from skipln_fairseq.probe.measure import measure
 from skipln_fairseq.probe.picture import panels

@@ -7,20 +7,21 @@
 """
 
 import argparse
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError, print_user_errors_in_one_line
+from ..files import as_json, write_all
 from .branches import decayed_branches, residual_blocks
 from .craft import Budget, craft
-from .transfer import Classifier, load_classifier, load_images, success
+from .transfer import Classifier, Success, load_classifiers, load_images, success
 
 __all__ = ["main"]
 
@@ -74,7 +75,7 @@ def _number(flag: str, text: str) -> float:
     """Of "0.5" or "8/255"."""
     try:
         return float(Fraction(text))
-    except (ValueError, ZeroDivisionError) as error:
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise UserError(f"--{flag} {text}: valid is a number such as 0.03 or 8/255") from error
 
 
@@ -109,23 +110,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     if args.images < 1:
         raise UserError(f"--images {args.images}: valid is a whole number of at least 1")
-    source = load_classifier(args.source, args.data)
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: valid is 0 or more")
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f"--output {args.output}: a file, and no folder")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    source, *others = load_classifiers([args.source, *args.targets], args.data, device)
     if min(gammas) < 1 and not residual_blocks(source.model):
         raise UserError(f"{args.source} has no residual branches: --gammas 1 alone means something there")
-    targets = [source, *(load_classifier(file, args.data) for file in args.targets)]
-    for target in targets:
-        if target.task.classes != source.task.classes:
-            raise UserError(f"{target.name} knows other classes than {source.name}")
-    images, labels = load_images(source, args.split, args.images, args.seed)
-    rows, shown = {}, {"clean": images[:SHOWN]}
+    targets = [source, *others]
+    images, labels = (each.to(device) for each in load_images(source, args.split, args.images, args.seed))
+    rows, shown = {}, {"clean": images[:SHOWN].cpu()}
     for gamma in gammas:
         name = _name(gamma, budget.momentum)
         changed = _craft(source, images, labels, budget, gamma)
-        shown[name] = changed[:SHOWN]
+        shown[name] = changed[:SHOWN].cpu()
         rows[name] = [success(source, target, images, changed, labels) for target in targets]
     settings = {**vars(args), "source": str(args.source), "targets": [str(file) for file in args.targets]}
     settings["output"] = str(args.output)
-    _write(args.output, settings, [target.name for target in targets], rows, shown)
+    names = [target.name for target in targets]
+    table = _table(names, rows)
+    content = {
+        "settings": settings,
+        "targets": names,
+        "results": {
+            name: [{"fooled": one.fooled, "of": one.of} for one in found] for name, found in rows.items()
+        },
+    }
+    files = write_all(
+        args.output,
+        {
+            "transfer.md": lambda file: file.write_text(f"{table}\n\n{_about(settings)}\n", "utf-8"),
+            "transfer.json": lambda file: file.write_text(as_json(content), "utf-8"),
+            "images.png": lambda file: _draw(file, shown),
+        },
+    )
+    print(table, *files, sep="\n")
 
 
 def _craft(source: Classifier, images: Tensor, labels: Tensor, budget: Budget, gamma: float) -> Tensor:
@@ -134,27 +154,21 @@ def _craft(source: Classifier, images: Tensor, labels: Tensor, budget: Budget, g
         return torch.cat([craft(source.logits, part, right, budget) for part, right in parts])
 
 
-def _write(folder: Path, settings: dict, targets: list[str], rows: dict, shown: dict[str, Tensor]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    head = f"| attack | {' | '.join([f'{targets[0]} (source)', *targets[1:]])} |"
-    lines = [head, f"| --- |{' ---: |' * len(targets)}"]
+def _table(targets: Sequence[str], rows: Mapping[str, Sequence[Success]]) -> str:
+    lines = [f"| attack | {' | '.join([f'{targets[0]} (source)', *targets[1:]])} |"]
+    lines += [f"| --- |{' ---: |' * len(targets)}"]
     for name, found in rows.items():
         cells = [f"{one.share:.1f} % of {one.of}" if one.of else "– of 0" for one in found]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    table = "\n".join(lines)
-    about = (
+    return "\n".join(lines)
+
+
+def _about(settings: Mapping[str, Any]) -> str:
+    return (
         "Share of the images which source and target classify rightly that the target gets wrong when changed. "
         f"ε {settings['epsilon']}, {settings['steps']} steps of {settings['step']}, momentum {settings['momentum']}, "
         f"seed {settings['seed']}."
     )
-    (folder / "transfer.md").write_text(f"{table}\n\n{about}\n", "utf-8")
-    results = {name: [{"fooled": one.fooled, "of": one.of} for one in found] for name, found in rows.items()}
-    content = {"settings": settings, "targets": targets, "results": results}
-    (folder / "transfer.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    _draw(folder / "images.png", shown)
-    print(table)
-    for name in ("transfer.md", "transfer.json", "images.png"):
-        print(folder / name)
 
 
 def _draw(file: Path, shown: dict[str, Tensor]) -> None:
@@ -173,7 +187,7 @@ def _draw(file: Path, shown: dict[str, Tensor]) -> None:
         for place in row:
             place.set_xticks([])
             place.set_yticks([])
-    figure.savefig(file)
+    figure.savefig(file, format="png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Models and images from checkpoints, and how often images that fool one model fool another."""
+"""How often images that fool one model fool another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,71 +6,70 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UserError
-from ..images.data import Normalisation
+from ..images.checkpoint import load_model
 from ..images.models import ImageModel
+from ..images.task import ImageClassificationTask
 
-__all__ = ["Classifier", "Success", "load_classifier", "load_images", "success"]
+__all__ = ["Classifier", "Success", "load_classifiers", "load_images", "success"]
+
+BATCH = 256
 
 
+@dataclass(frozen=True)
 class Classifier:
     """A trained model on pixels from 0 to 1.
 
     Args:
-        name: of the checkpoint.
+        name: what it is called in the table.
         model: in evaluation mode.
-        normalisation: of its training data.
-        task: which it was trained in.
+        task: for its data.
     """
 
-    def __init__(self, name: str, model: nn.Module, normalisation: Normalisation, task):
-        self.name, self.model, self.task = name, model, task
-        self.mean, self.deviation = (
-            torch.as_tensor(np.asarray(values)).view(1, -1, 1, 1)
-            for values in (normalisation.mean, normalisation.deviation)
-        )
+    name: str
+    model: ImageModel
+    task: ImageClassificationTask
 
     def logits(self, images: Tensor) -> Tensor:
         """(N, C, H, W), 0 to 1, to (N, classes)."""
-        return self.model((images - self.mean) / self.deviation)
+        return self.model(images * 255).float()
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
         """(N): the likeliest class of each image."""
-        return self.logits(images).argmax(1)
+        return torch.cat([self.logits(part).argmax(1) for part in images.split(BATCH)])
 
 
-def load_classifier(file: Path, data: str | None) -> Classifier:
-    """A checkpoint of one of our image models.
-
-    Args:
-        file: the checkpoint.
-        data: in the place of what it was trained on, or None.
+def load_classifiers(files: Sequence[Path], data: str | None, device: str) -> list[Classifier]:
+    """Checkpoints of our image models, which must be of the same images.
 
     Raises:
-        UserError: it is none.
+        UserError: one is none, or of other classes, sizes or channels than the first.
     """
-    if not file.is_file():
-        raise UserError(f"{file}: no such checkpoint")
-    overrides = {} if data is None else {"images": data}
-    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(file)], overrides)
-    if not isinstance(model, ImageModel):
-        raise UserError(f"{file}: a {type(model).__name__}, and no model of images")
-    model.eval().requires_grad_(False)
-    return Classifier(file.parent.name or file.stem, model, task.normalisation, task)
+    found: list[Classifier] = []
+    for file, name in zip(files, _names(files), strict=True):
+        model, task = load_model(file, data)
+        for what in ("classes", "size", "in_channels"):
+            if found and getattr(task, what) != getattr(found[0].task, what):
+                raise UserError(f"{file} knows images of other {what.removeprefix('in_')} than {files[0]}")
+        found.append(Classifier(name, model.to(device), task))
+    return found
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """Of their folders, or, where these do not tell them apart, as they were given."""
+    names = [file.parent.name or file.stem for file in files]
+    return names if len(set(names)) == len(set(files)) else [str(file) for file in files]
 
 
 def load_images(classifier: Classifier, split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Images of a split, drawn by a seed, with pixels from 0 to 1, and their labels."""
-    classifier.task.load_dataset(split)
-    dataset = classifier.task.dataset(split)
+    dataset = classifier.task.images_of(split)
     order = np.random.default_rng(seed).permutation(len(dataset))[:count]
-    _, pixels, labels = zip(*(dataset[int(index)] for index in np.sort(order)), strict=True)
-    images = torch.from_numpy(np.stack(pixels).astype(np.float32) / 255).permute(0, 3, 1, 2).contiguous()
-    return images, torch.tensor(labels)
+    batch = dataset.collater([dataset[int(index)] for index in np.sort(order)])
+    return batch["net_input"]["image"] / 255, batch["target"]
 
 
 @dataclass(frozen=True)
@@ -92,18 +91,8 @@ class Success:
 
 
 def success(
-    source: Classifier,
-    target: Classifier,
-    images: Tensor,
-    changed: Tensor,
-    labels: Tensor,
-    batch_size: int = 256,
+    source: Classifier, target: Classifier, images: Tensor, changed: Tensor, labels: Tensor
 ) -> Success:
     """See :class:`Success`."""
-
-    def right(model: Classifier, pixels: Tensor) -> Tensor:
-        parts: Sequence[Tensor] = [model.predict(part) for part in pixels.split(batch_size)]
-        return torch.cat(list(parts)) == labels
-
-    both = right(source, images) & right(target, images)
-    return Success(int((both & ~right(target, changed)).sum()), int(both.sum()))
+    both = (source.predict(images) == labels) & (target.predict(images) == labels)
+    return Success(int((both & (target.predict(changed) != labels)).sum()), int(both.sum()))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..probe.files import write_all
+from ..files import write_all
 from .render import MEBIBYTE, header
 from .report import read
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import write_text
 from ..machine import where
-from ..probe.files import write_all
 from .render import LAYOUTS
 from .statistics import quartiles, ratio
 
@@ -74,7 +74,7 @@ def summarise(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def write(report: dict[str, Any], file: Path) -> None:
     """Write the whole report or nothing."""
     text = json.dumps(report, indent=1) + "\n"
-    write_all(file.parent, {file.name: lambda path: path.write_text(text, encoding="utf-8")})
+    write_text(file, text)
 
 
 def read(file: Path) -> dict[str, Any]:

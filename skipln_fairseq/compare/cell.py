@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import UserError
+from ..files import write_json
 from ..runs.settings import Flags, words
 from .data import Data
-from .files import write_json
 from .training import Training
 
 __all__ = ["Cell"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import jinja2
 
+from ..files import write_json, write_text
 from .curves import draw_curves
-from .files import write_json, write_text
 from .significance import FAILED, LEVEL, POWER, RESAMPLES
 
 __all__ = ["differing", "write_report"]

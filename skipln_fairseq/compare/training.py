@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
+from ..files import write_json
 from ..machine import where
 from ..runs import CommandFailed, read_log, remove_damaged, run
 from ..runs.settings import Flags, words
 from .data import Data
-from .files import write_json
 
 __all__ = ["Training"]
 

@@ -6,11 +6,11 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
 from ..errors import UserError
+from ..files import write_text
 from ..runs import read_lines, run
 from ..runs.settings import words
 from .cell import Cell
 from .data import Data
-from .files import write_text
 
 __all__ = ["Translation"]
 

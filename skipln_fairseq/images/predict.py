@@ -10,14 +10,16 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-from fairseq import checkpoint_utils
+from torch import Tensor
 
 from ..errors import UserError, print_user_errors_in_one_line
-from .data import FORMATS, recognise
-from .models import ImageModel
+from ..files import write_text
+from .checkpoint import load_model
+from .task import ImageClassificationTask
 
-__all__ = ["main"]
+__all__ = ["main", "ranked"]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,47 +44,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     args = _parser().parse_args(arguments)
     logging.getLogger().setLevel(logging.WARNING)  # importing fairseq lets every library's debugging through
-    if args.diverged:
-        _write(args.output, [0] * _count(args))
-        return
-    if not args.path.is_file():
-        raise UserError(f"{args.path}: no such checkpoint")
     if args.batch_size < 1:
         raise UserError(f"--batch-size {args.batch_size}: valid is a whole number of at least 1")
-    overrides = {} if args.data is None else {"images": args.data}
-    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(args.path)], overrides)
-    if not isinstance(model, ImageModel):
-        raise UserError(f"{args.path}: a {type(model).__name__}, and no model of images")
-    model.eval()
+    ranks = [0] * len(_untrained(args.data).images_of(args.split)) if args.diverged else _ranks(args)
+    write_text(args.output, "".join(f"{rank}\n" for rank in ranks))
+
+
+def _ranks(args: argparse.Namespace) -> list[int]:
+    model, task = load_model(args.path, args.data)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
-    task.load_dataset(args.split)
-    dataset = task.dataset(args.split)
+    dataset = task.images_of(args.split)
     ranks: list[int] = []
-    for start in range(0, len(dataset), args.batch_size):
-        indices = range(start, min(start + args.batch_size, len(dataset)))
-        batch = dataset.collater([dataset[index] for index in indices])
-        logits = model(batch["net_input"]["image"].to(device)).float()
-        right = logits.gather(1, batch["target"].to(device)[:, None])
-        # of equal ones the right one comes last: a model that has nothing but equal logits is no good one
-        ranks += ((logits >= right) | logits.isnan()).sum(1).clamp(min=1).tolist()
-    _write(args.output, ranks)
+    for batch in dataset.batch_by_size(np.arange(len(dataset)), max_sentences=args.batch_size):
+        sample = dataset.collater([dataset[index] for index in batch])
+        logits = model(sample["net_input"]["image"].to(device)).float()
+        ranks += ranked(logits, sample["target"].to(device)).tolist()
+    return ranks
 
 
-def _count(args: argparse.Namespace) -> int:
-    if args.data is None:
+def ranked(logits: Tensor, target: Tensor) -> Tensor:
+    """The place of each right class, (N), from 1; logits (N, classes).
+
+    Of equal ones the right one comes last: a model that has nothing but equal logits is no good one, nor is one whose
+    logits are no numbers.
+    """
+    right = logits.gather(1, target[:, None])
+    return (~(logits < right)).sum(1)
+
+
+def _untrained(data: str | None) -> ImageClassificationTask:
+    if data is None:
         raise UserError("--diverged needs --data")
-    folder = Path(args.data)
-    images = FORMATS[recognise(folder)](folder, args.split, None)
-    if images is None:
-        raise UserError(f"{folder}: no split {args.split}")
-    return len(images)
-
-
-def _write(file: Path, ranks: Sequence[int]) -> None:
-    part = file.with_name(file.name + ".part")
-    part.write_text("".join(f"{rank}\n" for rank in ranks), "utf-8")
-    part.replace(file)
+    parser = argparse.ArgumentParser()
+    ImageClassificationTask.add_args(parser)
+    return ImageClassificationTask.setup_task(parser.parse_args([data]), from_checkpoint=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The task ``image_classification``: images with a class each, through fairseq's trainer."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import numpy as np
 from fairseq.tasks import LegacyFairseqTask, register_task
 
 from ..errors import UserError
-from .data import FORMATS, ImageDataset, Images, Normalisation, recognise
+from .data import FORMATS, ImageDataset, Images, moments, read_split, recognise
+from .running_statistics import average_running_statistics
 
 __all__ = ["ImageClassificationTask"]
 
@@ -19,7 +21,13 @@ logger = logging.getLogger(__name__)
 class ImageClassificationTask(LegacyFairseqTask):
     """``fairseq-train DATA --task image_classification``: DATA is a folder of images, or the word ``digits``.
 
-    What data have no validation part get one held out of the training part, drawn by the seed of the data.
+    What data have no validation part get one held out of the training part, drawn by the seed of the data. What the
+    training data are like (classes, size, channels, mean and deviation of the pixels) is state that the checkpoint
+    holds: a trained model asks other data for that split alone which it is tried on.
+
+    Args:
+        args: flags.
+        training: whether the training part is to be trained on; a checkpoint's task changes no image by chance.
     """
 
     @staticmethod
@@ -53,76 +61,107 @@ class ImageClassificationTask(LegacyFairseqTask):
             "--no-flip", action="store_true", help="never mirror training images (digits, letters)"
         )
 
-    def __init__(self, args):
+    def __init__(self, args, training: bool = True):
         super().__init__(args)
-        self.folder = Path(args.images)
-        name = getattr(args, "image_format", "auto")
+        self.folder, self.training = Path(args.images), training
+        name = args.image_format
         if name not in ("auto", *FORMATS):
             raise UserError(f"--image-format {name}: valid are auto, {', '.join(FORMATS)}")
         for flag in ("crop_padding", "data_seed"):
             if getattr(args, flag) < 0:
                 raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: valid is 0 or more")
+        if args.image_size is not None and args.image_size < 1:
+            raise UserError(f"--image-size {args.image_size}: valid is a whole number of at least 1")
         if not 0 < args.held_out < 1:
             raise UserError(f"--held-out {args.held_out}: valid is between 0 and 1")
         self.format = recognise(self.folder) if name == "auto" else name
-        self._read: dict[str, Images] = {}
-        self.training = self._images("train")
-        if self.training is None:
-            raise UserError(f"{self.folder}: no training images")
-        self.classes = list(self.training.classes)
-        self.in_channels, self.size = self.training[0].shape[2], self.training[0].shape[0]
-        self.held_out = self._hold_out() if self._images("valid") is None else {}
-        self.normalisation = Normalisation.of(
-            self.training, self.held_out.get("train", np.arange(len(self.training)))
-        )
-        logger.info(
-            f"{self.format}: {len(self.training)} training images of {self.size} × {self.size}, "
-            f"{len(self.classes)} classes"
-        )
+        self._read: dict[str, Images | None] = {}
+        self.state.add_factory("images", self._described)
 
     @classmethod
-    def setup_task(cls, args, **kwargs: Any) -> "ImageClassificationTask":
+    def setup_task(cls, args, from_checkpoint: bool = False, **kwargs: Any) -> "ImageClassificationTask":
         """As fairseq calls it."""
-        return cls(args)
+        return cls(args, training=not from_checkpoint)
 
-    def _images(self, split: str) -> Images | None:
+    def _split(self, split: str, **model: Any) -> Images | None:
         if split not in self._read:
-            # all splits have the size of the training images
-            size = getattr(self, "size", getattr(self.args, "image_size", None))
-            self._read[split] = FORMATS[self.format](self.folder, split, size)
+            self._read[split] = read_split(self.format, self.folder, split, **model)
         return self._read[split]
 
-    def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
-        """Make a split: train, valid, test, or another folder's name.
+    def _described(self) -> dict[str, Any]:
+        """What training images are like, in types that a checkpoint may hold."""
+        images = self._split("train", size=self.args.image_size)
+        if images is None:
+            raise UserError(f"{self.folder}: no training images")
+        size, _, channels = images[0].shape
+        about = {"classes": list(images.classes), "size": size, "channels": channels}
+        numbers = np.arange(len(images))
+        if self._split("valid", **about) is None:
+            numbers = self._held_out(len(images))["train"]
+        mean, deviation = moments(images, numbers)
+        logger.info(
+            f"{self.format}: {len(images)} training images of {size} × {size}, {len(images.classes)} classes"
+        )
+        return {**about, "mean": mean, "deviation": deviation}
+
+    classes: Sequence[str] = property(lambda self: self.state.images["classes"])
+    size: int = property(lambda self: self.state.images["size"])
+    in_channels: int = property(lambda self: self.state.images["channels"])
+    mean: Sequence[float] = property(lambda self: self.state.images["mean"])
+    deviation: Sequence[float] = property(lambda self: self.state.images["deviation"])
+
+    def _images(self, split: str) -> Images | None:
+        return self._split(split, size=self.size, classes=self.classes, channels=self.in_channels)
+
+    def images_of(self, split: str) -> ImageDataset:
+        """The images of a split as they are: train, valid, test, or another folder's name.
 
         Raises:
             UserError: there is none.
         """
+        return self._dataset(split, training=False)
+
+    def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
+        """Make a split; that which is trained on is changed by chance.
+
+        Raises:
+            UserError: there is none.
+        """
+        training = self.training and split == getattr(self.args, "train_subset", "train")
+        self.datasets[split] = self._dataset(split, training)
+
+    def _dataset(self, split: str, training: bool) -> ImageDataset:
         images, numbers = self._images(split), None
-        if split in self.held_out:
-            images, numbers = self.training, self.held_out[split]
+        if split in ("train", "valid") and self._images("valid") is None:
+            images = self._images("train")
+            numbers = None if images is None else self._held_out(len(images))[split]
         if images is None:
             raise UserError(f"{self.folder}: no split {split}")
-        training = split == "train"
-        self.datasets[split] = ImageDataset(
+        return ImageDataset(
             images,
             np.arange(len(images)) if numbers is None else numbers,
-            self.normalisation,
             padding=self.args.crop_padding if training else None,
             flip=training and not self.args.no_flip,
-            seed=self.args.seed,
+            seed=getattr(self.args, "seed", 1),
             shuffle=training,
         )
 
-    def _hold_out(self) -> dict[str, np.ndarray]:
-        order = np.random.default_rng(self.args.data_seed).permutation(len(self.training))
-        share = max(1, round(self.args.held_out * len(order)))
+    def _held_out(self, count: int) -> dict[str, np.ndarray]:
+        """Numbers of the training images that are trained on, and of those that are held out."""
+        order = np.random.default_rng(self.args.data_seed).permutation(count)
+        share = max(1, round(self.args.held_out * count))
+        if share >= count:
+            raise UserError(f"--held-out {self.args.held_out} of {count} images leaves none to train on")
         return {"valid": np.sort(order[:share]), "train": np.sort(order[share:])}
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
         """A step, and what the model wants done after it."""
         super().optimizer_step(optimizer, model, update_num)
         model.after_step(optimizer)
+
+    def begin_valid_epoch(self, epoch: int, model: Any) -> None:
+        """Data-parallel workers have seen other images each; from here they have the same running statistics."""
+        average_running_statistics(model)
 
     def max_positions(self) -> None:
         """Images have none."""

@@ -37,10 +37,24 @@ def _centre_(weight: Tensor) -> None:
 
 
 @torch.no_grad()
-def centre_(model: nn.Module, rule: str) -> None:
-    """Take out the means of the model's own weights."""
+def centre_(model: nn.Module, rule: str, rounded: bool = False) -> None:
+    """Take out the means of the model's own weights.
+
+    Args:
+        model: whose convolutions.
+        rule: which of them, see :data:`RULES`.
+        rounded: leave a filter alone whose mean may be the rounding of what has none, so that what is loaded is what
+            was saved.
+    """
     for weight in _weights(model, rule):
-        _centre_(weight)
+        if rounded:
+            inputs = tuple(range(1, weight.dim()))
+            whole = weight.to(torch.promote_types(weight.dtype, torch.float32))
+            mean, size = whole.mean(inputs, keepdim=True), whole.abs().mean(inputs, keepdim=True)
+            off = mean.abs() > torch.finfo(weight.dtype).eps * size
+            weight.copy_(torch.where(off, whole - mean, whole))
+        else:
+            _centre_(weight)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ starts fresh, and both are listed.
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -17,6 +17,7 @@ from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
 from torch import nn
 
+from ..changes import Changes
 from ..errors import UserError
 from ..nn import Connection, ConnectionConfig
 from .attention import AttentionConfig
@@ -38,7 +39,7 @@ def _choices(config: ConnectionConfig) -> dict[str, object]:
     return {**choices, **options, **{f"norm {name}": value for name, value in norm_options.items()}}
 
 
-def _differences(stored_args, args) -> list[str]:
+def _changes(stored_args, args) -> Changes:
     """``encoder order 2 → 3`` or, where it is not every sub-layer's, ``encoder ffn norm layer → rms``."""
     stored, current = connections(stored_args), connections(args)
     found = []
@@ -58,7 +59,10 @@ def _differences(stored_args, args) -> list[str]:
     for kind in before:
         if before[kind] != after[kind]:
             found.append(f"{kind} attention {_described(before[kind])} → {_described(after[kind])}")
-    return found
+    retyped = {
+        side for side in stored.keys() & current.keys() if stored[side].ffn.skip != current[side].ffn.skip
+    }
+    return Changes(found, retyped=retyped)
 
 
 def _described(attention: AttentionConfig) -> str:
@@ -87,15 +91,7 @@ def _owners(model: nn.Module) -> dict[str, str]:
     return {name: first.setdefault(id(parameter), name) for name, parameter in names}
 
 
-def _retyped(stored_args, args) -> set[str]:
-    """The sides that have another skip type now: what their skips learned under the same name is something else."""
-    stored, current = connections(stored_args), connections(args)
-    return {
-        side for side in stored.keys() & current.keys() if stored[side].ffn.skip != current[side].ffn.skip
-    }
-
-
-def _adopt(state: dict, model: nn.Module, retyped: set[str]) -> None:
+def _adopt(state: dict, model: nn.Module, retyped: Collection[str]) -> None:
     """Give the checkpoint's model exactly this model's connection parameters, and say which.
 
     What has another shape, or is of another skip type, is not taken. Norms that share their parameters take those
@@ -156,15 +152,18 @@ def check_checkpoints_when_training() -> None:
             ours = any(isinstance(module, Connection) for module in model.modules())
             if stored_args is None or not (ours or hasattr(stored_args, "skip_type")):
                 return  # neither model is of this plugin
-            differences = _differences(stored_args, trainer.cfg.model)
-            if differences and not finetuning:
+            # a model that is not of translation says itself what its flags mean
+            found = getattr(model, "changes", _changes)(stored_args, trainer.cfg.model)
+            if found.network:
+                raise UserError(f"{filename} is of another network: {'; '.join(found.network)}")
+            if found.connections and not finetuning:
                 raise UserError(
-                    f"{filename} was trained with other connections: {'; '.join(differences)}. Resume with "
+                    f"{filename} was trained with other connections: {'; '.join(found.connections)}. Resume with "
                     "its flags, choose another --save-dir, or start from it with --finetune-from-model"
                 )
-            if differences:
-                logger.info("connections differ from %s: %s", filename, "; ".join(differences))
-                _adopt(state, model, _retyped(stored_args, trainer.cfg.model))
+            if found.connections:
+                logger.info("connections differ from %s: %s", filename, "; ".join(found.connections))
+                _adopt(state, model, found.retyped)
 
         with _each_loaded_state(check):
             return load_checkpoint(trainer, filename, *args, **kwargs)

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import UserError
-from .files import write_all
+from ..files import write_all
 from .subject import Batch, Measured, Variant, measure_checkpoint, measure_variant, unnamed, variant
 
 __all__ = ["main"]

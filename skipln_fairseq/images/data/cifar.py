@@ -20,12 +20,13 @@ CIFAR10 = (
 )
 CIFAR100 = ({"train": ["train"], "test": ["test"]}, b"fine_labels", "meta")
 NAMES = {b"labels": b"label_names", b"fine_labels": b"fine_label_names"}
-# what numpy arrays are put together from in a pickle, as numpy before and after 2 names it
+# what numpy arrays are put together from in a pickle, as numpy before and after 2 and pickle's protocols name it
 ARRAYS = {
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
+    *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
+    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
+    ("_codecs", "encode"),
 }
 
 
@@ -47,14 +48,11 @@ def _load(file: Path) -> dict:
         raise UserError(f"{file}: not a file of CIFAR's python version: {reason}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file}: not a file of CIFAR's python version: it holds no dictionary")
-    return content
+    return {key.encode() if isinstance(key, str) else key: value for key, value in content.items()}
 
 
 def _layout(folder: Path) -> tuple[dict[str, list[str]], bytes, str] | None:
-    for layout in (CIFAR10, CIFAR100):
-        if (folder / layout[2]).is_file():
-            return layout
-    return None
+    return next((layout for layout in (CIFAR10, CIFAR100) if (folder / layout[2]).is_file()), None)
 
 
 def is_cifar(folder: Path) -> bool:
@@ -68,18 +66,32 @@ def read_cifar(folder: Path, split: str) -> ArrayImages | None:
     Raises:
         UserError: a file is missing, or not what it should be.
     """
-    parts, key, meta = _layout(folder)
+    layout = _layout(folder)
+    if layout is None:
+        raise UserError(f"{folder}: neither batches.meta nor meta, as CIFAR's python version has it")
+    parts, key, meta = layout
     if split not in parts:
         return None
-    pixels, labels = [], []
-    for name in parts[split]:
-        content = _load(folder / name)
-        try:
-            data, found = np.asarray(content[b"data"], np.uint8), np.asarray(content[key], np.int64)
-            pixels.append(data.reshape(len(found), 3, SIZE, SIZE))
-        except (KeyError, ValueError) as error:
-            raise UserError(f"{folder / name}: no {SIZE} × {SIZE} images with {key.decode()}") from error
-        labels.append(found)
-    names = [name.decode() for name in _load(folder / meta)[NAMES[key]]]
+    names = _names(folder / meta, NAMES[key])
+    pixels, labels = zip(*(_part(folder / name, key, len(names)) for name in parts[split]), strict=True)
     images = np.concatenate(pixels).transpose(0, 2, 3, 1)
     return ArrayImages(np.ascontiguousarray(images), np.concatenate(labels), names)
+
+
+def _names(file: Path, key: bytes) -> list[str]:
+    names = _load(file).get(key)
+    if not isinstance(names, list) or not all(isinstance(name, (bytes, str)) for name in names):
+        raise UserError(f"{file}: no list of {key.decode()}")
+    return [name if isinstance(name, str) else name.decode(errors="replace") for name in names]
+
+
+def _part(file: Path, key: bytes, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (N, 3, 32, 32) and labels (N)."""
+    content = _load(file)
+    pixels, labels = content.get(b"data"), content.get(key)
+    whole = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and isinstance(labels, list)
+    if not whole or pixels.shape != (len(labels), 3 * SIZE * SIZE):
+        raise UserError(f"{file}: no {SIZE} × {SIZE} images of bytes with {key.decode()}")
+    if not all(isinstance(label, int) and 0 <= label < classes for label in labels):
+        raise UserError(f"{file}: {key.decode()} that are none of the {classes}")
+    return pixels.reshape(-1, 3, SIZE, SIZE), np.asarray(labels, np.int64)

@@ -1,6 +1,5 @@
 """Labelled images as fairseq's trainer takes them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,37 +9,11 @@ from fairseq.data import FairseqDataset
 from .augment import augmented
 from .images import Images
 
-__all__ = ["ImageDataset", "Normalisation"]
-
-
-class Normalisation:
-    """``(v / 255 − mean) / deviation`` of each channel.
-
-    Args:
-        mean: (C).
-        deviation: (C), of the pixels of the training set, at least 1/255.
-    """
-
-    def __init__(self, mean: Sequence[float], deviation: Sequence[float]):
-        self.mean = np.asarray(mean, np.float32)
-        self.deviation = np.asarray(deviation, np.float32)
-
-    @classmethod
-    def of(cls, images: Images, numbers: np.ndarray, at_most: int = 10_000) -> "Normalisation":
-        """Of all pixels of the numbered images, of evenly spaced ones if there are more than ``at_most``."""
-        chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), at_most)).astype(int))]
-        pixels = [images[int(number)].reshape(-1, images[int(number)].shape[-1]) / 255 for number in chosen]
-        mean = np.mean([each.mean(0) for each in pixels], 0)
-        variance = np.mean([((each - mean) ** 2).mean(0) for each in pixels], 0)
-        return cls(mean, np.maximum(np.sqrt(variance), 1 / 255))
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """(…, C), uint8 to float32."""
-        return (pixels.astype(np.float32) / 255 - self.mean) / self.deviation
+__all__ = ["ImageDataset"]
 
 
 class ImageDataset(FairseqDataset):
-    """Some of the images, normalised, and changed by chance if they are for training.
+    """Some of the images, changed by chance if they are for training.
 
     What chance does to an image follows from the seed, the epoch and the image alone: neither batches nor workers
     change it.
@@ -48,7 +21,6 @@ class ImageDataset(FairseqDataset):
     Args:
         images: all of them.
         numbers: of those that belong here.
-        normalisation: of the training set.
         padding: see :func:`.augmented`; None: images stay as they are.
         flip: as above.
         seed: of chance.
@@ -59,13 +31,12 @@ class ImageDataset(FairseqDataset):
         self,
         images: Images,
         numbers: np.ndarray,
-        normalisation: Normalisation,
         padding: int | None = None,
         flip: bool = False,
         seed: int = 1,
         shuffle: bool = False,
     ):
-        self.images, self.numbers, self.normalisation = images, numbers, normalisation
+        self.images, self.numbers = images, numbers
         self.padding, self.flip, self.seed, self.shuffle = padding, flip, seed, shuffle
         self.epoch = 1
 
@@ -81,18 +52,33 @@ class ImageDataset(FairseqDataset):
         return index, image, int(self.images.labels[number])
 
     def collater(self, samples: list[tuple[int, np.ndarray, int]]) -> dict[str, Any]:
-        """``net_input.image`` (N, C, H, W) and ``target`` (N)."""
+        """``net_input.image`` (N, C, H, W), uint8, and ``target`` (N)."""
         if not samples:
             return {}
         indices, images, labels = zip(*samples, strict=True)
-        pixels = self.normalisation(np.stack(images)).transpose(0, 3, 1, 2)
+        pixels = np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))
         return {
             "id": torch.tensor(indices),
             "nsentences": len(samples),
             "ntokens": len(samples),
-            "net_input": {"image": torch.from_numpy(np.ascontiguousarray(pixels))},
+            "net_input": {"image": torch.from_numpy(pixels)},
             "target": torch.tensor(labels),
         }
+
+    def batch_by_size(
+        self,
+        indices: np.ndarray,
+        max_tokens: int | None = None,
+        max_sentences: int | None = None,
+        required_batch_size_multiple: int = 1,
+    ) -> list[np.ndarray]:
+        """Batches of equal size, but for one image, none above what is allowed.
+
+        A few images left over would be a step like any other, and statistics of a batch say nothing of so few.
+        """
+        limits = [limit for limit in (max_tokens, max_sentences) if limit]
+        count = -(-len(indices) // min(limits, default=len(indices)))
+        return np.array_split(np.asarray(indices), count)
 
     def num_tokens(self, index: int) -> int:
         return 1

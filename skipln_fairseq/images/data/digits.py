@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...errors import UserError
 from .images import ArrayImages
 
 __all__ = ["read_digits"]
@@ -12,8 +13,10 @@ TEST_EVERY = 5
 
 def read_digits(split: str) -> ArrayImages | None:
     """The images of "train" or "test", 0 to 16 stretched to 0 to 255, or None for another split."""
-    from sklearn.datasets import load_digits
-
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise UserError("the digits come with scikit-learn: pip install scikit-learn") from error
     if split not in ("train", "test"):
         return None
     digits = load_digits()

@@ -3,10 +3,12 @@
 DATA/train/cat/1.jpg    DATA/valid/cat/9.png    DATA/test/dog/…
 """
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -35,41 +37,56 @@ class FileImages:
         return _read(self.files[number], self.size)
 
 
-def _pillow() -> ModuleType:
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """The image in a file, whatever is wrong with which is told in one line."""
     try:
         from PIL import Image
     except ImportError as error:
         raise UserError("images in files are read by Pillow: pip install pillow") from error
-    return Image
+    broken = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+    try:
+        with Image.open(file) as image:
+            yield image
+    except broken as error:
+        raise UserError(f"{file}: not an image that can be read: {error}") from error
 
 
 def _read(file: Path, size: int) -> np.ndarray:
     """The middle square, in colour."""
-    Image = _pillow()
-    try:
-        with Image.open(file) as image:
-            image = image.convert("RGB")
-            edge = min(image.size)
-            left, top = ((length - edge) // 2 for length in image.size)
-            if image.size != (size, size):
-                box = (left, top, left + edge, top + edge)
-                image = image.resize((size, size), Image.Resampling.BILINEAR, box)
-            return np.asarray(image)
-    except (OSError, Image.DecompressionBombError, ValueError) as error:
-        raise UserError(f"{file}: not an image that can be read: {error}") from error
+    with _opened(file) as image:
+        from PIL import Image, ImageOps
+
+        image = _in_colour(ImageOps.exif_transpose(image))
+        edge = min(image.size)
+        left, top = ((length - edge) // 2 for length in image.size)
+        if image.size != (size, size):
+            box = (left, top, left + edge, top + edge)
+            image = image.resize((size, size), Image.Resampling.BILINEAR, box)
+        return np.asarray(image)
 
 
-def _size(file: Path) -> tuple[int, int]:
-    try:
-        with _pillow().open(file) as image:
-            return image.size
-    except OSError as error:
-        raise UserError(f"{file}: not an image that can be read: {error}") from error
+def _in_colour(image: Any) -> Any:
+    """Three channels of 8 bits; what is transparent shows the colour that it hides."""
+    if image.mode.startswith("I;16"):
+        from PIL import Image
+
+        # of the upper 8 bits: Pillow would make white of all above 255
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of 32 bits (mode {image.mode}), whose range is not known")
+    return image.convert("RGB")
+
+
+def _size(file: Path) -> int:
+    """The shorter edge."""
+    with _opened(file) as image:
+        return min(image.size)
 
 
 def is_folders(folder: Path) -> bool:
-    """Whether there is a folder ``train`` with folders in it."""
-    return (folder / "train").is_dir() and any(entry.is_dir() for entry in (folder / "train").iterdir())
+    """Whether there are folders with folders in them."""
+    return any(_names(split) for split in folder.iterdir() if split.is_dir())
 
 
 def _names(folder: Path) -> list[str]:
@@ -78,23 +95,27 @@ def _names(folder: Path) -> list[str]:
     )
 
 
-def read_folders(folder: Path, split: str, size: int | None) -> Images | None:
-    """The images of a split, or None if it has no folder; the classes are those of train.
+def read_folders(
+    folder: Path, split: str, size: int | None, classes: Sequence[str] | None = None
+) -> Images | None:
+    """The images of a split, or None if it has no folder.
 
     Args:
         folder: with a folder for each split.
         split: the folder's name.
         size: of the square that images are scaled to; None: the first image's.
+        classes: names of their folders, of which the split may lack some; None: those it has.
 
     Raises:
-        UserError: for a class that train has not, or a file that is no image.
+        UserError: for a class that is none of these, or a file that is no image.
     """
     if not (folder / split).is_dir():
         return None
-    classes = _names(folder / "train")
-    unknown = set(_names(folder / split)) - set(classes)
+    found = _names(folder / split)
+    classes = found if classes is None else list(classes)
+    unknown = sorted(set(found) - set(classes))
     if unknown:
-        raise UserError(f"{folder / split}: train has no class {sorted(unknown)[0]}")
+        raise UserError(f"{folder / split}: training has no class {unknown[0]}")
     files, labels = [], []
     for label, name in enumerate(classes):
         where = folder / split / name
@@ -104,7 +125,7 @@ def read_folders(folder: Path, split: str, size: int | None) -> Images | None:
     if not files:
         raise UserError(f"{folder / split}: no images in its folders")
     if size is None:
-        size = min(_size(files[0]))
+        size = _size(files[0])
     images = FileImages(files, size, np.asarray(labels, np.int64), classes)
     if len(files) * size * size * 3 > IN_MEMORY:
         return images

@@ -3,6 +3,7 @@
 import gzip
 import math
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,10 @@ def is_idx(folder: Path) -> bool:
     return _find(folder, "train-images-idx3-ubyte") is not None
 
 
-def read_idx(folder: Path, split: str) -> ArrayImages | None:
+def read_idx(folder: Path, split: str, classes: Sequence[str] | None = None) -> ArrayImages | None:
     """The images of "train" or "test", grey, or None for another split.
+
+    The file does not say how many classes there are: as many as ``classes``, or as the largest label tells.
 
     Raises:
         UserError: a file is missing, or not what it should be.
@@ -58,4 +61,7 @@ def read_idx(folder: Path, split: str) -> ArrayImages | None:
     pixels, labels = arrays
     if len(pixels) != len(labels):
         raise UserError(f"{folder}: {len(pixels)} images and {len(labels)} labels for {split}")
-    return ArrayImages(pixels[..., None], labels.astype(np.int64), [str(n) for n in range(labels.max() + 1)])
+    if not len(labels):
+        raise UserError(f"{folder}: no images for {split}")
+    count = max(int(labels.max()) + 1, len(classes or ()))
+    return ArrayImages(pixels[..., None], labels.astype(np.int64), [str(n) for n in range(count)])

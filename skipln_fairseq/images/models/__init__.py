@@ -1,16 +1,20 @@
 """Models of images, registered with fairseq."""
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+import torch
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from torch import Tensor, nn
 
+from ...changes import Changes
 from ...errors import UserError
+from ...nn.norm.batch import SingleStatistics
 from ..weight_mean import RULES, centre_, centre_masters_
 from .connection import add_connection_args, connection_config
-from .normalisation import NORMALISATIONS
+from .normalisation import NORMALISATIONS, Normalisation
 from .preact import PreActResNet
 from .resnet import ResNet18
 from .vgg import VGG11
@@ -18,47 +22,99 @@ from .vgg import VGG11
 __all__ = ["ImageModel", "PreActResNetModel", "ResNetModel", "VGGModel"]
 
 
-class ImageModel(BaseFairseqModel):
+class ImageModel(SingleStatistics, BaseFairseqModel):
     """A network from images to logits, as fairseq's trainer takes it.
+
+    Pixels are normalised by the training set's mean and deviation, which the checkpoint holds.
 
     Args:
         net: (N, C, H, W) to (N, classes).
+        mean, deviation: (C), of pixels from 0 to 1.
         weight_mean: the rule by which the means of filters are taken out (:mod:`..weight_mean`), or None.
     """
 
-    def __init__(self, net: nn.Module, weight_mean: str | None = None):
+    def __init__(
+        self,
+        net: nn.Module,
+        mean: Sequence[float],
+        deviation: Sequence[float],
+        weight_mean: str | None = None,
+    ):
         super().__init__()
         self.net = net
         self.weight_mean = weight_mean
-        self._centre()
-
-    def _centre(self) -> None:
-        if self.weight_mean is not None:
-            centre_(self, self.weight_mean)
+        for name, values in (("mean", mean), ("deviation", deviation)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1))
+        if weight_mean is not None:
+            centre_(self, weight_mean)
 
     def after_step(self, optimizer: Any) -> None:
         """What follows a step of the optimiser, on every worker alike."""
         if self.weight_mean is not None and not centre_masters_(optimizer, self, self.weight_mean):
-            self._centre()
+            centre_(self, self.weight_mean)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         found = super().load_state_dict(*args, **kwargs)
-        self._centre()
+        if self.weight_mean is not None:
+            centre_(self, self.weight_mean, rounded=True)
         return found
 
+    @staticmethod
+    def changes(stored_args: Namespace, args: Namespace) -> Changes:
+        """In what two sets of flags differ."""
+        network = [
+            f"{name} {before} → {after}"
+            for name, before, after in _pairs(_network(stored_args), _network(args))
+        ]
+        if network:
+            return Changes((), network)
+        (stored, current) = (_choices(each) for each in (stored_args, args))
+        return Changes(
+            [f"{name} {before} → {after}" for name, before, after in _pairs(stored, current)],
+            retyped=["net"] if stored["skip"] != current["skip"] else [],
+        )
+
     def forward(self, image: Tensor) -> Tensor:
-        """(N, C, H, W) to logits (N, classes)."""
-        return self.net(image)
+        """Pixels from 0 to 255 (N, C, H, W) to logits (N, classes)."""
+        v = (image.to(self.mean.dtype) / 255 - self.mean) / self.deviation
+        return self.net(v.to(next(self.net.parameters()).dtype))
 
     def max_positions(self) -> None:
         """Images have none."""
         return None
 
 
+def _pairs(stored: Mapping[str, Any], current: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """What differs, before and after."""
+    for name in {**stored, **current}:
+        before, after = stored.get(name), current.get(name)
+        if before != after:
+            yield name, before, after
+
+
+def _network(args: Namespace) -> dict[str, Any]:
+    """What decides on all but the connections."""
+    model = next((name for name, presets in PRESETS.items() if args.arch in presets), args.arch)
+    flags = ("depth", "normalisation", "classifier_width")
+    return {"model": model, **{name: getattr(args, name, None) or DEFAULTS.get(name) for name in flags}}
+
+
+def _choices(args: Namespace) -> dict[str, Any]:
+    config, over = connection_config(args)
+    choices = asdict(config)
+    options = choices.pop("options")
+    over = None if config.norm == "none" else over
+    return {**choices, **options, "norm over": over, "weight mean": getattr(args, "weight_mean_rule", None)}
+
+
 def _images(args: Namespace, task: Any) -> tuple[int, int, int]:
     if not hasattr(task, "in_channels"):
         raise UserError(f"--arch {args.arch} is for --task image_classification")
     return task.in_channels, task.size, len(task.classes)
+
+
+def _pixels(task: Any) -> tuple[Sequence[float], Sequence[float]]:
+    return task.mean, task.deviation
 
 
 def _add_normalisation_args(parser) -> None:
@@ -74,9 +130,9 @@ def _add_normalisation_args(parser) -> None:
     )
 
 
-def _normalisation(args: Namespace) -> tuple[Any, str | None]:
+def _normalisation(args: Namespace) -> tuple[Normalisation, str | None]:
     """What ``--normalisation`` names, and the rule of the weight mean, if it has one."""
-    name = getattr(args, "normalisation", None) or "batch"
+    name = getattr(args, "normalisation", None) or DEFAULTS["normalisation"]
     if name not in NORMALISATIONS:
         raise UserError(f"--normalisation {name}: valid are {', '.join(NORMALISATIONS)}")
     rule = getattr(args, "weight_mean_rule", None)
@@ -108,7 +164,7 @@ class PreActResNetModel(ImageModel):
         images = _images(args, task)
         if args.depth % 6 != 2 or args.depth < 8:
             raise UserError(f"--depth {args.depth}: valid are 6n + 2: 8, 14, 20, …")
-        return cls(PreActResNet(args.depth, *images, *connection_config(args)))
+        return cls(PreActResNet(args.depth, *images, *connection_config(args)), *_pixels(task))
 
 
 @register_model("resnet18")
@@ -125,7 +181,12 @@ class ResNetModel(ImageModel):
     def build_model(cls, args: Namespace, task) -> "ResNetModel":
         """As above."""
         images, (normalisation, rule) = _images(args, task), _normalisation(args)
-        return cls(ResNet18(*images, *connection_config(args), normalisation), rule)
+        connection, over = connection_config(args)
+        if normalisation.weight_mean and connection.norm != "none":
+            raise UserError(
+                f"--skip-norm {connection.norm}: --normalisation mimic goes with no norm but its last"
+            )
+        return cls(ResNet18(*images, connection, over, normalisation), *_pixels(task), rule)
 
 
 @register_model("vgg11")
@@ -136,12 +197,24 @@ class VGGModel(ImageModel):
     def add_args(parser) -> None:
         """Add the model's flags."""
         _add_normalisation_args(parser)
+        parser.add_argument(
+            "--classifier-width",
+            type=int,
+            metavar="N",
+            help="features of two hidden layers with dropout before the classes: 4096 in the papers, none unless given",
+        )
 
     @classmethod
     def build_model(cls, args: Namespace, task) -> "VGGModel":
         """As above."""
         images, (normalisation, rule) = _images(args, task), _normalisation(args)
-        return cls(VGG11(*images, normalisation), rule)
+        hidden = getattr(args, "classifier_width", None) or 0
+        if hidden < 0:
+            raise UserError(f"--classifier-width {hidden}: valid is 0 or more")
+        return cls(VGG11(*images, normalisation, hidden), *_pixels(task), rule)
+
+
+DEFAULTS = {"normalisation": "batch"}
 
 
 def _preset(**values: Any) -> Callable[[Namespace], None]:

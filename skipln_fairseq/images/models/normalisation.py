@@ -5,27 +5,30 @@ learned number, and what normalisation would do is left to the mean of the weigh
 BatchNorm before the loss.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NORMALISATIONS", "BranchScalar", "Normalisation"]
+from ..running_statistics import BatchNorm1d, BatchNorm2d
+
+__all__ = ["NORMALISATIONS", "Normalisation", "Scalar"]
 
 GAIN = 1.2
-"""The first value of a branch's scalar is GAIN² over the number of the block, counted from 1."""
+"""A branch's scalar is at first GAIN² over the number of the block, from 1 on, that of a projected shortcut GAIN."""
 
 
-class BranchScalar(nn.Module):
-    """``s F(x)`` with a learned s."""
+class Scalar(nn.Module):
+    """``s v`` with a learned s."""
 
     def __init__(self, first: float):
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(first))
 
-    def forward(self, f_x: Tensor) -> Tensor:
-        return self.scale * f_x
+    def forward(self, v: Tensor) -> Tensor:
+        return self.scale * v
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Normalisation:
         bias: whether convolutions have one.
         fan: of their filters, which weights are drawn by: fan_in or fan_out.
         branch: from the number of a residual block, counted from 1, to what its branch ends in.
+        shortcut: from nothing to what a convolution on a shortcut ends in, besides the norm.
+        linear_: what draws the weights of linear maps.
         last: from classes to a module, on the logits.
         weight_mean: whether the means of the filters are taken out.
     """
@@ -45,6 +50,8 @@ class Normalisation:
     bias: bool
     fan: str
     branch: Callable[[int], nn.Module]
+    shortcut: Callable[[], nn.Module]
+    linear_: Callable[[Tensor], None]
     last: Callable[[int], nn.Module]
     weight_mean: bool = False
 
@@ -54,15 +61,42 @@ def _nothing(_: int) -> nn.Module:
 
 
 def _scalar(block: int) -> nn.Module:
-    return BranchScalar(GAIN**2 / block)
+    return Scalar(GAIN**2 / block)
+
+
+def _shortcut_scalar() -> nn.Module:
+    return Scalar(GAIN)
+
+
+def _uniform_(weight: Tensor) -> None:
+    """torch's default: uniform within ±1/√inputs."""
+    nn.init.uniform_(weight, -1 / math.sqrt(weight.size(1)), 1 / math.sqrt(weight.size(1)))
 
 
 def _last_norm(classes: int) -> nn.Module:
-    return nn.BatchNorm1d(classes, affine=False)
+    return BatchNorm1d(classes, affine=False)
 
+
+WITHOUT = Normalisation(
+    norm=_nothing,
+    bias=True,
+    fan="fan_in",
+    branch=_scalar,
+    shortcut=_shortcut_scalar,
+    linear_=nn.init.kaiming_normal_,
+    last=_nothing,
+)
 
 NORMALISATIONS: dict[str, Normalisation] = {
-    "batch": Normalisation(nn.BatchNorm2d, False, "fan_out", _nothing, _nothing),
-    "none": Normalisation(_nothing, True, "fan_in", _scalar, _nothing),
-    "mimic": Normalisation(_nothing, True, "fan_in", _scalar, _last_norm, weight_mean=True),
+    "batch": Normalisation(
+        norm=BatchNorm2d,
+        bias=False,
+        fan="fan_out",
+        branch=_nothing,
+        shortcut=nn.Identity,
+        linear_=_uniform_,
+        last=_nothing,
+    ),
+    "none": WITHOUT,
+    "mimic": replace(WITHOUT, last=_last_norm, weight_mean=True),
 }

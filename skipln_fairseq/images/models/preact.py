@@ -6,9 +6,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...nn import ConnectionConfig
+from ..running_statistics import BatchNorm2d
 from .connection import SpatialConnection
 
-__all__ = ["PreActBlock", "PreActResNet", "shortened"]
+__all__ = ["FirstPreActBlock", "PreActBlock", "PreActResNet", "shortened"]
 
 WIDTHS = (16, 32, 64)
 
@@ -24,7 +25,7 @@ def shortened(x: Tensor, stride: int, channels: int) -> Tensor:
 
 
 class PreActBlock(nn.Module):
-    """``connection(F(x), x)``, F = convolution, ReLU and BatchNorm twice, in the reverse order.
+    """``connection(F(x), x)``, F = BatchNorm, ReLU, convolution, twice.
 
     Source: He, Zhang, Ren, Sun 2016, "Identity Mappings in Deep Residual Networks", arXiv:1603.05027.
 
@@ -38,18 +39,39 @@ class PreActBlock(nn.Module):
     def __init__(self, before: int, channels: int, stride: int, connection: nn.Module):
         super().__init__()
         self.stride, self.channels = stride, channels
-        self.bn1 = nn.BatchNorm2d(before)
+        self.bn1 = BatchNorm2d(before)
         self.conv1 = nn.Conv2d(before, channels, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.connection = connection
 
+    def _activated(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn1(x))
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        return self.conv2(F.relu(self.bn2(self.conv1(x))))
+
     def branch(self, x: Tensor) -> Tensor:
         """F(x)."""
-        f_x = self.conv1(F.relu(self.bn1(x)))
-        return self.conv2(F.relu(self.bn2(f_x)))
+        return self._convolved(self._activated(x))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.connection(self.branch(x), x)
+
+
+class FirstPreActBlock(PreActBlock):
+    """The first block of a stage: x is normalised and activated before it goes both ways.
+
+    So it is in the first unit of the network and where the shape changes in the source and its authors' code
+    (resnet-1k-layers).
+    """
+
+    def branch(self, x: Tensor) -> Tensor:
+        """F of the activated x."""
+        return self._convolved(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self._activated(x)
         return self.connection(self.branch(x), shortened(x, self.stride, self.channels))
 
 
@@ -83,16 +105,16 @@ class PreActResNet(nn.Module):
                 stride = 2 if stage and not number else 1
                 size = math.ceil(size / stride)
                 connection = SpatialConnection(channels, size, config, over)
-                blocks.append(PreActBlock(before, channels, stride, connection))
+                block = PreActBlock if number else FirstPreActBlock
+                blocks.append(block(before, channels, stride, connection))
                 before = channels
         self.blocks = nn.Sequential(*blocks)
-        self.bn = nn.BatchNorm2d(before)
+        self.bn = BatchNorm2d(before)
         self.fc = nn.Linear(before, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(
-                    module.weight, mode="fan_out"
-                )  # √(2 / (k² · outputs)), as its authors' code
+                # √(2 / (k² · outputs)), as its authors' code
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ def _convolution(
 class BasicBlock(nn.Module):
     """``ReLU(connection(F(x), x))``, F = convolution, norm, ReLU, convolution, norm.
 
-    Where a stage begins, x goes through a 1 × 1 convolution with a norm (option B of the source).
+    Where a stage begins, x goes through a 1 × 1 convolution with a norm (option B of the source), or without norms a
+    learned scalar.
 
     Source: He, Zhang, Ren, Sun 2016, arXiv:1512.03385.
     """
@@ -45,7 +46,10 @@ class BasicBlock(nn.Module):
         self.second = _convolution(channels, channels, 3, 1, normalisation)
         self.scale = normalisation.branch(number)
         changes = stride > 1 or before != channels
-        self.shortcut = _convolution(before, channels, 1, stride, normalisation) if changes else nn.Identity()
+        self.shortcut = nn.Identity()
+        if changes:
+            projection = _convolution(before, channels, 1, stride, normalisation)
+            self.shortcut = nn.Sequential(*projection, normalisation.shortcut())
         self.connection = connection
 
     def branch(self, x: Tensor) -> Tensor:
@@ -97,6 +101,7 @@ class ResNet18(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode=normalisation.fan)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        normalisation.linear_(self.fc.weight)
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, image: Tensor) -> Tensor:

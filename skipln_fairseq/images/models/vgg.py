@@ -1,6 +1,7 @@
 """VGG-11 for small images, with a normalisation of choice."""
 
 import math
+from itertools import chain, pairwise
 
 from torch import Tensor, nn
 
@@ -9,21 +10,26 @@ from .normalisation import Normalisation
 __all__ = ["VGG11"]
 
 WIDTHS = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
+DROPOUT = 0.5
 GAIN = math.sqrt(2.8)
 """Without norms the weights' deviation is √(2.8 / n), n the inputs of a filter (Dai et al. 2020)."""
 
 
 class VGG11(nn.Module):
-    """Eight convolutions between poolings, then classes by one linear map, as CIFAR's literature has it.
+    """Eight convolutions between poolings, a mean over what is left, a classifier.
 
-    Source: Simonyan, Zisserman 2015, arXiv:1409.1556, configuration A, without the two wide layers of its classifier.
+    Source: Simonyan, Zisserman 2015, arXiv:1409.1556, configuration A. Its classifier has two hidden layers of 4,096
+    with dropout, as MimicNorm's authors have for CIFAR too; others leave them out there.
 
     Args:
         in_channels, size, classes: of the images; a pooling that would leave nothing of them is left out.
         normalisation: after every convolution, and on the logits.
+        hidden: features of the classifier's two hidden layers; 0: it has none, and is one linear map.
     """
 
-    def __init__(self, in_channels: int, size: int, classes: int, normalisation: Normalisation):
+    def __init__(
+        self, in_channels: int, size: int, classes: int, normalisation: Normalisation, hidden: int = 0
+    ):
         super().__init__()
         layers: list[nn.Module] = []
         for width in WIDTHS:
@@ -41,10 +47,15 @@ class VGG11(nn.Module):
                 nn.init.kaiming_normal_(convolution.weight, mode="fan_out")
             in_channels = width
         self.features = nn.Sequential(*layers)
-        self.fc = nn.Linear(in_channels, classes)
+        widths = [in_channels, *([hidden] * 2 if hidden else []), classes]
+        linears = [nn.Linear(*each) for each in pairwise(widths)]
+        between = [nn.Sequential(nn.ReLU(), nn.Dropout(DROPOUT)) for _ in linears[1:]]
+        self.classifier = nn.Sequential(*chain(*zip(linears, [*between, nn.Identity()], strict=True)))
         self.last = normalisation.last(classes)
-        nn.init.zeros_(self.fc.bias)
+        for linear in linears:
+            normalisation.linear_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, C, H, W) to logits (N, classes)."""
-        return self.last(self.fc(self.features(image).mean((2, 3))))
+        return self.last(self.classifier(self.features(image).mean((2, 3))))

@@ -1,13 +1,15 @@
 """Whole files or none."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-from ..errors import UserError
+from .errors import UserError
 
-__all__ = ["write_all"]
+__all__ = ["as_json", "write_all", "write_json", "write_text"]
 
 
 def write_all(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> list[Path]:
@@ -30,5 +32,20 @@ def write_all(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> li
             for place, beside in partial.items():
                 beside.replace(place)
         except OSError as error:
-            raise UserError(f"--output {folder}: {error.strerror or error}") from error
+            raise UserError(f"{folder}: {error.strerror or error}") from error
     return list(partial)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write UTF-8 text, as above."""
+    write_all(file.parent, {file.name: lambda beside: beside.write_text(text, "utf-8")})
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write ``content`` as JSON, as above."""
+    write_text(file, as_json(content))
+
+
+def as_json(content: Any) -> str:
+    """JSON whose versions can be compared by line."""
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,22 @@
+"""In what the model of a checkpoint and the model of a run differ."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Changes"]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a model's ``changes(stored_args, args)`` finds in two sets of flags.
+
+    Args:
+        connections: each as ``norm layer → rms``; fine-tuning may change these, resuming may not.
+        network: what neither may change.
+        retyped: beginnings of parameter names where the skip is of another type now, so that what it learned under
+            the same name is something else.
+    """
+
+    connections: Sequence[str]
+    network: Sequence[str] = ()
+    retyped: Collection[str] = ()

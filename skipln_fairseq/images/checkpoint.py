@@ -1,0 +1,30 @@
+"""Trained models from their checkpoints."""
+
+from pathlib import Path
+
+from fairseq import checkpoint_utils
+
+from ..errors import UserError
+from .models import ImageModel
+from .task import ImageClassificationTask
+
+__all__ = ["load_model"]
+
+
+def load_model(file: Path, data: str | None) -> tuple[ImageModel, ImageClassificationTask]:
+    """A model, in evaluation mode and without gradients of its own, and the task for its data.
+
+    Args:
+        file: the checkpoint.
+        data: in the place of what it was trained on, or None.
+
+    Raises:
+        UserError: it is no checkpoint of images.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such checkpoint")
+    overrides = {} if data is None else {"images": data}
+    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(file)], overrides)
+    if not isinstance(model, ImageModel):
+        raise UserError(f"{file}: a {type(model).__name__}, and no model of images")
+    return model.eval().requires_grad_(False), task

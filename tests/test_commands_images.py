@@ -1,16 +1,22 @@
 """fairseq-train, fairseq-validate and the attack on images: digits, which need no download."""
 
+import argparse
 import json
+import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from conftest import run
+from conftest import run, run_isolated
 from PIL import Image
+from test_compat_torchrun import free_port
 
 from skipln_fairseq.attack import __main__ as attack
+from skipln_fairseq.attack.transfer import Success, success
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.images import predict
+from skipln_fairseq.images.task import ImageClassificationTask
 
 TRAIN = (
     *("--task", "image_classification", "--criterion", "image_cross_entropy", "--optimizer", "sgd"),
@@ -80,20 +86,120 @@ def test_ranks_of_the_right_class_are_written(digits, tmp_path):
     (found,) = validate(checkpoint, "--valid-subset", "test", "--log-format", "json").logged("test")
     assert float(found["test_top1"]) == pytest.approx(100 * ranks.count(1) / 360, abs=0.01)
     assert float(found["test_top5"]) == pytest.approx(100 * sum(r <= 5 for r in ranks) / 360, abs=0.01)
-    predict.main(["--path", "none.pt", "--output", str(tmp_path / "ranks"), "--data", "digits", "--diverged"])
-    assert (tmp_path / "ranks").read_text() == "0\n" * 360
+    for split, count in (("test", 360), ("valid", 144)):
+        flags = ["--data", "digits", "--diverged", "--split", split]
+        predict.main(["--path", "none.pt", "--output", str(tmp_path / "new" / "ranks"), *flags])
+        assert (tmp_path / "new" / "ranks").read_text() == "0\n" * count
     with pytest.raises(UserError, match="no split valid7"):
         predict.main(["--path", str(checkpoint), "--output", str(tmp_path / "x"), "--split", "valid7"])
 
 
-def test_a_resumed_run_is_the_uninterrupted_run(tmp_path):
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--arch", "preact_resnet20"),
+        ("--arch", "preact_resnet20_rskip", "--skip-norm", "batch", "--bf16"),
+        ("--arch", "mimicnorm_vgg11", "--lr", "0.01"),
+        ("--arch", "mimicnorm_resnet18", "--lr", "0.01", "--bf16"),
+    ],
+    ids=lambda flags: " ".join(flags),
+)
+def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, flags):
     """With crops and an epoch's end between."""
-    whole = train(tmp_path / "whole", "--max-update", "30")
-    first = train(tmp_path / "parts", "--max-update", "12")
-    rest = train(tmp_path / "parts", "--max-update", "30")
+    whole = train(tmp_path / "whole", "--max-update", "26", *flags)
+    first = train(tmp_path / "parts", "--max-update", "12", *flags)
+    rest = train(tmp_path / "parts", "--max-update", "26", *flags)
     assert first.losses() + rest.losses() == whole.losses()
     expected = weights(tmp_path / "whole")
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "parts").items())
+
+
+RSKIP = ("--arch", "preact_resnet20_rskip")
+
+
+def test_a_run_resumes_only_as_the_model_it_was(tmp_path):
+    train(tmp_path, *RSKIP, "--max-update", "1")
+    for flags, message in (
+        ((*RSKIP, "--skip-order", "3"), "was trained with other connections: order 2 → 3."),
+        (("--arch", "vgg11"), "is of another network: model preact_resnet → vgg11"),
+    ):
+        ended = train(tmp_path, *flags, "--max-update", "2", succeeds=False)
+        last = ended.output.splitlines()[-1]
+        assert last.startswith("skipln_fairseq: error: ")
+        assert message in last
+
+
+def test_what_is_said_again_is_no_change(tmp_path):
+    train(tmp_path, *RSKIP, "--max-update", "1")
+    train(tmp_path, *RSKIP, "--skip-order", "2", "--skip-norm", "layer", "--max-update", "2")
+
+
+def test_fine_tuning_may_change_connections(tmp_path):
+    train(tmp_path / "plain", "--max-update", "3")
+    flags = ("--finetune-from-model", tmp_path / "plain" / "checkpoint_last.pt", "--lr", "0")
+    printed = train(tmp_path / "rskip", *RSKIP, *flags, "--max-update", "1")
+    assert "skip plain → recursive; norm none → layer" in printed.output
+    assert "starting fresh: net.blocks.0.connection.connection." in printed.output
+    before, after = weights(tmp_path / "plain"), weights(tmp_path / "rskip")
+    assert torch.equal(before["net.conv.weight"], after["net.conv.weight"])
+    ended = train(tmp_path / "deep", "--depth", "26", *flags, "--max-update", "1", succeeds=False)
+    assert "is of another network: depth 20 → 26" in ended.output.splitlines()[-1]
+
+
+def test_ranks_count_from_the_likeliest_and_equal_ones_are_not_likelier():
+    logits = torch.tensor(
+        [[3.0, 1, 2], [1, 1, 1], [0, 5, 5], [math.nan, 1, 2], [1, math.nan, 0], [math.nan] * 3]
+    )
+    assert predict.ranked(logits, torch.tensor([2, 0, 1, 0, 0, 1])).tolist() == [2, 3, 2, 3, 2, 3]
+
+
+def test_a_checkpoint_takes_its_normalisation_along(tmp_path):
+    """The test images of a folder, with its training images and without them."""
+    checkpoint = train_on_colours(tmp_path)
+    shutil.copytree(tmp_path / "colours" / "test", tmp_path / "alone" / "test")
+    ranks = {}
+    for data in ("colours", "alone"):
+        flags = ["--data", str(tmp_path / data), "--output", str(tmp_path / f"{data}.txt")]
+        predict.main(["--path", str(checkpoint), *flags])
+        ranks[data] = (tmp_path / f"{data}.txt").read_text().splitlines()
+    assert ranks["colours"] == ranks["alone"]
+    assert ranks["alone"].count("1") > 100
+
+
+def untrained(data):
+    parser = argparse.ArgumentParser()
+    ImageClassificationTask.add_args(parser)
+    return parser.parse_args([data])
+
+
+def train_on_colours(folder):
+    """A model of the digits in files, with training images that are darker than those that it is tried on."""
+    task = ImageClassificationTask(untrained("digits"))
+    for split, fade in (("train", 0.8), ("test", 1)):
+        images = task.images_of(split)
+        for index in range(len(images)):
+            _, image, label = images[index]
+            place = folder / "colours" / split / str(label) / f"{index:04}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.repeat((image * fade).astype(np.uint8), 3, 2)).save(place)
+    train(folder / "out", "--max-epoch", "4", data=folder / "colours")
+    return folder / "out" / "checkpoint_best.pt"
+
+
+def test_half_precision_is_validated(digits):
+    folder, _ = digits
+    printed = validate(folder / "plain" / "checkpoint_best.pt", "--fp16", "--valid-subset", "test")
+    assert "top1" in printed.output
+
+
+def test_filters_lose_their_means_under_torchrun(tmp_path):
+    torchrun = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port", free_port())
+    flags = ("--arch", "mimicnorm_resnet18", "--lr", "0.01", "--max-epoch", "1")
+    program = (*torchrun, "-m", "fairseq_cli.train", "digits")
+    run_isolated(*program, *TRAIN, *flags, "--user-dir", "skipln_fairseq", "--save-dir", tmp_path)
+    state = weights(tmp_path)
+    filters = [value for name, value in state.items() if value.dim() == 4 and value[0].numel() > 50]
+    assert max(each.mean((1, 2, 3)).abs().max() for each in filters) < 1e-7
 
 
 def test_workers_do_not_change_the_images(tmp_path):
@@ -142,6 +248,7 @@ def test_a_folder_of_images_is_trained_on(tmp_path):
         (("--crop-padding", "-1"), "digits", "--crop-padding -1: valid is 0 or more"),
         (("--label-smoothing", "1"), "digits", "--label-smoothing 1.0: valid is from 0 to below 1"),
         (("--skip-order", "2"), "digits", "--skip-order belongs to --skip-type recursive"),
+        (("--held-out", "0.9999"), "digits", "--held-out 0.9999 of 1437 images leaves none to train on"),
     ],
 )
 def test_bad_input_ends_in_one_line(tmp_path, flags, data, message):
@@ -179,6 +286,40 @@ def test_images_that_fool_one_model_are_tried_on_another(digits, tmp_path, capsy
     assert json.loads((again / "transfer.json").read_text())["results"] == content["results"]
 
 
+class Fixed:
+    """A model that says of each image what a table says."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def predict(self, images):
+        return torch.tensor([self.answers[image.item()] for image in images])
+
+
+def test_success_is_counted_over_what_both_get_right():
+    """Five images of class 0, and what they become when they are changed, 10 more."""
+    images = torch.arange(5)
+    source = Fixed({0: 0, 1: 0, 2: 0, 3: 1, 4: 0})
+    target = Fixed({0: 0, 1: 0, 2: 1, 3: 0, 4: 0, 10: 1, 11: 0, 12: 1, 13: 1, 14: 2})
+    assert success(source, target, images, images + 10, torch.zeros(5)) == Success(fooled=2, of=3)
+
+
+def test_checkpoints_of_one_folder_are_told_apart(digits, tmp_path):
+    folder, _ = digits
+    files = [str(folder / "plain" / f"checkpoint_{name}.pt") for name in ("best", "last")]
+    flags = ["--gammas", "1", "--images", "5", "--steps", "1", "--output", str(tmp_path)]
+    attack.main(["--source", files[0], "--targets", files[1], *flags])
+    assert json.loads((tmp_path / "transfer.json").read_text())["targets"] == files
+
+
+def test_models_of_other_images_are_refused(digits, tmp_path):
+    folder, _ = digits
+    (tmp_path / "colours").mkdir()
+    other = train_on_colours(tmp_path)
+    with pytest.raises(UserError, match="knows images of other channels than"):
+        attack.main(["--source", str(folder / "plain" / "checkpoint_best.pt"), "--targets", str(other)])
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -190,6 +331,9 @@ def test_images_that_fool_one_model_are_tried_on_another(digits, tmp_path, capsy
         (["--steps", "0"], "--steps 0: valid is a whole number"),
         (["--momentum", "-1"], "--momentum -1.0: valid is 0 or more"),
         (["--images", "0"], "--images 0: valid is a whole number"),
+        (["--epsilon", "1e999"], "--epsilon 1e999: valid is a number"),
+        (["--seed", "-1"], "--seed -1: valid is 0 or more"),
+        (["--output", __file__], "a file, and no folder"),
         (["--source", "nowhere.pt"], "nowhere.pt: no such checkpoint"),
     ],
 )

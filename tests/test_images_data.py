@@ -1,8 +1,12 @@
 """Images: CIFAR's pickles, IDX files, folders, digits; what chance does to them, and what it does not."""
 
+import argparse
 import gzip
 import io
+import json
+import math
 import pickle
+import shutil
 import struct
 from argparse import Namespace
 from typing import ClassVar
@@ -14,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.images.data import ImageDataset, Normalisation, folders, recognise
+from skipln_fairseq.images.data import ImageDataset, folders, moments, read_split, recognise
 from skipln_fairseq.images.data.augment import augmented
 from skipln_fairseq.images.data.cifar import read_cifar
 from skipln_fairseq.images.data.digits import read_digits
@@ -111,6 +115,52 @@ def test_a_cifar_file_that_is_none_is_refused_and_nothing_runs(tmp_path, content
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("kind", [str, str.encode], ids=["str", "bytes"])
+def test_cifar_as_python_3_writes_it(tmp_path, protocol, kind):
+    write_cifar10(tmp_path)
+    pixels = RNG.integers(0, 256, (4, 3072), dtype=np.uint8)
+    batch = {kind("data"): pixels, kind("labels"): [3, 1, 4, 1]}
+    (tmp_path / "test_batch").write_bytes(pickle.dumps(batch, protocol))
+    meta = {kind("label_names"): [kind(f"class {n}") for n in range(10)]}
+    (tmp_path / "batches.meta").write_bytes(pickle.dumps(meta, protocol))
+    images = read_cifar(tmp_path, "test")
+    np.testing.assert_array_equal(images.pixels.transpose(0, 3, 1, 2).reshape(4, -1), pixels)
+    assert images.labels.tolist() == [3, 1, 4, 1]
+    assert images.classes[9] == "class 9"
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {b"labels": [1]},
+        {b"data": None, b"labels": [1]},
+        {b"data": np.zeros((1, 3072)), b"labels": [1]},
+        {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]},
+        {b"data": np.zeros((1, 3072), np.uint8), b"labels": [10]},
+        {b"data": np.zeros((1, 3072), np.uint8), b"labels": ["cat"]},
+    ],
+)
+def test_cifar_files_that_hold_something_else_are_refused(tmp_path, batch):
+    write_cifar10(tmp_path)
+    (tmp_path / "test_batch").write_bytes(pickle.dumps(batch, 4))
+    with pytest.raises(UserError, match=r"test_batch: (no 32 × 32 images|labels that are none)"):
+        read_cifar(tmp_path, "test")
+
+
+@pytest.mark.parametrize("meta", [{}, {b"label_names": None}, {b"label_names": [1]}])
+def test_cifar_without_names_is_refused(tmp_path, meta):
+    write_cifar10(tmp_path)
+    (tmp_path / "batches.meta").write_bytes(pickle.dumps(meta, 4))
+    with pytest.raises(UserError, match=r"batches.meta: no list of label_names"):
+        read_cifar(tmp_path, "test")
+
+
+def test_a_folder_that_is_not_cifars_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"neither batches.meta nor meta"):
+        read_split("cifar", tmp_path, "train")
+
+
 def test_a_missing_part_of_cifar_is_named(tmp_path):
     write_cifar10(tmp_path)
     (tmp_path / "data_batch_4").unlink()
@@ -196,26 +246,64 @@ def test_many_images_are_read_when_they_are_needed(tmp_path, monkeypatch):
 
 
 def test_grey_and_transparent_images_become_colours(tmp_path):
-    write_folders(tmp_path)
-    Image.new("L", (9, 7), 77).save(tmp_path / "train" / "cat" / "0.png")
-    Image.new("RGBA", (9, 7), (1, 2, 3, 4)).save(tmp_path / "train" / "cat" / "1.png")
-    images = read_folders(tmp_path, "train", None)
-    assert images[0][0, 0].tolist() == [77, 77, 77]
-    assert images[1].shape == (7, 7, 3)
+    write_folders(tmp_path, formats=("png",))
+    cats = tmp_path / "train" / "cat"
+    Image.new("L", (9, 7), 77).save(cats / "0.png")
+    Image.new("RGBA", (9, 7), (1, 2, 3, 4)).save(cats / "1.png")
+    Image.fromarray(np.full((7, 9), 77 * 256 + 5, np.uint16)).save(cats / "2.png")
+    images = read_folders(tmp_path, "train", 7)
+    assert [images[n][3, 3].tolist() for n in range(3)] == [[77, 77, 77], [1, 2, 3], [77, 77, 77]]
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path):
+def test_images_of_16_bits_keep_their_greys(tmp_path):
     write_folders(tmp_path)
-    (tmp_path / "train" / "cat" / "9.png").write_text("text")
-    with pytest.raises(UserError, match=r"9\.png: not an image that can be read"):
+    ramp = np.arange(49, dtype=np.uint16).reshape(7, 7) * 1300
+    Image.fromarray(ramp).save(tmp_path / "train" / "cat" / "0.png")
+    np.testing.assert_array_equal(read_folders(tmp_path, "train", 7)[0][..., 0], ramp >> 8)
+
+
+def test_a_turned_photograph_is_turned_back(tmp_path):
+    write_folders(tmp_path, size=(7, 7), formats=("png",))
+    pixels = np.zeros((7, 7, 3), np.uint8)
+    pixels[0] = 255  # the upper row
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[0x0112] = 3  # by half a turn
+    image.save(tmp_path / "train" / "cat" / "0.png", exif=exif)
+    np.testing.assert_array_equal(read_folders(tmp_path, "train", 7)[0], pixels[::-1])
+
+
+def damaged_png():
+    stream = io.BytesIO()
+    Image.new("RGB", (9, 7)).save(stream, "png")
+    content = bytearray(stream.getvalue())
+    content[40] ^= 0xFF
+    return bytes(content)
+
+
+@pytest.mark.parametrize("name", ["0.png", "9.png"], ids=["first", "last"])
+@pytest.mark.parametrize("content", ["text", "damaged", "32 bits", "bomb"])
+def test_a_file_that_is_no_image_is_named(tmp_path, monkeypatch, content, name):
+    write_folders(tmp_path)
+    file = tmp_path / "train" / "cat" / name
+    if content == "bomb":
+        Image.new("RGB", (90, 90)).save(file)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    elif content == "32 bits":
+        Image.new("F", (9, 7)).save(file, "tiff")
+    else:
+        file.write_bytes(damaged_png() if content == "damaged" else b"text")
+    with pytest.raises(UserError, match=rf"{name}: not an image that can be read") as error:
         read_folders(tmp_path, "train", None)
+    assert "\n" not in str(error.value)
 
 
 def test_a_class_that_training_lacks_is_refused(tmp_path):
     write_folders(tmp_path)
     (tmp_path / "test" / "eel").mkdir()
-    with pytest.raises(UserError, match="train has no class eel"):
-        read_folders(tmp_path, "test", None)
+    with pytest.raises(UserError, match="training has no class eel"):
+        read_folders(tmp_path, "test", None, ["cat", "dog"])
+    assert read_folders(tmp_path, "train", None, ["cat", "dog", "fox"]).labels.tolist() == [0] * 4 + [1] * 4
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
@@ -240,7 +328,7 @@ IMAGES = ArrayImages(RNG.integers(0, 256, (12, 6, 6, 3), dtype=np.uint8), np.ara
 
 
 def dataset(**options):
-    return ImageDataset(IMAGES, np.arange(12), Normalisation.of(IMAGES, np.arange(12)), **options)
+    return ImageDataset(IMAGES, np.arange(12), **options)
 
 
 @given(st.integers(0, 4), st.booleans(), st.integers(0, 10**6))
@@ -288,26 +376,66 @@ def test_batches_are_drawn_anew_in_each_epoch():
     assert shuffled.ordered_indices().tolist() != first
 
 
-def test_training_pixels_have_mean_zero_and_deviation_one():
+def test_a_batch_is_bytes_with_channels_first():
     batch = dataset().collater([dataset()[index] for index in range(12)])
-    pixels = batch["net_input"]["image"].double()
-    assert pixels.shape == (12, 3, 6, 6)
-    assert pixels.mean((0, 2, 3)).abs().max() < 1e-5
-    assert (pixels.std((0, 2, 3), unbiased=False) - 1).abs().max() < 1e-3
+    pixels = batch["net_input"]["image"].numpy()
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, IMAGES.pixels.transpose(0, 3, 1, 2))
     assert batch["target"].tolist() == IMAGES.labels.tolist()
     assert batch["nsentences"] == 12
 
 
-def task(folder, **options):
-    flags = {
-        "images": str(folder),
-        "held_out": 0.25,
-        "data_seed": 1,
-        "crop_padding": 0,
-        "no_flip": True,
-        "seed": 1,
-    }
-    return ImageClassificationTask(Namespace(**{**flags, **options}))
+@given(st.integers(1, 300), st.integers(1, 70))
+def test_batches_differ_by_one_image_and_lose_none(count, size):
+    batches = dataset().batch_by_size(np.arange(count), max_sentences=size, required_batch_size_multiple=8)
+    assert np.concatenate(batches).tolist() == list(range(count))
+    lengths = {len(batch) for batch in batches}
+    assert max(lengths) <= size
+    assert max(lengths) - min(lengths) <= 1
+    assert len(batches) == math.ceil(count / size)
+
+
+def test_tokens_are_images():
+    assert [len(batch) for batch in dataset().batch_by_size(np.arange(12), max_tokens=5)] == [4, 4, 4]
+    assert len(dataset().batch_by_size(np.arange(12))) == 1
+
+
+# --- moments -----------------------------------------------------------------------------------
+
+
+def test_moments_are_those_of_the_pixels():
+    pixels = IMAGES.pixels[[1, 4, 7]] / 255
+    mean, deviation = moments(IMAGES, np.array([1, 4, 7]))
+    np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)))
+    np.testing.assert_allclose(deviation, pixels.std((0, 1, 2)))
+
+
+def test_of_many_images_some_are_taken_and_each_is_read_once():
+    class Counted:
+        reads: ClassVar = []
+
+        def __getitem__(self, number):
+            self.reads.append(number)
+            return np.full((2, 2, 1), number, np.uint8)
+
+    mean, _ = moments(Counted(), np.arange(101), at_most=11)
+    assert Counted.reads == list(range(0, 101, 10))
+    assert mean == [pytest.approx(50 / 255)]
+
+
+def test_one_colour_has_a_deviation():
+    one = ArrayImages(np.full((3, 2, 2, 1), 9, np.uint8), np.zeros(3), ["a"])
+    assert moments(one, np.arange(3)) == ([pytest.approx(9 / 255)], [pytest.approx(1 / 255)])
+
+
+# --- the task ----------------------------------------------------------------------------------
+
+
+def task(folder, training=True, **options):
+    parser = argparse.ArgumentParser()
+    ImageClassificationTask.add_args(parser)
+    flags = vars(parser.parse_args([str(folder), "--held-out", "0.25", "--crop-padding", "2"]))
+    return ImageClassificationTask(Namespace(**{**flags, "seed": 1, **options}), training)
 
 
 def test_all_splits_have_the_size_of_the_training_images(tmp_path):
@@ -328,8 +456,97 @@ def test_what_is_held_out_is_in_no_other_part_and_not_normalised_by(tmp_path):
         numbers[split] = of_images.dataset(split).numbers.tolist()
     assert sorted(numbers["train"] + numbers["valid"]) == list(range(8))
     assert len(numbers["valid"]) == 2
-    expected = Normalisation.of(of_images.training, np.array(numbers["train"]))
-    np.testing.assert_array_equal(of_images.normalisation.mean, expected.mean)
-    assert not np.array_equal(expected.mean, Normalisation.of(of_images.training, np.arange(8)).mean)
+    images = of_images.dataset("train").images
+    assert of_images.mean == moments(images, np.array(numbers["train"]))[0]
+    assert of_images.mean != moments(images, np.arange(8))[0]
     with pytest.raises(UserError, match="no split test"):
         of_images.load_dataset("test")
+
+
+def test_what_is_trained_on_alone_is_changed_by_chance(tmp_path):
+    """Whatever it is called."""
+    write_folders(tmp_path, parts=("train", "extra"), size=(7, 7))
+    of_images = task(tmp_path, train_subset="extra")
+    for split in ("extra", "train"):
+        of_images.load_dataset(split)
+        found = of_images.dataset(split)
+        assert (found.padding, found.flip, found.shuffle) == (
+            (2, True, True) if split == "extra" else (None, False, False)
+        )
+    plain = of_images.images_of("extra")
+    assert (plain.padding, plain.flip, plain.shuffle) == (None, False, False)
+    evaluating = task(tmp_path, training=False)
+    evaluating.load_dataset("train")
+    assert not evaluating.dataset("train").shuffle
+
+
+def trained_elsewhere(folder):
+    """A checkpoint's task, on other data than those it was trained on."""
+    (folder / "old").mkdir()
+    write_folders(folder / "old", parts=("train",), size=(9, 9))
+    state = task(folder / "old")
+    assert state.mean
+    other = folder / "new"
+    other.mkdir()
+    return state.state_dict(), other
+
+
+def test_a_checkpoints_task_needs_no_training_images(tmp_path):
+    state, other = trained_elsewhere(tmp_path)
+    write_folders(other, parts=("test",), size=(30, 30))
+    (other / "test" / "cat").rename(other / "test" / "hidden")
+    shutil.rmtree(other / "test" / "hidden")
+    of_images = task(other, training=False)
+    of_images.load_state_dict(json.loads(json.dumps(state)))
+    images = of_images.images_of("test")
+    assert images[0][1].shape == (9, 9, 3)
+    assert {label for _, _, label in (images[n] for n in range(len(images)))} == {
+        1
+    }  # dogs are what they were
+    assert of_images.mean == state["images"]["mean"]
+
+
+def test_data_of_another_model_are_refused(tmp_path):
+    state, other = trained_elsewhere(tmp_path)
+    write_mnist(other, "")
+    of_images = task(other, training=False)
+    of_images.load_state_dict(state)
+    with pytest.raises(UserError, match="images of 28 × 28 pixels, where 9 × 9 are needed"):
+        of_images.images_of("test")
+    with pytest.raises(UserError, match="images of 1 channels, where 3 are needed"):
+        read_split("idx", other, "test", channels=3)
+    with pytest.raises(UserError, match="the classes are not those of the model: 0"):
+        read_split("idx", other, "test", classes=["cat"] * 10)
+
+
+def test_images_that_are_not_square_are_refused(tmp_path):
+    for prefix in ("train", "t10k"):
+        write_idx(tmp_path / f"{prefix}-images-idx3-ubyte", np.zeros((4, 6, 5), np.uint8))
+        write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte", np.zeros(4, np.uint8))
+    with pytest.raises(UserError, match="images of 6 × 5 pixels: valid are square ones"):
+        assert task(tmp_path).size
+
+
+def test_idx_has_the_models_classes_or_as_many_as_its_labels(tmp_path):
+    write_mnist(tmp_path, "")
+    assert read_idx(tmp_path, "test").classes == [str(n) for n in range(10)]
+    assert len(read_idx(tmp_path, "test", [str(n) for n in range(12)]).classes) == 12
+    for part in ("images-idx3", "labels-idx1"):
+        empty = np.zeros((0, 28, 28) if part == "images-idx3" else 0, np.uint8)
+        write_idx(tmp_path / f"t10k-{part}-ubyte", empty)
+    with pytest.raises(UserError, match="no images for test"):
+        read_idx(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"held_out": 0.99}, "--held-out 0.99 of 8 images leaves none to train on"),
+        ({"image_size": 0}, "--image-size 0: valid is a whole number of at least 1"),
+        ({"data_seed": -1}, "--data-seed -1: valid is 0 or more"),
+    ],
+)
+def test_flags_that_leave_no_images_are_refused(tmp_path, options, message):
+    write_folders(tmp_path, parts=("train",))
+    with pytest.raises(UserError, match=message):
+        task(tmp_path, **options).load_dataset("train")

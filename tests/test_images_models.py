@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from skipln_fairseq.attack.branches import decayed_branches, residual_blocks
 from skipln_fairseq.attack.craft import Budget, craft
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.images.models import PRESETS, PreActResNetModel, ResNetModel, VGGModel
+from skipln_fairseq.images.models import PRESETS, ImageModel, PreActResNetModel, ResNetModel, VGGModel
 from skipln_fairseq.images.models.connection import SpatialConnection, connection_config
 from skipln_fairseq.images.models.preact import PreActBlock, PreActResNet
 from skipln_fairseq.images.models.resnet import BasicBlock
@@ -325,6 +325,52 @@ def test_flags_that_mean_nothing_are_refused(flags, message):
 def test_models_that_are_none_are_refused(arch, flags, message):
     with pytest.raises(UserError, match=message):
         make(arch, **flags)
+
+
+def flags_of(arch, **flags):
+    name = next(name for name, presets in PRESETS.items() if arch in presets)
+    return Namespace(arch=arch, **{**PRESETS[name][arch], **flags})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "connections", "network"),
+    [
+        (
+            ("preact_resnet20_rskip", {}),
+            ("preact_resnet20", {"skip_type": "recursive", "skip_order": 2}),
+            [],
+            [],
+        ),
+        (("preact_resnet20", {}), ("preact_resnet20", {"skip_norm": "none"}), [], []),
+        (("preact_resnet20", {"skip_norm_over": "image"}), ("preact_resnet20", {}), [], []),
+        (
+            ("preact_resnet20_rskip", {}),
+            ("preact_resnet20_rskip", {"skip_norm_over": "image", "share_skip_norms": True}),
+            ["share_norms False → True", "norm over channels → image"],
+            [],
+        ),
+        (
+            ("resnet18", {"skip_type": "expanded", "skip_scale": "2"}),
+            ("resnet18", {"skip_type": "expanded", "skip_scale": "0.5"}),
+            ["scale 2.0 → 0.5"],
+            [],
+        ),
+        (
+            ("mimicnorm_vgg11", {}),
+            ("mimicnorm_vgg11", {"weight_mean_rule": "ungrouped"}),
+            ["weight mean fan-in → ungrouped"],
+            [],
+        ),
+        (("preact_resnet20", {}), ("preact_resnet56", {}), [], ["depth 20 → 56"]),
+        (("vgg11", {}), ("mimicnorm_vgg11", {}), [], ["normalisation batch → mimic"]),
+        (("vgg11", {}), ("vgg11", {"classifier_width": 64}), [], ["classifier_width None → 64"]),
+        (("resnet18", {}), ("vgg11", {}), [], ["model resnet18 → vgg11"]),
+    ],
+)
+def test_models_say_in_what_their_flags_differ(before, after, connections, network):
+    stored, current = (flags_of(arch, **flags) for arch, flags in (before, after))
+    found = ImageModel.changes(stored, current)
+    assert (list(found.connections), list(found.network)) == (connections, network)
 
 
 # --- the weight mean ---------------------------------------------------------------------------

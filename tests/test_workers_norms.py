@@ -7,8 +7,10 @@ import torch
 from conftest import SERVER, TRAIN, start, wait
 from test_compat_torchrun import free_port
 from torch import distributed as dist
+from torch import nn
 
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.images.running_statistics import BatchNorm2d, average_running_statistics
 from skipln_fairseq.models.admin import profile
 from skipln_fairseq.nn import NORMS, AdminSkip
 from tests.build import batch, build
@@ -124,6 +126,16 @@ def refusal(flags):
     return None
 
 
+def running_statistics(rank):
+    """Of a BatchNorm of images that has seen others on each worker, before and after they are averaged."""
+    batch_norm = nn.Sequential(BatchNorm2d(3))
+    torch.manual_seed(rank)
+    batch_norm(torch.randn(4, 3, 5, 5) * (1 + rank) + rank)
+    before = [buffer.clone() for buffer in batch_norm.buffers()]
+    average_running_statistics(batch_norm)
+    return before, [buffer.clone() for buffer in batch_norm.buffers()]
+
+
 def work(rank):
     """All that one of the two workers is asked for below."""
     found = {
@@ -133,6 +145,7 @@ def work(rank):
     }
     found |= {name: train_model(name, rank) for name in MODELS}
     found["admin"] = measure_admin(rank)
+    found["statistics"] = running_statistics(rank)
     found["refusals"] = {name: refusal(flags) for name, flags in LAYERDROP.items()}
     return found
 
@@ -239,3 +252,11 @@ def test_fairseq_train_refuses_layerdrop_on_two_workers(tmp_path, data):
         last = finished.output.splitlines()[-1].removeprefix("[rank0]: ").removeprefix("[rank1]: ")  # torch's
         assert last.startswith("skipln_fairseq: error: --encoder-layerdrop with --skip-norm batch on several")
         assert "Traceback" not in finished.output
+
+
+def test_running_statistics_of_images_are_averaged(workers):
+    (first, after), (second, also_after) = (one["statistics"] for one in workers)
+    for one, other, mean, same in zip(first[:2], second[:2], after[:2], also_after[:2], strict=True):
+        assert not torch.allclose(one, other)
+        torch.testing.assert_close(mean, (one + other) / 2)
+        assert torch.equal(mean, same)

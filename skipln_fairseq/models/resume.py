@@ -149,11 +149,14 @@ def check_checkpoints_when_training() -> None:
 
         def check(state: dict) -> None:
             stored_args = _model_args(state)
-            ours = any(isinstance(module, Connection) for module in model.modules())
+            # a model that is not of translation says itself what its flags mean
+            changes = getattr(model, "changes", _changes)
+            ours = changes is not _changes or any(
+                isinstance(module, Connection) for module in model.modules()
+            )
             if stored_args is None or not (ours or hasattr(stored_args, "skip_type")):
                 return  # neither model is of this plugin
-            # a model that is not of translation says itself what its flags mean
-            found = getattr(model, "changes", _changes)(stored_args, trainer.cfg.model)
+            found = changes(stored_args, trainer.cfg.model)
             if found.network:
                 raise UserError(f"{filename} is of another network: {'; '.join(found.network)}")
             if found.connections and not finetuning:

@@ -69,6 +69,6 @@ def read_split(
     if channels is not None and depth != channels:
         raise UserError(f"{folder}: images of {depth} channels, where {channels} are needed")
     if classes is not None and list(images.classes) != list(classes):
-        other = next(iter(set(images.classes) ^ set(classes)), "their order")
+        other = next(iter(sorted(set(images.classes) ^ set(classes))), "their order")
         raise UserError(f"{folder}: the classes are not those of the model: {other}")
     return images

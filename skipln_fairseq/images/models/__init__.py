@@ -104,7 +104,8 @@ def _choices(args: Namespace) -> dict[str, Any]:
     choices = asdict(config)
     options = choices.pop("options")
     over = None if config.norm == "none" else over
-    return {**choices, **options, "norm over": over, "weight mean": getattr(args, "weight_mean_rule", None)}
+    _, rule = _normalisation(args)
+    return {**choices, **options, "norm over": over, "weight mean": rule}
 
 
 def _images(args: Namespace, task: Any) -> tuple[int, int, int]:

@@ -55,7 +55,7 @@ def test_any_connection_may_become_any_other(change, caplog):
         for parameter in stored.parameters():
             parameter.add_(0.5)
     state = {"model": stored.state_dict()}
-    resume._adopt(state, model, resume._retyped(stored.args, model.args))
+    resume._adopt(state, model, resume._changes(stored.args, model.args).retyped)
     model.load_state_dict(state["model"])
     for name, value in model.state_dict().items():
         if ".skip." in name and "norms" not in name:
@@ -80,7 +80,7 @@ def test_any_connection_may_become_any_other(change, caplog):
 )
 def test_differences_are_named(then, now, found):
     args = (parse("transformer_rskip", "--skip-type", *flags.split()) for flags in (then, now))
-    assert found in "; ".join(resume._differences(*args))
+    assert found in "; ".join(resume._changes(*args).connections)
 
 
 def digest(file):

@@ -48,4 +48,4 @@ def write_json(file: Path, content: Any) -> None:
 
 def as_json(content: Any) -> str:
     """JSON whose versions can be compared by line."""
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -24,6 +24,8 @@ def train(args: argparse.Namespace) -> None:
             print("FloatingPointError: gradients are Nan/Inf")
             print("Traceback\n" * 20 + "StopIteration")
             sys.exit(1)
+        if args.behave == "nan":
+            loss["valid_loss"] = "nan"
         print(f"2026-01-01 | INFO | valid | {json.dumps(loss)}", flush=True)
         for name in ("last", "best"):
             with zipfile.ZipFile(args.save_dir / f"checkpoint_{name}.pt", "w") as file:

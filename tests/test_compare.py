@@ -252,6 +252,20 @@ def test_a_diverged_run_counts_with_empty_translations(compared):
     assert printed.count("BLEU 0.00") == 3
 
 
+def test_a_value_at_which_all_diverges_is_told_so(compared, tmp_path):
+    tune = {"flag": "behave", "values": ["diverge", "well"], "seed": 1}
+    table, _ = compared(variants={"plain": None, "good": {"good": True}}, tune=tune)
+    assert table["rows"]["good"]["losses"] == {"diverge": None, "well": pytest.approx(2 + 1 / 3)}
+    assert "| good | diverged | **2.333** |" in (tmp_path / "work" / "grid" / "report.md").read_text()
+
+
+def test_losses_that_are_no_numbers_are_in_no_curve(compared):
+    table, _ = compared(variants={"plain": None, "nan": {"behave": "nan"}})
+    assert table["curves"]["nan"] == [[], [], []]
+    assert table["rows"]["nan"]["loss"] is None
+    assert len(table["curves"]["plain"][0]) == 3
+
+
 def test_a_failed_baseline_is_compared_with_its_own_spread(compared):
     """The pool, which has no spread here, would tell anything apart."""
     variants = {"plain": {"behave": "diverge-of-seed-2"}, "good": {"good": True}, "same": None}

@@ -146,8 +146,10 @@ def test_parameters_are_softmaxs_and_its_checkpoint_starts_the_model():
     soft, favor = build("transformer_rskip"), build("transformer_rskip", *flags, seed=2)
     names = [name for name, _ in soft.named_parameters()]
     assert [name for name, _ in favor.named_parameters()] == names
-    assert resume._changes(soft.args, favor.args).connections[0].startswith(
-        "encoder attention softmax → FavorConfig("
+    assert (
+        resume._changes(soft.args, favor.args)
+        .connections[0]
+        .startswith("encoder attention softmax → FavorConfig(")
     )
     state = {"model": soft.state_dict()}
     resume._adopt(state, favor, set())

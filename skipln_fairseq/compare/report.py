@@ -63,6 +63,11 @@ def _verdict(row: dict[str, Any]) -> str:
     return "; ".join(part for part in (row["verdict"], failed) if part)
 
 
+def _tried(losses: dict[str, float | None], value: str) -> str:
+    """None is no finite loss."""
+    return "–" if value not in losses else "diverged" if losses[value] is None else f"{losses[value]:.3f}"
+
+
 def _at_edge(table: dict[str, Any]) -> list[str]:
     return [variant for variant, row in table["rows"].items() if row.get("at_edge")]
 
@@ -86,5 +91,6 @@ def _environment() -> jinja2.Environment:
         "verdict": _verdict,
         "differing": differing,
         "at_edge": _at_edge,
+        "tried": _tried,
     }
     return environment

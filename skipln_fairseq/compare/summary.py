@@ -1,5 +1,6 @@
 """All that a report shows, as numbers and text."""
 
+import math
 import random
 import shlex
 import statistics
@@ -42,7 +43,8 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
     errors = _compare(rows, cells, grid.baseline, pool)
     for variant, row in rows.items():
         if grid.tune is not None:
-            row["losses"] = {str(value): loss for value, loss in experiment.losses(data, variant).items()}
+            losses = experiment.losses(data, variant).items()
+            row["losses"] = {str(value): loss if math.isfinite(loss) else None for value, loss in losses}
             row["chosen"] = experiment.chosen(data, variant)
             row["at_edge"] = _at_edge(row["chosen"], grid.tune.values)
     missing = [

@@ -98,19 +98,23 @@ class Training:
         return result
 
     def curve(self) -> list[tuple[int, float]]:
-        """Validation loss in bits over updates."""
+        """Validation loss in bits over updates, where it is finite."""
         records = read_log(self.folder / "train.log") if (self.folder / "train.log").is_file() else []
-        return [(int(r["valid_num_updates"]), r["valid_loss"]) for r in records if "valid_loss" in r]
+        return [(int(r["valid_num_updates"]), r["valid_loss"]) for r in records if _finite(r)]
 
 
 def _file_name(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name)
 
 
+def _finite(record: Mapping[str, float]) -> bool:
+    return math.isfinite(record.get("valid_loss", math.nan))
+
+
 def _summary(log: Path) -> dict[str, Any]:
     records = read_log(log)
     text = log.read_text("utf-8", errors="replace")
-    losses = [r["valid_loss"] for r in records if math.isfinite(r.get("valid_loss", math.nan))]
+    losses = [r["valid_loss"] for r in records if _finite(r)]
     speeds = sorted(r["wps"] for r in records if "wps" in r)
     free = [r["gb_free"] for r in records if "gb_free" in r]
     memory = re.search(r"total memory = ([\d.]+) GB", text)

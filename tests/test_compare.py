@@ -3,6 +3,7 @@
 import html.parser
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from scipy import stats
 from skipln_fairseq.compare import __main__ as compare
 from skipln_fairseq.compare import measures, significance
 from skipln_fairseq.compare.classification import Classification
+from skipln_fairseq.compare.curves import draw_curves
 from skipln_fairseq.compare.experiment import Experiment
 from skipln_fairseq.compare.grid import read_grid
 from skipln_fairseq.compare.report import differing
@@ -264,6 +266,19 @@ def test_losses_that_are_no_numbers_are_in_no_curve(compared):
     assert table["curves"]["nan"] == [[], [], []]
     assert table["rows"]["nan"]["loss"] is None
     assert len(table["curves"]["plain"][0]) == 3
+
+
+def test_a_curve_far_above_does_not_hide_the_others():
+    curves = {"low": [[(1, 5.0), (2, 4.0)], [(1, 5.5), (2, 4.5)]], "near": [[(1, 7.0), (2, 6.0)]]}
+    far = {"far": [[(1, 90.0), (2, 60.0)]], "none": [[]]}
+    picture = draw_curves({**curves, **far})
+    assert "<!-- far (above) -->" in picture
+    assert "<!-- near -->" in picture
+    assert "<!-- none" not in picture
+    ticks = [float(text) for text in re.findall(r"<!-- ([\d.]+) -->", picture)]
+    assert 7 <= max(ticks) < 9
+    assert "above" not in draw_curves(curves)
+    assert "<svg" in draw_curves({"none": []})
 
 
 def test_a_failed_baseline_is_compared_with_its_own_spread(compared):

@@ -10,29 +10,38 @@ from matplotlib.figure import Figure
 __all__ = ["draw_curves"]
 
 LINES = ("-", "--", ":", "-.")
+APART = 2
 
 Curve = Sequence[tuple[int, float]]
 
 
 def draw_curves(curves: Mapping[str, Sequence[Curve]]) -> str:
-    """An SVG picture of the mean over the seeds' curves, at updates that all of them have."""
+    """An SVG picture of the mean over the seeds' curves, at updates that all of them have.
+
+    A variant whose mean never comes below :data:`APART` times the lowest does not stretch the axis: the legend says
+    that it is above.
+    """
     colours = matplotlib.colormaps["tab10"].colors
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
-    for number, (variant, of_seeds) in enumerate(curves.items()):
-        losses = [dict(curve) for curve in of_seeds if curve]
-        if not losses:
+    bands = {variant: _band(of_seeds) for variant, of_seeds in curves.items()}
+    best = {variant: min(mean for _, mean, _ in band.values()) for variant, band in bands.items() if band}
+    apart = {variant for variant, loss in best.items() if loss > APART * min(best.values())}
+    for number, variant in enumerate(curves):
+        if variant not in best:
             continue
-        updates = sorted(set.intersection(*map(set, losses)))
-        values = [[of_seed[update] for of_seed in losses] for update in updates]
+        updates, (low, mean, high) = list(bands[variant]), zip(*bands[variant].values(), strict=True)
         style = {
             "color": colours[number % len(colours)],
             "linestyle": LINES[number // len(colours) % len(LINES)],
         }
-        axes.plot(updates, [statistics.fmean(each) for each in values], label=variant, linewidth=1.2, **style)
-        axes.fill_between(
-            updates, list(map(min, values)), list(map(max, values)), color=style["color"], alpha=0.15
-        )
+        label = f"{variant} (above)" if variant in apart else variant
+        axes.plot(updates, mean, label=label, linewidth=1.2, **style)
+        axes.fill_between(updates, low, high, color=style["color"], alpha=0.15)
+    inside = [each for variant in best if variant not in apart for each in bands[variant].values()]
+    if apart:
+        bottom, top = min(low for low, _, _ in inside), max(high for _, _, high in inside)
+        axes.set_ylim(bottom - 0.05 * (top - bottom), top + 0.05 * (top - bottom))
     axes.set(xlabel="updates", ylabel="validation loss, bits per token")
     axes.grid(alpha=0.3)
     if axes.lines:
@@ -42,3 +51,11 @@ def draw_curves(curves: Mapping[str, Sequence[Curve]]) -> str:
     with matplotlib.rc_context({"svg.hashsalt": "skipln_fairseq"}):
         figure.savefig(picture, format="svg", metadata={"Date": None})
     return picture.getvalue()
+
+
+def _band(of_seeds: Sequence[Curve]) -> dict[int, tuple[float, float, float]]:
+    """The lowest, mean and highest loss over seeds at each update that all have."""
+    losses = [dict(curve) for curve in of_seeds if curve]
+    shared = sorted(set.intersection(*map(set, losses))) if losses else []
+    each = {update: [of_seed[update] for of_seed in losses] for update in shared}
+    return {update: (min(values), statistics.fmean(values), max(values)) for update, values in each.items()}

@@ -9,6 +9,7 @@ import pytest
 from conftest import REPOSITORY, USER_DIR, run
 
 from skipln_fairseq.bench.render import markdown
+from skipln_fairseq.compare.report import write_report
 from skipln_fairseq.models.family import readme_table
 from skipln_fairseq.models.presets import MODELS
 
@@ -81,3 +82,31 @@ def test_every_speed_in_the_readme_was_measured():
     told = re.findall(r"^\| (?:tiny|iwslt|wmt|batch \d+,).*$", README, re.MULTILINE)
     assert len(told) > 5
     assert set(told) <= measured
+
+
+EXAMPLES = (REPOSITORY / "examples" / "README.md").read_text(encoding="utf-8")
+EVIDENCE = sorted((REPOSITORY / "examples" / "evidence").glob("*/results.json"))
+
+
+@pytest.mark.parametrize("results", EVIDENCE, ids=lambda file: file.parent.name)
+def test_the_evidence_told_is_the_evidence_found(results, tmp_path):
+    """The report is what the results make and quotes no corpus; the page has its tables, gaps and signatures."""
+    summary = json.loads(results.read_text(encoding="utf-8"))
+    assert not any(table["samples"] for table in summary["data"])
+    write_report(summary, tmp_path)
+    report = (results.parent / "report.md").read_text(encoding="utf-8")
+    assert report == (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert (results.parent / "commands.sh").read_text() == (tmp_path / "commands.sh").read_text()
+    tables = re.findall(r"^\| variant \| (?:BLEU|top-1).*\n(?:\|.*\n)+", report, re.MULTILINE)
+    assert len(tables) == len(summary["data"])
+    told = [*tables, *re.findall(r"^\*\*Missing:\*\* .*$", report, re.MULTILINE)]
+    told += [signature for table in summary["data"] for signature in table["signatures"]]
+    assert all(each in EXAMPLES for each in told)
+
+
+def test_every_evidence_on_the_page_was_found():
+    rows = {row for results in EVIDENCE for row in (results.parent / "report.md").read_text().splitlines()}
+    told = re.findall(
+        r"^\| .* \| (?:no significant difference|better|worse|missing).*$", EXAMPLES, re.MULTILINE
+    )
+    assert set(told) <= rows

@@ -1,7 +1,6 @@
 """The task ``image_classification``: images with a class each, through fairseq's trainer."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +103,30 @@ class ImageClassificationTask(LegacyFairseqTask):
         )
         return {**about, "mean": mean, "deviation": deviation}
 
-    classes: Sequence[str] = property(lambda self: self.state.images["classes"])
-    size: int = property(lambda self: self.state.images["size"])
-    in_channels: int = property(lambda self: self.state.images["channels"])
-    mean: Sequence[float] = property(lambda self: self.state.images["mean"])
-    deviation: Sequence[float] = property(lambda self: self.state.images["deviation"])
+    @property
+    def classes(self) -> list[str]:
+        """Names, in the order of the model's logits."""
+        return self.state.images["classes"]
+
+    @property
+    def size(self) -> int:
+        """Height and width of the images."""
+        return self.state.images["size"]
+
+    @property
+    def in_channels(self) -> int:
+        """Of the images."""
+        return self.state.images["channels"]
+
+    @property
+    def mean(self) -> list[float]:
+        """Of each channel of the training images, pixels from 0 to 1."""
+        return self.state.images["mean"]
+
+    @property
+    def deviation(self) -> list[float]:
+        """As the mean."""
+        return self.state.images["deviation"]
 
     def _images(self, split: str) -> Images | None:
         return self._split(split, size=self.size, classes=self.classes, channels=self.in_channels)

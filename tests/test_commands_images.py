@@ -146,6 +146,20 @@ def test_fine_tuning_may_change_connections(tmp_path):
     assert "is of another network: depth 20 → 26" in ended.output.splitlines()[-1]
 
 
+def test_a_model_of_other_classes_is_not_fine_tuned(digits, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / "train" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (8, 8), number).save(tmp_path / "data" / "train" / name / f"{number}.png")
+    checkpoint = digits[0] / "plain" / "checkpoint_best.pt"
+    ended = train(
+        tmp_path / "out", "--finetune-from-model", checkpoint, data=tmp_path / "data", succeeds=False
+    )
+    assert (
+        "is of another network: mean is 1 × 1 × 1 there and 3 × 1 × 1 here" in ended.output.splitlines()[-1]
+    )
+
+
 def test_ranks_count_from_the_likeliest_and_equal_ones_are_not_likelier():
     logits = torch.tensor(
         [[3.0, 1, 2], [1, 1, 1], [0, 5, 5], [math.nan, 1, 2], [1, math.nan, 0], [math.nan] * 3]

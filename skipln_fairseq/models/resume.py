@@ -9,13 +9,13 @@ starts fresh, and both are listed.
 
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 
 from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
-from torch import nn
+from torch import Tensor, nn
 
 from ..changes import Changes
 from ..errors import UserError
@@ -118,6 +118,14 @@ def _adopt(state: dict, model: nn.Module, retyped: Collection[str]) -> None:
     logger.info("not taken from the checkpoint: %s", ", ".join(sorted(unused)) or "nothing")
 
 
+def _check_shapes(filename: str, stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Say in one line what fairseq would end in a traceback at: other words, classes or widths."""
+    for key in (key for key in own if key in stored):
+        there, here = (" × ".join(map(str, each[key].shape)) for each in (stored, own))
+        if there != here:
+            raise UserError(f"{filename} is of another network: {key} is {there} there and {here} here")
+
+
 @contextmanager
 def _each_loaded_state(check: Callable[[dict], None]) -> Iterator[None]:
     """Pass every checkpoint that is read inside this block through ``check``."""
@@ -167,6 +175,7 @@ def check_checkpoints_when_training() -> None:
             if found.connections:
                 logger.info("connections differ from %s: %s", filename, "; ".join(found.connections))
                 _adopt(state, model, found.retyped)
+            _check_shapes(filename, state["model"], model.state_dict())
 
         with _each_loaded_state(check):
             return load_checkpoint(trainer, filename, *args, **kwargs)

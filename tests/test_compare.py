@@ -25,6 +25,7 @@ from skipln_fairseq.compare.curves import draw_curves
 from skipln_fairseq.compare.experiment import Experiment
 from skipln_fairseq.compare.grid import read_grid
 from skipln_fairseq.compare.report import differing
+from skipln_fairseq.compare.summary import _at_edge
 from skipln_fairseq.compare.training import Training
 from skipln_fairseq.compare.translation import Translation
 from skipln_fairseq.errors import UserError
@@ -198,7 +199,12 @@ def test_each_variant_chooses_what_has_the_lowest_validation_loss(compared):
 
 
 @pytest.mark.parametrize(
-    ("values", "edge"), [([-2.0, 1.0, 3.0], False), ([2.0, 1.0, 3.0], True), (["1.0", "2.0"], False)]
+    ("values", "edge"),
+    [
+        ([-2.0, 1.0, 3.0], False),
+        ([2.0, 1.0, 3.0], True),
+        (["20e-1", "1e-0", 3], True),
+    ],
 )
 def test_a_choice_at_the_edge_of_the_values_is_told(compared, tmp_path, values, edge):
     table, _ = compared(tune={"flag": "lr", "values": values, "seed": 1})
@@ -278,6 +284,8 @@ def test_a_curve_far_above_does_not_hide_the_others():
     ticks = [float(text) for text in re.findall(r"<!-- ([\d.]+) -->", picture)]
     assert 7 <= max(ticks) < 9
     assert "above" not in draw_curves(curves)
+    assert "above" not in draw_curves({"good": [[(1, 3.0), (2, 0.05)]], "other": [[(1, 3.0), (2, 0.2)]]})
+    assert "<!-- far (above) -->" in draw_curves({"flat": [[(1, 4.0), (2, 4.0)]], **far})
     assert "<svg" in draw_curves({"none": []})
 
 
@@ -366,9 +374,14 @@ def test_two_comparisons_do_not_share_a_folder_at_once(compared, grid, tmp_path)
         compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work")])
 
 
-@pytest.mark.parametrize("flag", ["--processes=0", "--threads=0"])
+def test_words_have_no_edge():
+    assert not any(_at_edge(value, ["adam", "sgd"]) for value in ("adam", "sgd"))
+    assert not any(_at_edge(value, [True, False]) for value in (True, False))
+
+
+@pytest.mark.parametrize("flag", ["--processes=0", "--threads=0", "--samples=-1"])
 def test_numbers_out_of_range_are_refused(grid, tmp_path, flag):
-    with pytest.raises(UserError, match="valid is a whole number of at least 1"):
+    with pytest.raises(UserError, match="valid is a whole number of at least"):
         compare.main([str(written(grid, tmp_path)), flag])
 
 

@@ -59,10 +59,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _places(args: argparse.Namespace, gpus: Sequence[int]) -> list[dict[str, str]]:
-    for name in ("processes", "threads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value}: valid is a whole number of at least 1")
     threads = {"OMP_NUM_THREADS": str(args.threads)}
     if gpus:
         places = [{**threads, "CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in gpus]
@@ -98,6 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from .summary import summarise
 
     args = _parser().parse_args(arguments)
+    for name, least in (("processes", 1), ("threads", 1), ("samples", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} {value}: valid is a whole number of at least {least}")
     package = Path(__file__).parents[1]
     user_dir = str(package.relative_to(Path.cwd()) if package.is_relative_to(Path.cwd()) else package)
     experiment = Experiment(read_grid(args.grid), args.work_dir, user_dir)

@@ -18,15 +18,21 @@ Curve = Sequence[tuple[int, float]]
 def draw_curves(curves: Mapping[str, Sequence[Curve]]) -> str:
     """An SVG picture of the mean over the seeds' curves, at updates that all of them have.
 
-    A variant whose mean never comes below :data:`APART` times the lowest does not stretch the axis: the legend says
-    that it is above.
+    A variant whose mean stays above :data:`APART` times the lowest, and above all curves that do not, does not stretch
+    the axis: the legend says that it is above.
     """
     colours = matplotlib.colormaps["tab10"].colors
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
     bands = {variant: _band(of_seeds) for variant, of_seeds in curves.items()}
     best = {variant: min(mean for _, mean, _ in band.values()) for variant, band in bands.items() if band}
-    apart = {variant for variant, loss in best.items() if loss > APART * min(best.values())}
+    near = [variant for variant, loss in best.items() if loss <= APART * min(best.values())]
+    inside = [each for variant in near for each in bands[variant].values()]
+    bottom, top = (
+        min((low for low, _, _ in inside), default=0),
+        max((high for _, _, high in inside), default=0),
+    )
+    apart = {variant for variant, loss in best.items() if loss > max(top, APART * bottom)}
     for number, variant in enumerate(curves):
         if variant not in best:
             continue
@@ -38,10 +44,9 @@ def draw_curves(curves: Mapping[str, Sequence[Curve]]) -> str:
         label = f"{variant} (above)" if variant in apart else variant
         axes.plot(updates, mean, label=label, linewidth=1.2, **style)
         axes.fill_between(updates, low, high, color=style["color"], alpha=0.15)
-    inside = [each for variant in best if variant not in apart for each in bands[variant].values()]
     if apart:
-        bottom, top = min(low for low, _, _ in inside), max(high for _, _, high in inside)
-        axes.set_ylim(bottom - 0.05 * (top - bottom), top + 0.05 * (top - bottom))
+        margin = 0.05 * ((top - bottom) or top)
+        axes.set_ylim(bottom - margin, top + margin)
     axes.set(xlabel="updates", ylabel="validation loss, bits per token")
     axes.grid(alpha=0.3)
     if axes.lines:

@@ -150,8 +150,11 @@ def _detectable(errors: list[Error], pool: Spread | None, seeds: int, family: in
 
 def _at_edge(chosen: Any, values: Sequence[Any]) -> bool:
     """Whether values outside those that were tried might be better still."""
-    ordered = all(isinstance(value, (int, float)) for value in values)
-    return ordered and chosen in (min(values), max(values))
+    try:  # YAML takes 1e-3 for a word, and true for no number
+        numbers = {str(value): float(str(value)) for value in values}
+    except ValueError:
+        return False
+    return chosen is not None and numbers[str(chosen)] in (min(numbers.values()), max(numbers.values()))
 
 
 def _verdict(p: float, difference: float) -> str:

@@ -129,6 +129,18 @@ def test_a_run_resumes_only_as_the_model_it_was(tmp_path):
         assert message in last
 
 
+def test_a_run_resumes_only_with_the_images_it_had(tmp_path):
+    for data, names in (("a", ("cat", "dog")), ("b", ("cat", "eel"))):
+        for name in names:
+            (tmp_path / data / "train" / name).mkdir(parents=True)
+            for number in range(8):
+                Image.new("L", (8, 8), number).save(tmp_path / data / "train" / name / f"{number}.png")
+    train(tmp_path / "out", "--max-update", "1", data=tmp_path / "a")
+    ended = train(tmp_path / "out", "--max-update", "2", data=tmp_path / "b", succeeds=False)
+    message = "was trained on other data: classes ['cat', 'dog'] → ['cat', 'eel']"
+    assert message in ended.output.splitlines()[-1]
+
+
 def test_what_is_said_again_is_no_change(tmp_path):
     train(tmp_path, *RSKIP, "--max-update", "1")
     train(tmp_path, *RSKIP, "--skip-order", "2", "--skip-norm", "layer", "--max-update", "2")
@@ -202,8 +214,9 @@ def train_on_colours(folder):
 
 def test_half_precision_is_validated(digits):
     folder, _ = digits
-    printed = validate(folder / "plain" / "checkpoint_best.pt", "--fp16", "--valid-subset", "test")
-    assert "top1" in printed.output
+    flags = (folder / "plain" / "checkpoint_best.pt", "--valid-subset", "test", "--log-format", "json")
+    whole, half = (validate(*flags, *more).logged("test")[-1] for more in ((), ("--fp16",)))
+    assert float(half["test_top1"]) == pytest.approx(float(whole["test_top1"]), abs=1)
 
 
 def test_filters_lose_their_means_under_torchrun(tmp_path):

@@ -535,7 +535,42 @@ def test_idx_has_the_models_classes_or_as_many_as_its_labels(tmp_path):
         empty = np.zeros((0, 28, 28) if part == "images-idx3" else 0, np.uint8)
         write_idx(tmp_path / f"t10k-{part}-ubyte", empty)
     with pytest.raises(UserError, match="no images for test"):
-        read_idx(tmp_path, "test")
+        read_split("idx", tmp_path, "test")
+
+
+def test_idx_files_of_the_test_alone_are_recognised(tmp_path):
+    write_mnist(tmp_path, "")
+    for file in tmp_path.glob("train-*"):
+        file.unlink()
+    assert recognise(tmp_path) == "idx"
+
+
+def test_a_cifar_part_without_images_is_refused(tmp_path):
+    write_cifar10(tmp_path)
+    empty = {b"data": np.zeros((0, 3072), np.uint8), b"labels": []}
+    (tmp_path / "test_batch").write_bytes(pickle.dumps(empty, 4))
+    with pytest.raises(UserError, match="no images for test"):
+        read_split("cifar", tmp_path, "test")
+    (tmp_path / "test_batch").write_bytes(pickle.dumps({"\ud800": 1}, 4))
+    with pytest.raises(UserError, match="not a file of CIFAR's python version"):
+        read_split("cifar", tmp_path, "test")
+
+
+def test_what_is_trained_on_is_not_tried_in_training(tmp_path):
+    write_folders(tmp_path)
+    with pytest.raises(UserError, match="what is trained on is tried by fairseq-validate"):
+        task(tmp_path, train_subset="train", valid_subset="valid,train")
+    task(tmp_path, training=False, train_subset="train", valid_subset="valid,train")
+
+
+def test_other_training_images_are_told(tmp_path):
+    write_folders(tmp_path, size=(9, 9))
+    of_images = task(tmp_path)
+    same = {**of_images.state.images}
+    assert of_images.changes({"images": same}) == of_images.changes({}) == []
+    stored = {**same, "classes": ["apple", "zebra"], "size": 8}
+    found = of_images.changes({"images": stored})
+    assert found == ["classes ['apple', 'zebra'] → ['cat', 'dog']", "size 8 → 9"]
 
 
 @pytest.mark.parametrize(

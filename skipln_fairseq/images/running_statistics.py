@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.nn import functional as F
 
 from ..nn.norm.batch import SingleStatistics
@@ -38,8 +39,7 @@ def average_running_statistics(model: nn.Module) -> None:
     """Give all data-parallel workers the mean of their running statistics."""
     if not is_parallel():
         return
-    workers = sum_over_workers(next(model.parameters()).new_ones((), dtype=torch.float32))
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             for statistic in (module.running_mean, module.running_var):
-                statistic.copy_(sum_over_workers(statistic) / workers)
+                statistic.copy_(sum_over_workers(statistic) / dist.get_world_size())

@@ -1,6 +1,7 @@
 """The task ``image_classification``: images with a class each, through fairseq's trainer."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,12 @@ class ImageClassificationTask(LegacyFairseqTask):
             raise UserError(f"--image-size {args.image_size}: valid is a whole number of at least 1")
         if not 0 < args.held_out < 1:
             raise UserError(f"--held-out {args.held_out}: valid is between 0 and 1")
+        tried = getattr(args, "valid_subset", "valid").split(",")
+        if training and getattr(args, "train_subset", "train") in tried:
+            # fairseq keeps one data set of a name, and that one is changed by chance
+            raise UserError(
+                f"--valid-subset {args.valid_subset}: what is trained on is tried by fairseq-validate"
+            )
         self.format = recognise(self.folder) if name == "auto" else name
         self._read: dict[str, Images | None] = {}
         self.state.add_factory("images", self._described)
@@ -127,6 +134,12 @@ class ImageClassificationTask(LegacyFairseqTask):
     def deviation(self) -> list[float]:
         """As the mean."""
         return self.state.images["deviation"]
+
+    def changes(self, stored_state: Mapping[str, Any]) -> list[str]:
+        """In what a checkpoint's training images differ from these."""
+        stored, current = stored_state.get("images", {}), self.state.images
+        names = [name for name in ("classes", "size", "channels") if name in stored]
+        return [f"{name} {stored[name]} → {current[name]}" for name in names if stored[name] != current[name]]
 
     def _images(self, split: str) -> Images | None:
         return self._split(split, size=self.size, classes=self.classes, channels=self.in_channels)

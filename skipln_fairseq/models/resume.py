@@ -164,6 +164,9 @@ def check_checkpoints_when_training() -> None:
             )
             if stored_args is None or not (ours or hasattr(stored_args, "skip_type")):
                 return  # neither model is of this plugin
+            other_data = getattr(trainer.task, "changes", lambda state: [])(state.get("task_state") or {})
+            if other_data and not finetuning:
+                raise UserError(f"{filename} was trained on other data: {'; '.join(other_data)}")
             found = changes(stored_args, trainer.cfg.model)
             if found.network:
                 raise UserError(f"{filename} is of another network: {'; '.join(found.network)}")

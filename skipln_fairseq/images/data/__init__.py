@@ -61,6 +61,8 @@ def read_split(
     images = FORMATS[name](folder, split, size, classes)
     if images is None:
         return None
+    if not len(images):
+        raise UserError(f"{folder}: no images for {split}")
     height, width, depth = images[0].shape
     if height != width:
         raise UserError(f"{folder}: images of {height} × {width} pixels: valid are square ones")

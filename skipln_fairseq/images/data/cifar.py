@@ -43,12 +43,12 @@ def _load(file: Path) -> dict:
     try:
         # Python 2 wrote them: its strings are bytes here
         content = _ArraysOnly(io.BytesIO(file.read_bytes()), encoding="bytes").load()
+        if isinstance(content, dict):
+            return {key.encode() if isinstance(key, str) else key: value for key, value in content.items()}
     except Exception as error:  # what a forged pickle can raise has no end
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{file}: not a file of CIFAR's python version: {reason}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: not a file of CIFAR's python version: it holds no dictionary")
-    return {key.encode() if isinstance(key, str) else key: value for key, value in content.items()}
+    raise UserError(f"{file}: not a file of CIFAR's python version: it holds no dictionary")
 
 
 def _layout(folder: Path) -> tuple[dict[str, list[str]], bytes, str] | None:

@@ -39,7 +39,7 @@ def _read(file: Path, dimensions: int) -> np.ndarray:
 
 def is_idx(folder: Path) -> bool:
     """Whether the folder holds MNIST's files."""
-    return _find(folder, "train-images-idx3-ubyte") is not None
+    return any(_find(folder, f"{prefix}-images-idx3-ubyte") is not None for prefix in PREFIX.values())
 
 
 def read_idx(folder: Path, split: str, classes: Sequence[str] | None = None) -> ArrayImages | None:
@@ -61,7 +61,5 @@ def read_idx(folder: Path, split: str, classes: Sequence[str] | None = None) -> 
     pixels, labels = arrays
     if len(pixels) != len(labels):
         raise UserError(f"{folder}: {len(pixels)} images and {len(labels)} labels for {split}")
-    if not len(labels):
-        raise UserError(f"{folder}: no images for {split}")
-    count = max(int(labels.max()) + 1, len(classes or ()))
+    count = max(int(labels.max(initial=0)) + 1, len(classes or ()))
     return ArrayImages(pixels[..., None], labels.astype(np.int64), [str(n) for n in range(count)])

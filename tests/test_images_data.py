@@ -8,6 +8,7 @@ import math
 import pickle
 import shutil
 import struct
+import sys
 from argparse import Namespace
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.errors import UserError, print_user_errors_in_one_line
 from skipln_fairseq.images.data import ImageDataset, folders, moments, read_split, recognise
 from skipln_fairseq.images.data.augment import augmented
 from skipln_fairseq.images.data.cifar import read_cifar
@@ -585,3 +586,22 @@ def test_flags_that_leave_no_images_are_refused(tmp_path, options, message):
     write_folders(tmp_path, parts=("train",))
     with pytest.raises(UserError, match=message):
         task(tmp_path, **options).load_dataset("train")
+
+
+def test_workers_average_before_they_validate(tmp_path, monkeypatch):
+    write_folders(tmp_path)
+    seen = []
+    monkeypatch.setattr("skipln_fairseq.images.task.average_running_statistics", seen.append)
+    task(tmp_path).begin_valid_epoch(1, "the model")
+    assert seen == ["the model"]
+
+
+def test_an_error_of_a_process_that_loads_data_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    print_user_errors_in_one_line()
+    message = (
+        "Caught UserError in DataLoader worker 0.\nOriginal Traceback …\nerrors.UserError: a.png: broken\n"
+    )
+    for text, line in ((message, "a.png: broken"), ("b.png: broken", "b.png: broken")):
+        sys.excepthook(UserError, UserError(text), None)
+        assert capsys.readouterr().err == f"skipln_fairseq: error: {line}\n"

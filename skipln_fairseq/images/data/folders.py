@@ -119,8 +119,8 @@ def read_folders(
     files, labels = [], []
     for label, name in enumerate(classes):
         where = folder / split / name
-        found = sorted(file for file in where.iterdir() if file.is_file()) if where.is_dir() else []
-        files += [file for file in found if not file.name.startswith(".")]
+        inside = sorted(file for file in where.iterdir() if file.is_file()) if where.is_dir() else []
+        files += [file for file in inside if not file.name.startswith(".")]
         labels += [label] * (len(files) - len(labels))
     if not files:
         raise UserError(f"{folder / split}: no images in its folders")

@@ -68,11 +68,9 @@ class ImageModel(SingleStatistics, BaseFairseqModel):
         ]
         if network:
             return Changes((), network)
-        (stored, current) = (_choices(each) for each in (stored_args, args))
-        return Changes(
-            [f"{name} {before} → {after}" for name, before, after in _pairs(stored, current)],
-            retyped=["net"] if stored["skip"] != current["skip"] else [],
-        )
+        # none is retyped: of the image skips the recursive one alone has parameters
+        pairs = _pairs(_choices(stored_args), _choices(args))
+        return Changes([f"{name} {before} → {after}" for name, before, after in pairs])
 
     def forward(self, image: Tensor) -> Tensor:
         """Pixels from 0 to 255 (N, C, H, W) to logits (N, classes)."""

@@ -1,4 +1,4 @@
-"""python -m skipln_fairseq.compare: grids, runs that are interrupted or fail, statistics, the report."""
+"""python -m skipln_fairseq.compare: runs that are interrupted or fail, the report, real models."""
 
 import html.parser
 import json
@@ -10,143 +10,30 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import sacrebleu
 import torch
-import yaml
 from conftest import REPOSITORY, run
 from scipy import stats
 
 from skipln_fairseq.compare import __main__ as compare
-from skipln_fairseq.compare import measures, significance
+from skipln_fairseq.compare import measures
 from skipln_fairseq.compare.classification import Classification
 from skipln_fairseq.compare.curves import draw_curves
+from skipln_fairseq.compare.data import Data
 from skipln_fairseq.compare.experiment import Experiment
 from skipln_fairseq.compare.grid import read_grid
 from skipln_fairseq.compare.report import differing
 from skipln_fairseq.compare.summary import _at_edge
 from skipln_fairseq.compare.training import Training
-from skipln_fairseq.compare.translation import Translation
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.runs import locked
-from skipln_fairseq.runs.settings import words
-
-FAKE = Path(__file__).with_name("fake_fairseq.py")
-SENTENCES = [f"Der Satz mit der Nummer {n} ist <b>lang</b> genug & hat Wörter" for n in range(40)]
-
-# --- grids -------------------------------------------------------------------------------------
+from tests.comparisons import SENTENCES, fake, make_grid, written
 
 
 @pytest.fixture
 def grid(tmp_path):
-    """A grid as YAML holds it, whose data are there."""
-    data = tmp_path / "data"
-    data.mkdir()
-    for lang in ("en", "de"):
-        (data / f"dict.{lang}.txt").write_text("a 1\n")
-        (data / f"test.{lang}").write_text("".join(f"{line}\n" for line in SENTENCES))
-    return {
-        "title": "A <title>",
-        "baseline": "plain",
-        "seeds": [1, 2, 3],
-        "data": {"d": {"path": f"{data}", "source": f"{data}/test.en", "reference": f"{data}/test.de"}},
-        "variants": {"plain": {"skip-type": "plain"}, "good": {"good": True}, "same": None},
-        "train": {"arch": "a", "lr": 2.0},
-        "evaluate": {"beam": 5},
-    }
-
-
-def written(grid, folder) -> Path:
-    file = folder / "grid.yaml"
-    file.write_text(yaml.safe_dump(grid, sort_keys=False))
-    return file
-
-
-def test_flags_become_words():
-    flags = {"lr": 0.001, "cpu": True, "bf16": False, "clip-norm": None, "adam-betas": "(0.9, 0.98)"}
-    assert words(flags) == ["--lr", "0.001", "--cpu", "--adam-betas", "(0.9, 0.98)"]
-
-
-def test_data_override_the_grids_flags_and_variants_override_both(grid, tmp_path):
-    grid["train"] = {"a": 1, "b": 1, "c": 1}
-    grid["data"]["d"]["train"] = {"b": 2, "c": 2}
-    grid["variants"]["good"] = {"c": 3}
-    read = read_grid(written(grid, tmp_path))
-    assert read.flags(read.data[0], "good") == {"a": 1, "b": 2, "c": 3}
-    assert read.flags(read.data[0], "same") == {"a": 1, "b": 2, "c": 2}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"baseline": "none"}, "baseline 'none': valid are 'plain', 'good', 'same'"),
-        ({"seeds": []}, r"seeds \[\]: valid is a list"),
-        ({"seeds": [1, 1]}, "twice"),
-        ({"seeds": [0]}, "above 0"),
-        ({"variants": {}}, "variants: valid is a mapping"),
-        ({"train": {"--lr": 1}}, "'--lr': write a flag's name without dashes"),
-        ({"train": {"lr": [1]}}, "lr: valid is one value"),
-        ({"train": {"seed": 1}}, "seed is set by this command itself"),
-        ({"tune": {"flag": "lr", "values": [1], "seed": 1}}, "valid is a list of at least two"),
-        ({"tune": {"flag": "lr", "values": [1, 2]}}, "tune has no 'seed'"),
-        ({"data": {"d": {"path": "x", "source": "x"}}}, "data: d has no 'reference'"),
-        ({"measure": "taste"}, "measure 'taste': valid are translation, classification"),
-        ({"sedes": 1}, "the grid has 'sedes': valid are title"),
-    ],
-)
-def test_a_grid_that_says_nothing_useful_is_refused_in_one_line(grid, tmp_path, change, message):
-    with pytest.raises(UserError, match=message) as error:
-        read_grid(written({**grid, **change}, tmp_path))
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a: [", "line 2: not YAML"),
-        ("a: 1\na: 2", "'a' stands there twice"),
-        ("", "the grid: valid is a mapping"),
-        (None, "No such file"),
-    ],
-)
-def test_a_file_that_is_no_grid_is_refused_in_one_line(tmp_path, text, message):
-    file = tmp_path / "grid.yaml"
-    if text is not None:
-        file.write_text(text + "\n")
-    with pytest.raises(UserError, match=message) as error:
-        read_grid(file)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "file", sorted((REPOSITORY / "examples" / "evidence").glob("*.yaml")), ids=lambda f: f.stem
-)
-def test_the_grids_of_the_evidence_can_be_read(file):
-    grid = read_grid(file)
-    names = {data.name: data.train for data in grid.data}
-    assert len(grid.seeds) == 3
-    assert len(grid.tune.values) == 3
-    assert "depth" not in file.stem or [train["encoder-layers"] for train in names.values()] == [6, 12, 24]
-
-
-@pytest.mark.parametrize("missing", ["test.de", "dict.en.txt"])
-def test_data_that_are_not_there_are_refused(grid, tmp_path, missing):
-    (tmp_path / "data" / missing).unlink()
-    (tmp_path / "data" / "dict.de.txt").unlink()
-    with pytest.raises(UserError, match=r"no such file|no binarised data"):
-        compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work")])
-
-
-# --- runs --------------------------------------------------------------------------------------
-
-
-def fake(monkeypatch):
-    """Have all commands be those of fake_fairseq.py."""
-    for kind in (Training, Translation):
-        command = kind.command.fget
-        line = property(lambda self, command=command: [sys.executable, str(FAKE), *command(self)])
-        monkeypatch.setattr(kind, "command", line)
+    return make_grid(tmp_path)
 
 
 @pytest.fixture
@@ -277,16 +164,18 @@ def test_losses_that_are_no_numbers_are_in_no_curve(compared):
 def test_a_curve_far_above_does_not_hide_the_others():
     curves = {"low": [[(1, 5.0), (2, 4.0)], [(1, 5.5), (2, 4.5)]], "near": [[(1, 7.0), (2, 6.0)]]}
     far = {"far": [[(1, 90.0), (2, 60.0)]], "none": [[]]}
-    picture = draw_curves({**curves, **far})
+    picture = draw_curves({**curves, **far}, "token")
     assert "<!-- far (above) -->" in picture
     assert "<!-- near -->" in picture
     assert "<!-- none" not in picture
     ticks = [float(text) for text in re.findall(r"<!-- ([\d.]+) -->", picture)]
     assert 7 <= max(ticks) < 9
-    assert "above" not in draw_curves(curves)
-    assert "above" not in draw_curves({"good": [[(1, 3.0), (2, 0.05)]], "other": [[(1, 3.0), (2, 0.2)]]})
-    assert "<!-- far (above) -->" in draw_curves({"flat": [[(1, 4.0), (2, 4.0)]], **far})
-    assert "<svg" in draw_curves({"none": []})
+    assert "above" not in draw_curves(curves, "token")
+    assert "above" not in draw_curves(
+        {"good": [[(1, 3.0), (2, 0.05)]], "other": [[(1, 3.0), (2, 0.2)]]}, "token"
+    )
+    assert "<!-- far (above) -->" in draw_curves({"flat": [[(1, 4.0), (2, 4.0)]], **far}, "token")
+    assert "<svg" in draw_curves({"none": []}, "token")
 
 
 def test_a_failed_baseline_is_compared_with_its_own_spread(compared):
@@ -417,141 +306,6 @@ def test_a_run_is_named_after_all_that_shapes_it(grid, tmp_path):
     assert len({folder, *others}) == 4
 
 
-# --- statistics --------------------------------------------------------------------------------
-
-
-def test_holm_corrects_as_in_the_books():
-    ps = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
-    assert significance.holm(ps) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
-
-
-def p_of_seeds(a, b, pool):
-    return significance.over_seeds(a, b, pool).p(np.mean(b) - np.mean(a))
-
-
-def test_of_two_systems_the_pooled_test_is_students():
-    a, b = [30.1, 30.9, 30.4], [31.2, 31.9, 31.3]
-    expected = stats.ttest_ind(a, b).pvalue
-    assert p_of_seeds(a, b, significance.pooled([a, b])) == pytest.approx(expected)
-    expected = stats.ttest_ind(a, b, equal_var=False).pvalue
-    assert p_of_seeds(a, b, None) == pytest.approx(expected)
-
-
-def test_the_pool_has_the_spread_within_systems():
-    """That of an analysis of variance: its F is the square of t for two systems."""
-    systems = [[1.0, 2.0, 4.0], [5.0, 5.5, 7.0], [0.0, 3.0]]
-    pool = significance.pooled([*systems, [9.0]])
-    residuals = np.concatenate([np.array(s) - np.mean(s) for s in systems])
-    assert pool.freedom == 5
-    assert pool.deviation == pytest.approx(np.sqrt(np.sum(residuals**2) / 5))
-    assert significance.pooled([[1.0]]) is None
-
-
-@pytest.mark.parametrize(("systems", "family"), [(2, 1), (12, 11)])
-def test_the_detectable_difference_is_found_as_often_as_said(systems, family):
-    error = significance.Error(2 / 3, 2 * systems)
-    shift = significance.detectable(error, family)
-    rng = np.random.default_rng(1)
-    found = 0
-    for _ in range(2000):
-        scores = rng.normal(size=(systems, 3))
-        scores[1] += shift
-        p = p_of_seeds(scores[0], scores[1], significance.pooled(scores.tolist()))
-        found += p < significance.LEVEL / family
-    assert found / 2000 == pytest.approx(significance.POWER, abs=0.03)
-
-
-@pytest.mark.parametrize(("of_seeds", "of_examples"), [(1, 0), (0, 1), (1, 1)])
-def test_equal_systems_are_told_apart_as_rarely_as_said(of_seeds, of_examples, monkeypatch):
-    """Scores that are means over 40 examples, which differ by chance of the seeds, of the examples, or of both."""
-    monkeypatch.setattr(significance, "RESAMPLES", 100)
-    rng = np.random.default_rng(1)
-    found = {"examples": 0, "seeds": 0, "both": 0}
-    for _ in range(400):
-        # differences of the second system from the first, by example; the spread of a mean of 40 is that of a seed
-        by_example = of_examples * rng.normal(size=40) * np.sqrt(40 * 2 / 3)
-        seeds = of_seeds * rng.normal(size=(12, 3)) + 1e-3 * rng.normal(size=(12, 3))
-        first = np.stack([np.full(40, seeds[0].sum()), np.full(40, 3.0)], 1)
-        second = np.stack([seeds[1].sum() + 3 * by_example, np.full(40, 3.0)], 1)
-        p, by_examples = significance.over_examples(first, second, lambda sums: sums[0] / sums[1])
-        by_seeds = significance.over_seeds(seeds[0], seeds[1], significance.pooled(seeds.tolist()))
-        difference = seeds[1].mean() - seeds[0].mean() + by_example.mean()
-        found["examples"] += p < 0.05
-        found["seeds"] += by_seeds.p(difference) < 0.05
-        found["both"] += (by_seeds + by_examples).p(difference) < 0.05
-    assert found["both"] / 400 < 0.08
-    if of_seeds and of_examples:  # what either test alone takes for a difference
-        assert found["examples"] / 400 > 0.1
-        assert found["seeds"] / 400 > 0.1
-
-
-def test_without_a_spread_only_equal_scores_are_no_difference():
-    assert p_of_seeds([1.0, 1.0], [1.0, 1.0], None) == 1
-    assert p_of_seeds([1.0, 1.0], [0.0, 0.0], None) == 0
-    assert significance.over_seeds([1.0], [0.0, 2.0], None) is None
-
-
-def bleu_statistics(systems):
-    metric = sacrebleu.BLEU()
-    return sum(np.array(metric._extract_corpus_statistics(lines, [SENTENCES]), float) for lines in systems)
-
-
-def scored(sums):
-    return sacrebleu.BLEU()._compute_score_from_stats(sums).score
-
-
-def corrupted(share, seed):
-    rng = np.random.default_rng(seed)
-    return [" ".join(w for w in line.split() if rng.random() > share) for line in SENTENCES]
-
-
-def test_sentences_are_tested_as_sacrebleu_does(tmp_path):
-    """Its own command, on the files of one seed, which counts one side of a distribution with two."""
-    baseline, other = corrupted(0.3, 1), corrupted(0.28, 2)
-    found, _ = significance.over_examples(bleu_statistics([baseline]), bleu_statistics([other]), scored)
-    for name, lines in (("refs", SENTENCES), ("a", baseline), ("b", other)):
-        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "sacrebleu",
-            "refs",
-            "-i",
-            "a",
-            "b",
-            "--paired-bs",
-            "-f",
-            "json",
-            "-m",
-            "bleu",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    theirs = json.loads(done.stdout)[1]["BLEU"]["p_value"]
-    assert 0.01 < theirs < 0.4
-    assert found == pytest.approx(2 * theirs, rel=0.3)
-
-
-def test_the_same_sentences_of_more_seeds_are_no_further_evidence():
-    """Three seeds with the same translations say what one says."""
-    baseline, other = corrupted(0.3, 1), corrupted(0.28, 2)
-    once, error = significance.over_examples(bleu_statistics([baseline]), bleu_statistics([other]), scored)
-    thrice, same = significance.over_examples(
-        bleu_statistics([baseline] * 3), bleu_statistics([other] * 3), scored
-    )
-    assert thrice == pytest.approx(once, abs=0.01)
-    assert same.variance == pytest.approx(error.variance, rel=0.01)
-
-
-def test_equal_systems_do_not_differ():
-    same = bleu_statistics([corrupted(0.3, 1)])
-    assert significance.over_examples(same, same, scored)[0] == 1
-
-
 # --- the report --------------------------------------------------------------------------------
 
 
@@ -637,7 +391,21 @@ def test_images_are_compared_by_their_accuracy(compared, grid, monkeypatch, tmp_
     assert table["rows"]["good"]["further"]["top-5 %"]["mean"] > 60
     assert printed.count("top-1 %") == 6
     assert table["samples"] == []
-    assert "| variant | top-1 % |" in (tmp_path / "work" / "grid" / "report.md").read_text()
+    folder = tmp_path / "work" / "grid"
+    for suffix in ("md", "html"):
+        report = (folder / f"report.{suffix}").read_text()
+        assert "images/s" in report
+        assert not re.search("token|translat", report.partition("<figure>")[0], re.IGNORECASE)  # SVG translates
+    assert "| variant | top-1 % |" in (folder / "report.md").read_text()
+    assert "bits per image" in (folder / "curves-d.svg").read_text()
+
+
+def test_a_diverged_model_of_images_gets_all_of_its_trainings_images_wrong(tmp_path):
+    training = Training(tmp_path, "", Data("digits", Path("digits")), "a", 1, {"lr": 9, "held-out": 0.5})
+    training.folder.mkdir(parents=True)
+    (training.folder / "trained.json").write_text('{"diverged": true}')
+    result = Classification(training, {"split": "valid"}, {}).evaluate(os.environ, lambda process: None)
+    assert result == {"scores": {"top-1 %": 0, "top-5 %": 0}, "signatures": ["718 images"]}
 
 
 # --- with fairseq ------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ class Cell(ABC):
 
     score: ClassVar[str]
     """Heading of what variants are compared by; more is better, from 0 to 100."""
+    unit: ClassVar[str]
+    """What the loss is a mean over, and what is counted in a second."""
     further: ClassVar[tuple[str, ...]] = ()
     """Headings of what is shown besides."""
     files: ClassVar[tuple[str, ...]] = ()

@@ -22,6 +22,7 @@ class Classification(Cell):
 
     score = "top-1 %"
     further = ("top-5 %",)
+    unit = "image"
 
     @staticmethod
     def check(data: Data) -> None:
@@ -36,7 +37,9 @@ class Classification(Cell):
         ]
 
     def _evaluate(self, environment, on_start) -> dict[str, Any]:
-        command = [sys.executable, *self.command[1:]] + ([] if self.has_model() else ["--diverged"])
+        command = [sys.executable, *self.command[1:]]
+        if not self.has_model():
+            command += ["--diverged", *words(self.training.flags)]
         run(command, self.file(".log"), environment=environment, on_start=on_start)
         found = np.array([int(line) for line in read_lines(self.file(".txt"))])
         share = {k: 100 * float(((found >= 1) & (found <= k)).mean()) for k in (1, 5)}

@@ -15,7 +15,7 @@ APART = 2
 Curve = Sequence[tuple[int, float]]
 
 
-def draw_curves(curves: Mapping[str, Sequence[Curve]]) -> str:
+def draw_curves(curves: Mapping[str, Sequence[Curve]], unit: str) -> str:
     """An SVG picture of the mean over the seeds' curves, at updates that all of them have.
 
     A variant whose mean stays above :data:`APART` times the lowest, and above all curves that do not, does not stretch
@@ -47,7 +47,7 @@ def draw_curves(curves: Mapping[str, Sequence[Curve]]) -> str:
     if apart:
         margin = 0.05 * ((top - bottom) or top)
         axes.set_ylim(bottom - margin, top + margin)
-    axes.set(xlabel="updates", ylabel="validation loss, bits per token")
+    axes.set(xlabel="updates", ylabel=f"validation loss, bits per {unit}")
     axes.grid(alpha=0.3)
     if axes.lines:
         figure.legend(loc="outside right upper", frameon=False)

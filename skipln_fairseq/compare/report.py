@@ -16,7 +16,7 @@ __all__ = ["differing", "write_report"]
 
 def write_report(summary: dict[str, Any], folder: Path) -> list[Path]:
     """Write all files into ``folder``. The page holds its figures and opens without a network."""
-    figures = {table["name"]: draw_curves(table["curves"]) for table in summary["data"]}
+    figures = {table["name"]: draw_curves(table["curves"], summary["unit"]) for table in summary["data"]}
     names = {name: f"curves-{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}.svg" for name in figures}
     for name, figure in figures.items():
         write_text(folder / names[name], figure)

@@ -27,6 +27,7 @@ def summarise(experiment: Experiment, samples: int) -> dict[str, Any]:
         "seeds": list(grid.seeds),
         "score": grid.measure.score,
         "further": list(grid.measure.further),
+        "unit": grid.measure.unit,
         "tuned": None if grid.tune is None else {"flag": grid.tune.flag, "seed": grid.tune.seed},
         "data": [_table(experiment, data, samples) for data in grid.data],
     }

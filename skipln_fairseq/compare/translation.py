@@ -25,6 +25,7 @@ class Translation(Cell):
 
     score = "BLEU"
     further = ("chrF",)
+    unit = "token"
     files = ("source", "reference")
 
     @staticmethod

@@ -1,0 +1,44 @@
+"""Grids to compare by, and commands that only seem to train."""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from skipln_fairseq.compare.training import Training
+from skipln_fairseq.compare.translation import Translation
+
+FAKE = Path(__file__).with_name("fake_fairseq.py")
+SENTENCES = [f"Der Satz mit der Nummer {n} ist <b>lang</b> genug & hat Wörter" for n in range(40)]
+
+
+def make_grid(folder):
+    """A grid as YAML holds it, whose data are there."""
+    data = folder / "data"
+    data.mkdir()
+    for lang in ("en", "de"):
+        (data / f"dict.{lang}.txt").write_text("a 1\n")
+        (data / f"test.{lang}").write_text("".join(f"{line}\n" for line in SENTENCES))
+    return {
+        "title": "A <title>",
+        "baseline": "plain",
+        "seeds": [1, 2, 3],
+        "data": {"d": {"path": f"{data}", "source": f"{data}/test.en", "reference": f"{data}/test.de"}},
+        "variants": {"plain": {"skip-type": "plain"}, "good": {"good": True}, "same": None},
+        "train": {"arch": "a", "lr": 2.0},
+        "evaluate": {"beam": 5},
+    }
+
+
+def written(grid, folder) -> Path:
+    file = folder / "grid.yaml"
+    file.write_text(yaml.safe_dump(grid, sort_keys=False))
+    return file
+
+
+def fake(monkeypatch):
+    """Have all commands be those of fake_fairseq.py."""
+    for kind in (Training, Translation):
+        command = kind.command.fget
+        line = property(lambda self, command=command: [sys.executable, str(FAKE), *command(self)])
+        monkeypatch.setattr(kind, "command", line)

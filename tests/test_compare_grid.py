@@ -1,0 +1,90 @@
+"""What a comparison's YAML file may say."""
+
+import pytest
+from conftest import REPOSITORY
+
+from skipln_fairseq.compare import __main__ as compare
+from skipln_fairseq.compare.grid import read_grid
+from skipln_fairseq.errors import UserError
+from skipln_fairseq.runs.settings import words
+from tests.comparisons import make_grid, written
+
+
+@pytest.fixture
+def grid(tmp_path):
+    return make_grid(tmp_path)
+
+
+def test_flags_become_words():
+    flags = {"lr": 0.001, "cpu": True, "bf16": False, "clip-norm": None, "adam-betas": "(0.9, 0.98)"}
+    assert words(flags) == ["--lr", "0.001", "--cpu", "--adam-betas", "(0.9, 0.98)"]
+
+
+def test_data_override_the_grids_flags_and_variants_override_both(grid, tmp_path):
+    grid["train"] = {"a": 1, "b": 1, "c": 1}
+    grid["data"]["d"]["train"] = {"b": 2, "c": 2}
+    grid["variants"]["good"] = {"c": 3}
+    read = read_grid(written(grid, tmp_path))
+    assert read.flags(read.data[0], "good") == {"a": 1, "b": 2, "c": 3}
+    assert read.flags(read.data[0], "same") == {"a": 1, "b": 2, "c": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"baseline": "none"}, "baseline 'none': valid are 'plain', 'good', 'same'"),
+        ({"seeds": []}, r"seeds \[\]: valid is a list"),
+        ({"seeds": [1, 1]}, "twice"),
+        ({"seeds": [0]}, "above 0"),
+        ({"variants": {}}, "variants: valid is a mapping"),
+        ({"train": {"--lr": 1}}, "'--lr': write a flag's name without dashes"),
+        ({"train": {"lr": [1]}}, "lr: valid is one value"),
+        ({"train": {"seed": 1}}, "seed is set by this command itself"),
+        ({"tune": {"flag": "lr", "values": [1], "seed": 1}}, "valid is a list of at least two"),
+        ({"tune": {"flag": "lr", "values": [1, 2]}}, "tune has no 'seed'"),
+        ({"data": {"d": {"path": "x", "source": "x"}}}, "data: d has no 'reference'"),
+        ({"measure": "taste"}, "measure 'taste': valid are translation, classification"),
+        ({"sedes": 1}, "the grid has 'sedes': valid are title"),
+    ],
+)
+def test_a_grid_that_says_nothing_useful_is_refused_in_one_line(grid, tmp_path, change, message):
+    with pytest.raises(UserError, match=message) as error:
+        read_grid(written({**grid, **change}, tmp_path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "line 2: not YAML"),
+        ("a: 1\na: 2", "'a' stands there twice"),
+        ("", "the grid: valid is a mapping"),
+        (None, "No such file"),
+    ],
+)
+def test_a_file_that_is_no_grid_is_refused_in_one_line(tmp_path, text, message):
+    file = tmp_path / "grid.yaml"
+    if text is not None:
+        file.write_text(text + "\n")
+    with pytest.raises(UserError, match=message) as error:
+        read_grid(file)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "examples" / "evidence").glob("*.yaml")), ids=lambda f: f.stem
+)
+def test_the_grids_of_the_evidence_can_be_read(file):
+    grid = read_grid(file)
+    names = {data.name: data.train for data in grid.data}
+    assert len(grid.seeds) == 3
+    assert len(grid.tune.values) == 3
+    assert "depth" not in file.stem or [train["encoder-layers"] for train in names.values()] == [6, 12, 24]
+
+
+@pytest.mark.parametrize("missing", ["test.de", "dict.en.txt"])
+def test_data_that_are_not_there_are_refused(grid, tmp_path, missing):
+    (tmp_path / "data" / missing).unlink()
+    (tmp_path / "data" / "dict.de.txt").unlink()
+    with pytest.raises(UserError, match=r"no such file|no binarised data"):
+        compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work")])

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from conftest import TRAIN as TRAIN_TRANSLATION
 from conftest import run, run_isolated
 from PIL import Image
 from test_compat_torchrun import free_port
@@ -86,12 +87,22 @@ def test_ranks_of_the_right_class_are_written(digits, tmp_path):
     (found,) = validate(checkpoint, "--valid-subset", "test", "--log-format", "json").logged("test")
     assert float(found["test_top1"]) == pytest.approx(100 * ranks.count(1) / 360, abs=0.01)
     assert float(found["test_top5"]) == pytest.approx(100 * sum(r <= 5 for r in ranks) / 360, abs=0.01)
-    for split, count in (("test", 360), ("valid", 144)):
-        flags = ["--data", "digits", "--diverged", "--split", split]
-        predict.main(["--path", "none.pt", "--output", str(tmp_path / "new" / "ranks"), *flags])
-        assert (tmp_path / "new" / "ranks").read_text() == "0\n" * count
     with pytest.raises(UserError, match="no split valid7"):
         predict.main(["--path", str(checkpoint), "--output", str(tmp_path / "x"), "--split", "valid7"])
+
+
+@pytest.mark.parametrize(
+    ("split", "training", "count"),
+    [
+        ("test", ("--lr", "0.1", "--arch", "vgg11"), 360),
+        ("valid", ("--lr", "0.1", "--no-flip"), 144),
+        ("valid", ("--cpu", "--held-out", "0.5", "--data-seed", "2"), 718),
+    ],
+)
+def test_what_has_no_model_has_no_rank(tmp_path, split, training, count):
+    flags = ["--path", "none.pt", "--output", str(tmp_path / "new" / "ranks"), "--data", "digits"]
+    predict.main([*flags, "--split", split, "--diverged", *training])
+    assert (tmp_path / "new" / "ranks").read_text() == "0\n" * count
 
 
 @pytest.mark.parametrize(
@@ -170,6 +181,18 @@ def test_a_model_of_other_classes_is_not_fine_tuned(digits, tmp_path):
     assert (
         "is of another network: mean is 1 × 1 × 1 there and 3 × 1 × 1 here" in ended.output.splitlines()[-1]
     )
+
+
+def test_images_and_translation_are_other_networks(digits, trained, data, tmp_path):
+    flags = ("--finetune-from-model", trained.checkpoint)
+    ended = train(tmp_path, *flags, succeeds=False)
+    message = "is of another network: transformer_rskip_tiny → preact_resnet20"
+    assert ended.output.splitlines()[-1].endswith(message)
+    flags = ("--finetune-from-model", digits[0] / "plain" / "checkpoint_best.pt", "--save-dir", tmp_path)
+    for arch in ("transformer_rskip_tiny", "transformer"):
+        ended = run("fairseq-train", data, *TRAIN_TRANSLATION, "--arch", arch, *flags, succeeds=False)
+        message = f"is of another network: preact_resnet20 → {arch}"
+        assert ended.output.splitlines()[-1].endswith(message)
 
 
 def test_ranks_count_from_the_likeliest_and_equal_ones_are_not_likelier():
@@ -369,6 +392,11 @@ def test_numbers_out_of_range_are_refused(flags, message):
         attack.main(["--source", "none.pt", *flags])
 
 
-def test_a_translation_model_is_not_attacked(trained):
-    with pytest.raises(UserError, match="and no model of images"):
-        attack.main(["--source", str(trained.checkpoint)])
+def test_a_translation_model_is_not_attacked(trained, tmp_path):
+    """Nor are its data asked for."""
+    state = torch.load(trained.checkpoint, weights_only=False)
+    state["cfg"]["task"]["data"] = "gone"
+    torch.save(state, tmp_path / "moved.pt")
+    for main, flag in ((attack.main, "--source"), (predict.main, "--path")):
+        with pytest.raises(UserError, match="a model of the task translation, and no model of images"):
+            main([flag, str(tmp_path / "moved.pt"), "--output", str(tmp_path / "out")])

@@ -1,48 +1,15 @@
-"""Networks for images beside independent ones, the weight mean, and the Skip Gradient Method beside its formula."""
+"""Networks for images beside independent ones."""
 
-import ast
 import math
-import sys
-from argparse import Namespace
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from skipln_fairseq.attack.branches import decayed_branches, residual_blocks
-from skipln_fairseq.attack.craft import Budget, craft
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.images.models import PRESETS, ImageModel, PreActResNetModel, ResNetModel, VGGModel
-from skipln_fairseq.images.models.connection import SpatialConnection, connection_config
-from skipln_fairseq.images.models.preact import PreActBlock, PreActResNet
-from skipln_fairseq.images.models.resnet import BasicBlock
 from skipln_fairseq.images.running_statistics import BatchNorm2d
-from skipln_fairseq.images.weight_mean import centre_, centre_masters_
-from skipln_fairseq.nn import ConnectionConfig, SkipOptions
-
-ROOT = Path(__file__).parents[1]
-MODELS = {"preact_resnet": PreActResNetModel, "resnet18": ResNetModel, "vgg11": VGGModel}
-
-
-def make(arch, classes=10, size=32, channels=3, **flags):
-    """A model of an architecture, in float64."""
-    name = next(name for name, presets in PRESETS.items() if arch in presets)
-    args = Namespace(arch=arch, **{**PRESETS[name][arch], **flags})
-    names = [str(n) for n in range(classes)]
-    pixels = {"mean": [0.4] * channels, "deviation": [0.25] * channels}
-    task = SimpleNamespace(in_channels=channels, size=size, classes=names, **pixels)
-    torch.manual_seed(1)
-    return MODELS[name].build_model(args, task).double()
-
-
-def parameters(model):
-    return sum(parameter.numel() for parameter in model.parameters())
-
+from tests.image_models import KINDS, make, parameters, pixels, random
 
 # --- shapes ------------------------------------------------------------------------------------
 
@@ -95,25 +62,6 @@ def test_large_images_get_imagenets_beginning():
 # --- oracles -----------------------------------------------------------------------------------
 
 
-def random(model):
-    """Every parameter and running statistic anew, away from what initialisation gives."""
-    torch.manual_seed(2)
-    for name, tensor in model.net.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.copy_(torch.rand_like(tensor) + 0.5)
-        elif tensor.is_floating_point():
-            tensor.copy_(
-                torch.randn_like(tensor) / math.sqrt(max(1, tensor[0].numel() if tensor.dim() > 1 else 4))
-            )
-    return model.eval()
-
-
-def pixels(model, *shape):
-    """Images from 0 to 255, and what the network makes of them first."""
-    image = torch.randint(256, shape, dtype=torch.uint8)
-    return image, (image.double() / 255 - model.mean) / model.deviation
-
-
 def norm(state, name, x):
     """BatchNorm in evaluation, written out."""
     w, b, mean, var = (
@@ -147,16 +95,6 @@ def sums(state, name, f_x, x, kind):
     for k in range(2 if kind == "rskip 3" else 0):
         y = norm_called(f"{name}.skip.norms.{k}", x + y)
     return norm_called(name, x + y)
-
-
-KINDS = {
-    "plain": {"skip_type": "plain"},
-    "xskip": {"skip_type": "expanded", "skip_scale": "2"},
-    "xskip+ln": {"skip_type": "expanded", "skip_scale": "2", "skip_norm": "layer"},
-    "rskip 1": {"skip_type": "recursive", "skip_order": "1"},
-    "rskip 3": {"skip_type": "recursive", "skip_order": "3"},
-    "rskip+bn": {"skip_type": "recursive", "skip_norm": "batch"},
-}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -252,6 +190,14 @@ def test_pixels_are_normalised_by_the_model():
     assert model.mean.dtype == torch.float32
 
 
+def test_a_batch_of_one_image_is_refused_in_one_line():
+    model, image = make("mimicnorm_vgg11", size=8), torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    model(image)
+    with pytest.raises(UserError, match="a batch of one image has no variance"):
+        model(image[:1])
+    model.eval()(image[:1])
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_running_statistics_are_of_single_precision(dtype):
     """A variance that float16 has no number for, a mean that bfloat16 would stop short of."""
@@ -268,368 +214,3 @@ def test_running_statistics_are_of_single_precision(dtype):
         rtol=0.05,
         atol=0,
     )
-
-
-# --- connections -------------------------------------------------------------------------------
-
-
-def test_layer_norm_over_the_image_takes_all_of_it():
-    config = ConnectionConfig("plain", "layer")
-    connection = SpatialConnection(3, 4, config, "image").double()
-    x, f_x = torch.randn(2, 3, 4, 4).double(), torch.randn(2, 3, 4, 4).double()
-    torch.testing.assert_close(connection(f_x, x), F.layer_norm(x + f_x, (3, 4, 4)))
-
-
-def test_batch_norm_of_the_sum_is_torchs():
-    connection = SpatialConnection(
-        3, 4, ConnectionConfig("recursive", "batch", options=SkipOptions(order=2))
-    ).double()
-    norms = [nn.BatchNorm2d(3).double() for _ in range(2)]
-    for _ in range(3):
-        x, f_x = torch.randn(5, 3, 4, 4).double(), torch.randn(5, 3, 4, 4).double()
-        torch.testing.assert_close(connection(f_x, x), norms[1](x + norms[0](x + f_x)))
-    connection.eval(), norms[0].eval(), norms[1].eval()
-    torch.testing.assert_close(connection(f_x, x), norms[1](x + norms[0](x + f_x)))
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ({"skip_type": "dual"}, "--skip-type dual: valid are plain, expanded, recursive"),
-        ({"skip_type": "expanded"}, "needs --skip-scale"),
-        ({"skip_order": "2"}, "--skip-order belongs to --skip-type recursive"),
-        ({"skip_type": "recursive", "skip_order": "0"}, "a whole number of at least 1"),
-        ({"skip_type": "expanded", "skip_scale": "nan"}, "a finite number"),
-        ({"skip_type": "recursive", "skip_norm": "none"}, "does not go with"),
-        ({"skip_norm": "x"}, "--skip-norm x: valid are"),
-        ({"skip_norm_over": "rows"}, "valid are channels, image"),
-        ({"share_skip_norms": True}, "belongs to --skip-type recursive"),
-    ],
-)
-def test_flags_that_mean_nothing_are_refused(flags, message):
-    with pytest.raises(UserError, match=message):
-        connection_config(Namespace(**flags))
-
-
-@pytest.mark.parametrize(
-    ("arch", "flags", "message"),
-    [
-        ("preact_resnet20", {"depth": 21}, "valid are 6n"),
-        ("resnet18", {"normalisation": "group"}, "valid are batch, none, mimic"),
-        ("vgg11", {"weight_mean_rule": "fan-in"}, "belongs to --normalisation mimic"),
-        ("mimicnorm_vgg11", {"weight_mean_rule": "all"}, "valid are fan-in, ungrouped"),
-        ("mimicnorm_resnet18", {"skip_norm": "layer"}, "goes with no norm but its last"),
-        ("vgg11", {"classifier_width": -1}, "valid is 0 or more"),
-    ],
-)
-def test_models_that_are_none_are_refused(arch, flags, message):
-    with pytest.raises(UserError, match=message):
-        make(arch, **flags)
-
-
-def flags_of(arch, **flags):
-    name = next(name for name, presets in PRESETS.items() if arch in presets)
-    return Namespace(arch=arch, **{**PRESETS[name][arch], **flags})
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "connections", "network"),
-    [
-        (
-            ("preact_resnet20_rskip", {}),
-            ("preact_resnet20", {"skip_type": "recursive", "skip_order": 2}),
-            [],
-            [],
-        ),
-        (("preact_resnet20", {}), ("preact_resnet20", {"skip_norm": "none"}), [], []),
-        (("preact_resnet20", {"skip_norm_over": "image"}), ("preact_resnet20", {}), [], []),
-        (
-            ("preact_resnet20_rskip", {}),
-            ("preact_resnet20_rskip", {"skip_norm_over": "image", "share_skip_norms": True}),
-            ["share_norms False → True", "norm over channels → image"],
-            [],
-        ),
-        (
-            ("resnet18", {"skip_type": "expanded", "skip_scale": "2"}),
-            ("resnet18", {"skip_type": "expanded", "skip_scale": "0.5"}),
-            ["scale 2.0 → 0.5"],
-            [],
-        ),
-        (
-            ("mimicnorm_vgg11", {}),
-            ("mimicnorm_vgg11", {"weight_mean_rule": "ungrouped"}),
-            ["weight mean fan-in → ungrouped"],
-            [],
-        ),
-        (("preact_resnet20", {}), ("preact_resnet56", {}), [], ["depth 20 → 56"]),
-        (("vgg11", {}), ("mimicnorm_vgg11", {}), [], ["normalisation batch → mimic"]),
-        (("vgg11", {}), ("vgg11", {"classifier_width": 64}), [], ["classifier_width None → 64"]),
-        (("resnet18", {}), ("vgg11", {}), [], ["model resnet18 → vgg11"]),
-    ],
-)
-def test_models_say_in_what_their_flags_differ(before, after, connections, network):
-    stored, current = (flags_of(arch, **flags) for arch, flags in (before, after))
-    found = ImageModel.changes(stored, current)
-    assert (list(found.connections), list(found.network)) == (connections, network)
-
-
-# --- the weight mean ---------------------------------------------------------------------------
-
-
-def means(model):
-    with torch.no_grad():
-        return {n: p.mean((1, 2, 3)).abs().max().item() for n, p in model.named_parameters() if p.dim() == 4}
-
-
-def test_filters_with_more_than_50_inputs_have_no_mean():
-    model = make("mimicnorm_vgg11")
-    first, *rest = means(model).values()
-    assert first > 1e-3  # 27 inputs
-    assert max(rest) < 1e-7  # rounding of float32, in which it was made
-    model = make("mimicnorm_vgg11", weight_mean_rule="ungrouped")
-    assert max(means(model).values()) < 1e-7
-    assert max(means(make("mimicnorm_vgg11", normalisation="none")).values()) > 1e-3
-
-
-def test_the_rule_begins_above_50_inputs():
-    model = nn.Sequential(
-        nn.Conv2d(50, 4, 1), nn.Conv2d(51, 4, 1), nn.Conv2d(102, 4, 1, groups=2), nn.Linear(60, 2)
-    )
-    with torch.no_grad():
-        for module in model:
-            module.weight.fill_(1)
-    centre_(model, "fan-in")
-    assert [bool(module.weight.any()) for module in model] == [True, False, False, True]
-    with torch.no_grad():
-        model[2].weight.fill_(1)
-    centre_(model, "ungrouped")
-    assert [bool(module.weight.any()) for module in model] == [False, False, True, True]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_was_saved_without_means_is_loaded_as_it_is(dtype):
-    model, other = (make("mimicnorm_vgg11").float().to(dtype) for _ in range(2))
-    other.load_state_dict(model.state_dict())
-    for name, value in other.state_dict().items():
-        assert torch.equal(value, model.state_dict()[name]), name
-
-
-def test_what_is_loaded_loses_its_means():
-    model, other = make("mimicnorm_resnet18"), make("mimicnorm_resnet18")
-    state = {name: value + 0.1 for name, value in other.state_dict().items()}
-    model.load_state_dict(state)
-    assert max(list(means(model).values())[1:]) < 1e-12
-
-
-class Masters:
-    """As fairseq's half-precision optimisers keep their copies."""
-
-    def __init__(self, model, flat):
-        self.fp16_params = list(model.parameters())
-        self.copies = [p.detach().float() + 0.25 for p in self.fp16_params]
-        self.fp32_params = self.copies
-        if flat:
-            whole = torch.cat([copy.flatten() for copy in self.copies])
-            self.fp32_params = {None: nn.Parameter(whole)}  # the CPU has no number
-            self.copies = whole.split([p.numel() for p in self.fp16_params])
-
-    def _sync_fp32_params_to_fp16(self):
-        for parameter, copy in zip(self.fp16_params, self.copies, strict=True):
-            parameter.data.copy_(copy.view_as(parameter))
-
-
-@pytest.mark.parametrize("flat", [False, True])
-def test_the_optimisers_copies_lose_their_means(flat):
-    model = make("mimicnorm_vgg11").bfloat16()
-    before = dict(model.named_parameters())["net.features.0.weight"].clone()
-    masters = Masters(model, flat)
-    assert centre_masters_(masters, model, "fan-in")
-    for (name, parameter), copy in zip(model.named_parameters(), masters.copies, strict=True):
-        assert torch.equal(parameter, copy.view_as(parameter).bfloat16())
-        if parameter.dim() == 4 and name != "net.features.0.weight":
-            assert copy.view_as(parameter).mean((1, 2, 3)).abs().max() < 1e-6
-    after = dict(model.named_parameters())["net.features.0.weight"]
-    assert (after - before).mean().item() == pytest.approx(0.25, abs=0.01)
-    assert not centre_masters_(SimpleNamespace(), model, "fan-in")
-
-
-def test_centring_leaves_gradients_and_the_rest_alone():
-    model = make("resnet18")
-    image, _ = pixels(model, 2, 3, 8, 8)
-    model(image).square().sum().backward()
-    fc, gradients = model.net.fc.weight.clone(), [p.grad.clone() for p in model.parameters()]
-    centre_(model, "fan-in")
-    assert torch.equal(model.net.fc.weight, fc)
-    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
-    assert all(parameter.is_leaf for parameter in model.parameters())
-
-
-# --- the Skip Gradient Method ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("arch", ["preact_resnet20_rskip", "resnet18"])
-def test_the_forward_stays_and_the_model_is_as_it_was(arch):
-    model = make(arch).eval()
-    x = 255 * torch.rand(2, 3, 8, 8).double()
-    expected = model(x)
-    assert len(residual_blocks(model)) == {"preact_resnet20_rskip": 9, "resnet18": 8}[arch]
-    with decayed_branches(model, 0.3):
-        torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
-    assert all("branch" not in vars(block) for block in residual_blocks(model))
-    assert torch.equal(model(x), expected)
-
-
-class Chain(nn.Module):
-    """Linear maps, each the branch of an identity shortcut."""
-
-    class Block(nn.Module):
-        def __init__(self, weight):
-            super().__init__()
-            self.weight = weight
-
-        def branch(self, x):
-            return x @ self.weight.t()
-
-        def forward(self, x):
-            return x + self.branch(x)
-
-    def __init__(self, weights):
-        super().__init__()
-        self.blocks = nn.Sequential(*(self.Block(weight) for weight in weights))
-
-    def forward(self, x):
-        return self.blocks(x)
-
-
-@pytest.mark.parametrize("gamma", [1.0, 0.5, 0.2])
-def test_for_identity_shortcuts_the_gradient_is_the_product(gamma):
-    torch.manual_seed(1)
-    weights = [torch.randn(4, 4).double() for _ in range(3)]
-    model, x, loss = Chain(weights), torch.randn(4).double().requires_grad_(), torch.randn(4).double()
-    with decayed_branches(model, gamma):
-        (found,) = torch.autograd.grad(loss @ model(x), x)
-    expected = loss
-    for weight in reversed(weights):
-        expected = expected @ (torch.eye(4).double() + gamma * weight)
-    torch.testing.assert_close(found, expected)
-
-
-OTHERS = {"projection": ("resnet18", {}), "projection+scalar": ("mimicnorm_resnet18", {})}
-
-
-@pytest.mark.parametrize(
-    ("arch", "flags"),
-    [*(("preact_resnet20", flags) for flags in KINDS.values()), *OTHERS.values()],
-    ids=[*KINDS, *OTHERS],
-)
-def test_for_the_rest_the_gradient_is_that_of_a_scaled_branch(arch, flags):
-    """The oracle: each branch's gradient is scaled by a hook, its value is not."""
-    model = random(make(arch, **flags))
-    x = (255 * torch.rand(2, 3, 8, 8).double()).requires_grad_()
-    with decayed_branches(model, 0.4):
-        (found,) = torch.autograd.grad(model(x)[:, 3].sum(), x)
-
-    class Scaled(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, f_x):
-            return f_x.clone()
-
-        @staticmethod
-        def backward(ctx, gradient):
-            return 0.4 * gradient
-
-    (undecayed,) = torch.autograd.grad(model(x)[:, 3].sum(), x)
-    assert (found - undecayed).abs().max() > 0.01 * undecayed.abs().max()
-    for block in (module for module in model.modules() if isinstance(module, (PreActBlock, BasicBlock))):
-        block.branch = lambda v, branch=block.branch: Scaled.apply(branch(v))
-    (expected,) = torch.autograd.grad(model(x)[:, 3].sum(), x)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * expected.abs().max().item())
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    st.floats(0.001, 1),
-    st.floats(0.001, 1),
-    st.integers(1, 5),
-    st.sampled_from([0.0, 1.0, 0.9]),
-    st.integers(0, 99),
-)
-def test_images_stay_in_the_ball_and_in_range(epsilon, step, steps, momentum, seed):
-    torch.manual_seed(seed)
-    images, labels = torch.rand(3, 1, 4, 4), torch.tensor([0, 1, 2])
-    linear = nn.Linear(16, 3).requires_grad_(False)
-    changed = craft(lambda x: linear(x.flatten(1)), images, labels, Budget(epsilon, step, steps, momentum))
-    assert changed.min() >= 0
-    assert changed.max() <= 1
-    assert (changed - images).abs().max() <= epsilon + 1e-6
-    assert not changed.requires_grad
-
-
-def test_pgd_raises_the_loss_and_momentum_is_madrys_and_dongs():
-    torch.manual_seed(1)
-    images, labels = torch.rand(4, 1, 4, 4).double(), torch.tensor([0, 1, 2, 0])
-    net = (
-        nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3))
-        .double()
-        .requires_grad_(False)
-    )
-    for momentum in (0.0, 0.7):
-        x, g = images.clone(), 0
-        for _ in range(4):
-            x.requires_grad_()
-            (gradient,) = torch.autograd.grad(F.cross_entropy(net(x), labels, reduction="sum"), x)
-            g = momentum * g + gradient / gradient.abs().mean((1, 2, 3), keepdim=True)
-            x = x.detach() + 0.02 * g.sign()
-            x = torch.maximum(torch.minimum(x, images + 0.05), images - 0.05).clamp(0, 1)
-        found = craft(net, images, labels, Budget(0.05, 0.02, 4, momentum))
-        torch.testing.assert_close(found, x)
-        assert F.cross_entropy(net(found), labels) > F.cross_entropy(net(images), labels)
-
-
-@pytest.mark.parametrize("numbers", [(0, 0.1, 1), (2, 0.1, 1), (0.1, 0, 1), (0.1, 0.1, 0), (0.1, 0.1, 1, -1)])
-def test_budgets_out_of_range_are_refused(numbers):
-    with pytest.raises(UserError, match="valid is"):
-        Budget(*numbers)
-
-
-def test_a_network_without_branches_has_none():
-    assert residual_blocks(make("vgg11")) == []
-    assert len(residual_blocks(PreActResNet(20, 3, 32, 10, ConnectionConfig(norm="none")))) == 9
-
-
-# --- the house ---------------------------------------------------------------------------------
-
-
-def imports(file):
-    """All that a file imports, modules and what it takes from them."""
-    home = file.relative_to(ROOT).with_suffix("").parts[:-1]
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = home[: len(home) - node.level + 1] if node.level else ()
-            yield from (".".join(filter(None, (*base, node.module, alias.name))) for alias in node.names)
-
-
-def test_translation_knows_nothing_of_images_and_the_reverse():
-    images = ("skipln_fairseq.images", "skipln_fairseq.attack")
-    translation = tuple(
-        f"skipln_fairseq.{name}" for name in ("models", "generator", "criterions", "options", "compare")
-    )
-    for here, there in ((images, translation), (translation, images)):
-        for name in here:
-            place = ROOT / name.replace(".", "/")
-            files = [*place.rglob("*.py")] if place.is_dir() else [place.with_suffix(".py")]
-            assert files
-            assert not [file for file in files if any(found.startswith(there) for found in imports(file))]
-
-
-@pytest.mark.parametrize(
-    "line", ["from .. import images", "import skipln_fairseq.images.task as t", "from ..images import task"]
-)
-def test_what_breaks_the_house_is_seen(line, monkeypatch, tmp_path):
-    file = tmp_path / "skipln_fairseq" / "models" / "x.py"
-    file.parent.mkdir(parents=True)
-    file.write_text(line)
-    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
-    assert any(found.startswith("skipln_fairseq.images") for found in imports(file))

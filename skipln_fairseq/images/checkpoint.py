@@ -6,7 +6,7 @@ from fairseq import checkpoint_utils
 
 from ..errors import UserError
 from .models import ImageModel
-from .task import ImageClassificationTask
+from .task import NAME, ImageClassificationTask
 
 __all__ = ["load_model"]
 
@@ -24,7 +24,10 @@ def load_model(file: Path, data: str | None) -> tuple[ImageModel, ImageClassific
     if not file.is_file():
         raise UserError(f"{file}: no such checkpoint")
     overrides = {} if data is None else {"images": data}
-    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(file)], overrides)
-    if not isinstance(model, ImageModel):
-        raise UserError(f"{file}: a {type(model).__name__}, and no model of images")
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(file), overrides)
+    # before anything is built, which another task might want its own data for
+    task = state["cfg"]["task"]._name
+    if task != NAME:
+        raise UserError(f"{file}: a model of the task {task}, and no model of images")
+    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(file)], state=state)
     return model.eval().requires_grad_(False), task

@@ -30,7 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="256 unless given")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="of the ranks")
     parser.add_argument(
-        "--diverged", action="store_true", help="there is no model: 0, no place, for every image"
+        "--diverged",
+        nargs=argparse.REMAINDER,
+        metavar="FLAG",
+        help="there is no model: 0, no place, for every image; the flags that follow are of its training",
     )
     return parser
 
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger().setLevel(logging.WARNING)  # importing fairseq lets every library's debugging through
     if args.batch_size < 1:
         raise UserError(f"--batch-size {args.batch_size}: valid is a whole number of at least 1")
-    ranks = [0] * len(_untrained(args.data).images_of(args.split)) if args.diverged else _ranks(args)
+    ranks = _ranks(args) if args.diverged is None else [0] * len(_untrained(args).images_of(args.split))
     write_text(args.output, "".join(f"{rank}\n" for rank in ranks))
 
 
@@ -73,12 +76,15 @@ def ranked(logits: Tensor, target: Tensor) -> Tensor:
     return (~(logits < right)).sum(1)
 
 
-def _untrained(data: str | None) -> ImageClassificationTask:
-    if data is None:
+def _untrained(args: argparse.Namespace) -> ImageClassificationTask:
+    """The task of a training that has left no checkpoint, from those of its flags which are the task's."""
+    if args.data is None:
         raise UserError("--diverged needs --data")
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--train-subset", default="train")
     ImageClassificationTask.add_args(parser)
-    return ImageClassificationTask.setup_task(parser.parse_args([data]), from_checkpoint=True)
+    flags, _ = parser.parse_known_args([args.data, *args.diverged])
+    return ImageClassificationTask.setup_task(flags, from_checkpoint=True)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 """Running statistics of BatchNorms that stay true in half precision and under data-parallel training."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
 
+from ..errors import UserError
 from ..nn.norm.batch import SingleStatistics
 from ..nn.norm.workers import is_parallel, sum_over_workers
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "average_running_statistics"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "average_running_statistics", "unmoved_statistics"]
 
 
 class _BatchNorm(SingleStatistics):
@@ -19,6 +23,8 @@ class _BatchNorm(SingleStatistics):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == x.size(1):
+            raise UserError("a batch of one image has no variance for BatchNorm: --batch-size is too small")
         affine = (
             None if each is None else each.to(self.running_mean.dtype) for each in (self.weight, self.bias)
         )
@@ -34,9 +40,25 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     """Over (N, C, H, W)."""
 
 
+@contextmanager
+def unmoved_statistics(model: nn.Module) -> Iterator[None]:
+    """Leave running statistics as they are, whatever passes through the model in here."""
+    momenta = {module: module.momentum for module in model.modules() if isinstance(module, _BatchNorm)}
+    for module in momenta:
+        module.momentum = 0.0
+    try:
+        yield
+    finally:
+        for module, momentum in momenta.items():
+            module.momentum = momentum
+
+
 @torch.no_grad()
 def average_running_statistics(model: nn.Module) -> None:
-    """Give all data-parallel workers the mean of their running statistics."""
+    """Give all data-parallel workers the mean of their running statistics.
+
+    What is saved without this before it holds those of the first worker, as torch's own data-parallel models do.
+    """
     if not is_parallel():
         return
     for module in model.modules():

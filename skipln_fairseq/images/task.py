@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,23 @@ from fairseq.tasks import LegacyFairseqTask, register_task
 
 from ..errors import UserError
 from .data import FORMATS, ImageDataset, Images, moments, read_split, recognise
-from .running_statistics import average_running_statistics
+from .running_statistics import average_running_statistics, unmoved_statistics
 
-__all__ = ["ImageClassificationTask"]
+__all__ = ["NAME", "ImageClassificationTask"]
 
 logger = logging.getLogger(__name__)
 
 
-@register_task("image_classification")
+NAME = "image_classification"
+
+
+@register_task(NAME)
 class ImageClassificationTask(LegacyFairseqTask):
     """``fairseq-train DATA --task image_classification``: DATA is a folder of images, or the word ``digits``.
 
     What data have no validation part get one held out of the training part, drawn by the seed of the data. What the
-    training data are like (classes, size, channels, mean and deviation of the pixels) is state that the checkpoint
-    holds: a trained model asks other data for that split alone which it is tried on.
+    training data are like (classes, size, channels) is state that the checkpoint holds, as its model holds the mean and
+    deviation of their pixels: a trained model asks other data for that split alone which it is tried on.
 
     Args:
         args: flags.
@@ -74,8 +78,8 @@ class ImageClassificationTask(LegacyFairseqTask):
             raise UserError(f"--image-size {args.image_size}: valid is a whole number of at least 1")
         if not 0 < args.held_out < 1:
             raise UserError(f"--held-out {args.held_out}: valid is between 0 and 1")
-        tried = getattr(args, "valid_subset", "valid").split(",")
-        if training and getattr(args, "train_subset", "train") in tried:
+        self.trained_on = getattr(args, "train_subset", "train")
+        if training and self.trained_on in getattr(args, "valid_subset", "valid").split(","):
             # fairseq keeps one data set of a name, and that one is changed by chance
             raise UserError(
                 f"--valid-subset {args.valid_subset}: what is trained on is tried by fairseq-validate"
@@ -96,19 +100,14 @@ class ImageClassificationTask(LegacyFairseqTask):
 
     def _described(self) -> dict[str, Any]:
         """What training images are like, in types that a checkpoint may hold."""
-        images = self._split("train", size=self.args.image_size)
+        images = self._split(self.trained_on, size=self.args.image_size)
         if images is None:
-            raise UserError(f"{self.folder}: no training images")
+            raise UserError(f"{self.folder}: no training images: no split {self.trained_on}")
         size, _, channels = images[0].shape
-        about = {"classes": list(images.classes), "size": size, "channels": channels}
-        numbers = np.arange(len(images))
-        if self._split("valid", **about) is None:
-            numbers = self._held_out(len(images))["train"]
-        mean, deviation = moments(images, numbers)
         logger.info(
             f"{self.format}: {len(images)} training images of {size} × {size}, {len(images.classes)} classes"
         )
-        return {**about, "mean": mean, "deviation": deviation}
+        return {"classes": list(images.classes), "size": size, "channels": channels}
 
     @property
     def classes(self) -> list[str]:
@@ -125,21 +124,20 @@ class ImageClassificationTask(LegacyFairseqTask):
         """Of the images."""
         return self.state.images["channels"]
 
-    @property
-    def mean(self) -> list[float]:
-        """Of each channel of the training images, pixels from 0 to 1."""
-        return self.state.images["mean"]
-
-    @property
-    def deviation(self) -> list[float]:
-        """As the mean."""
-        return self.state.images["deviation"]
-
     def changes(self, stored_state: Mapping[str, Any]) -> list[str]:
         """In what a checkpoint's training images differ from these."""
         stored, current = stored_state.get("images", {}), self.state.images
-        names = [name for name in ("classes", "size", "channels") if name in stored]
-        return [f"{name} {stored[name]} → {current[name]}" for name in names if stored[name] != current[name]]
+        return [
+            f"{name} {before} → {current[name]}" for name, before in stored.items() if before != current[name]
+        ]
+
+    def build_model(self, args: Any, from_checkpoint: bool = False) -> Any:
+        """A model for these images; a new one normalises them by what is trained on."""
+        model = super().build_model(args, from_checkpoint)
+        if not from_checkpoint:
+            trained_on = self._dataset(self.trained_on, training=False)
+            model.normalise_by(*moments(trained_on.images, trained_on.numbers))
+        return model
 
     def _images(self, split: str) -> Images | None:
         return self._split(split, size=self.size, classes=self.classes, channels=self.in_channels)
@@ -158,14 +156,14 @@ class ImageClassificationTask(LegacyFairseqTask):
         Raises:
             UserError: there is none.
         """
-        training = self.training and split == getattr(self.args, "train_subset", "train")
-        self.datasets[split] = self._dataset(split, training)
+        self.datasets[split] = self._dataset(split, training=self.training and split == self.trained_on)
 
     def _dataset(self, split: str, training: bool) -> ImageDataset:
         images, numbers = self._images(split), None
-        if split in ("train", "valid") and self._images("valid") is None:
-            images = self._images("train")
-            numbers = None if images is None else self._held_out(len(images))[split]
+        if split in (self.trained_on, "valid") and self._images("valid") is None:
+            images = self._images(self.trained_on)
+            kept, held_out = (None, None) if images is None else self._held_out(len(images))
+            numbers = held_out if split == "valid" else kept
         if images is None:
             raise UserError(f"{self.folder}: no split {split}")
         return ImageDataset(
@@ -177,13 +175,18 @@ class ImageClassificationTask(LegacyFairseqTask):
             shuffle=training,
         )
 
-    def _held_out(self, count: int) -> dict[str, np.ndarray]:
+    def _held_out(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of the training images that are trained on, and of those that are held out."""
         order = np.random.default_rng(self.args.data_seed).permutation(count)
         share = max(1, round(self.args.held_out * count))
         if share >= count:
             raise UserError(f"--held-out {self.args.held_out} of {count} images leaves none to train on")
-        return {"valid": np.sort(order[:share]), "train": np.sort(order[share:])}
+        return np.sort(order[share:]), np.sort(order[:share])
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        """As fairseq's; a batch that stands in for one of which a worker has none teaches BatchNorms nothing."""
+        with unmoved_statistics(model) if ignore_grad else nullcontext():
+            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
         """A step, and what the model wants done after it."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 from fairseq import checkpoint_utils
+from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.trainer import Trainer
 from torch import Tensor, nn
 
@@ -74,6 +75,11 @@ def _model_args(state: dict):
     if state.get("args") is not None:
         return state["args"]
     return (state.get("cfg") or {}).get("model")
+
+
+def _model_name(args) -> str | None:
+    """Of the architecture, or of the model, whose flags a dataclass of fairseq's holds."""
+    return getattr(args, "arch", None) or getattr(args, "_name", None)
 
 
 def _connection_keys(model: nn.Module, keys) -> list[str]:
@@ -162,7 +168,12 @@ def check_checkpoints_when_training() -> None:
             ours = changes is not _changes or any(
                 isinstance(module, Connection) for module in model.modules()
             )
-            if stored_args is None or not (ours or hasattr(stored_args, "skip_type")):
+            if stored_args is None:
+                return
+            before, after = _model_name(stored_args), _model_name(trainer.cfg.model)
+            if getattr(ARCH_MODEL_REGISTRY.get(before), "changes", _changes) is not changes:
+                raise UserError(f"{filename} is of another network: {before} → {after}")
+            if not (ours or hasattr(stored_args, "skip_type")):
                 return  # neither model is of this plugin
             other_data = getattr(trainer.task, "changes", lambda state: [])(state.get("task_state") or {})
             if other_data and not finetuning:

@@ -25,28 +25,27 @@ __all__ = ["ImageModel", "PreActResNetModel", "ResNetModel", "VGGModel"]
 class ImageModel(SingleStatistics, BaseFairseqModel):
     """A network from images to logits, as fairseq's trainer takes it.
 
-    Pixels are normalised by the training set's mean and deviation, which the checkpoint holds.
+    Pixels are normalised by the mean and deviation of what it was first trained on, which the checkpoint holds.
 
     Args:
         net: (N, C, H, W) to (N, classes).
-        mean, deviation: (C), of pixels from 0 to 1.
+        channels: C.
         weight_mean: the rule by which the means of filters are taken out (:mod:`..weight_mean`), or None.
     """
 
-    def __init__(
-        self,
-        net: nn.Module,
-        mean: Sequence[float],
-        deviation: Sequence[float],
-        weight_mean: str | None = None,
-    ):
+    def __init__(self, net: nn.Module, channels: int, weight_mean: str | None = None):
         super().__init__()
         self.net = net
         self.weight_mean = weight_mean
-        for name, values in (("mean", mean), ("deviation", deviation)):
-            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1))
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("deviation", torch.ones(channels, 1, 1))
         if weight_mean is not None:
             centre_(self, weight_mean)
+
+    def normalise_by(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        """Take other numbers, (C) each, of pixels from 0 to 1."""
+        for buffer, values in ((self.mean, mean), (self.deviation, deviation)):
+            buffer.copy_(torch.tensor(values).view_as(buffer))
 
     def after_step(self, optimizer: Any) -> None:
         """What follows a step of the optimiser, on every worker alike."""
@@ -112,10 +111,6 @@ def _images(args: Namespace, task: Any) -> tuple[int, int, int]:
     return task.in_channels, task.size, len(task.classes)
 
 
-def _pixels(task: Any) -> tuple[Sequence[float], Sequence[float]]:
-    return task.mean, task.deviation
-
-
 def _add_normalisation_args(parser) -> None:
     parser.add_argument(
         "--normalisation",
@@ -163,7 +158,7 @@ class PreActResNetModel(ImageModel):
         images = _images(args, task)
         if args.depth % 6 != 2 or args.depth < 8:
             raise UserError(f"--depth {args.depth}: valid are 6n + 2: 8, 14, 20, …")
-        return cls(PreActResNet(args.depth, *images, *connection_config(args)), *_pixels(task))
+        return cls(PreActResNet(args.depth, *images, *connection_config(args)), images[0])
 
 
 @register_model("resnet18")
@@ -185,7 +180,7 @@ class ResNetModel(ImageModel):
             raise UserError(
                 f"--skip-norm {connection.norm}: --normalisation mimic goes with no norm but its last"
             )
-        return cls(ResNet18(*images, connection, over, normalisation), *_pixels(task), rule)
+        return cls(ResNet18(*images, connection, over, normalisation), images[0], rule)
 
 
 @register_model("vgg11")
@@ -210,7 +205,7 @@ class VGGModel(ImageModel):
         hidden = getattr(args, "classifier_width", None) or 0
         if hidden < 0:
             raise UserError(f"--classifier-width {hidden}: valid is 0 or more")
-        return cls(VGG11(*images, normalisation, hidden), *_pixels(task), rule)
+        return cls(VGG11(*images, normalisation, hidden), images[0], rule)
 
 
 DEFAULTS = {"normalisation": "batch"}

@@ -5,7 +5,6 @@ learned number, and what normalisation would do is left to the mean of the weigh
 BatchNorm before the loss.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -41,7 +40,7 @@ class Normalisation:
         fan: of their filters, which weights are drawn by: fan_in or fan_out.
         branch: from the number of a residual block, counted from 1, to what its branch ends in.
         shortcut: from nothing to what a convolution on a shortcut ends in, besides the norm.
-        linear_: what draws the weights of linear maps.
+        linear_: what draws the weights of linear maps anew.
         last: from classes to a module, on the logits.
         weight_mean: whether the means of the filters are taken out.
     """
@@ -68,9 +67,8 @@ def _shortcut_scalar() -> nn.Module:
     return Scalar(GAIN)
 
 
-def _uniform_(weight: Tensor) -> None:
-    """torch's default: uniform within ±1/√inputs."""
-    nn.init.uniform_(weight, -1 / math.sqrt(weight.size(1)), 1 / math.sqrt(weight.size(1)))
+def _as_drawn(weight: Tensor) -> None:
+    """As nn.Linear draws it: uniform within ±1/√inputs."""
 
 
 def _last_norm(classes: int) -> nn.Module:
@@ -94,7 +92,7 @@ NORMALISATIONS: dict[str, Normalisation] = {
         fan="fan_out",
         branch=_nothing,
         shortcut=nn.Identity,
-        linear_=_uniform_,
+        linear_=_as_drawn,
         last=_nothing,
     ),
     "none": WITHOUT,

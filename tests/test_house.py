@@ -1,0 +1,44 @@
+"""Translation does not know of images, nor they of it."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def imports(file):
+    """All that a file imports, modules and what it takes from them."""
+    home = file.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = home[: len(home) - node.level + 1] if node.level else ()
+            yield from (".".join(filter(None, (*base, node.module, alias.name))) for alias in node.names)
+
+
+def test_translation_knows_nothing_of_images_and_the_reverse():
+    images = ("skipln_fairseq.images", "skipln_fairseq.attack")
+    translation = tuple(
+        f"skipln_fairseq.{name}" for name in ("models", "generator", "criterions", "options", "compare")
+    )
+    for here, there in ((images, translation), (translation, images)):
+        for name in here:
+            place = ROOT / name.replace(".", "/")
+            files = [*place.rglob("*.py")] if place.is_dir() else [place.with_suffix(".py")]
+            assert files
+            assert not [file for file in files if any(found.startswith(there) for found in imports(file))]
+
+
+@pytest.mark.parametrize(
+    "line", ["from .. import images", "import skipln_fairseq.images.task as t", "from ..images import task"]
+)
+def test_what_breaks_the_house_is_seen(line, monkeypatch, tmp_path):
+    file = tmp_path / "skipln_fairseq" / "models" / "x.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(line)
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert any(found.startswith("skipln_fairseq.images") for found in imports(file))

@@ -97,6 +97,7 @@ def test_ranks_of_the_right_class_are_written(digits, tmp_path):
         ("test", ("--lr", "0.1", "--arch", "vgg11"), 360),
         ("valid", ("--lr", "0.1", "--no-flip"), 144),
         ("valid", ("--cpu", "--held-out", "0.5", "--data-seed", "2"), 718),
+        ("valid", ("--train-subset", "test"), 36),
     ],
 )
 def test_what_has_no_model_has_no_rank(tmp_path, split, training, count):

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from test_compat_torchrun import free_port
 
 from skipln_fairseq.attack import __main__ as attack
-from skipln_fairseq.attack.transfer import Success, success
+from skipln_fairseq.attack.transfer import Success, _names, success
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.images import predict
 from skipln_fairseq.images.task import ImageClassificationTask
@@ -360,7 +361,22 @@ def test_checkpoints_of_one_folder_are_told_apart(digits, tmp_path):
     files = [str(folder / "plain" / f"checkpoint_{name}.pt") for name in ("best", "last")]
     flags = ["--gammas", "1", "--images", "5", "--steps", "1", "--output", str(tmp_path)]
     attack.main(["--source", files[0], "--targets", files[1], *flags])
-    assert json.loads((tmp_path / "transfer.json").read_text())["targets"] == files
+    found = json.loads((tmp_path / "transfer.json").read_text())["targets"]
+    assert found == ["checkpoint_best.pt", "checkpoint_last.pt"]
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/one.pt"], ["a"]),
+        (["one.pt"], ["one.pt"]),
+        (["a/b/one.pt", "a/b/one.pt"], ["b", "b"]),
+        (["a/b/c/one.pt", "a/d/c/one.pt"], ["b/c", "d/c"]),
+        (["/a/one.pt", "/a/b/two.pt"], ["one.pt", "b/two.pt"]),
+    ],
+)
+def test_checkpoints_are_called_what_tells_them_apart(files, names):
+    assert _names([Path(file) for file in files]) == names
 
 
 def test_models_of_other_images_are_refused(digits, tmp_path):

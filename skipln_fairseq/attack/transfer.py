@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +60,14 @@ def load_classifiers(files: Sequence[Path], data: str | None, device: str) -> li
 
 
 def _names(files: Sequence[Path]) -> list[str]:
-    """Of their folders, or, where these do not tell them apart, as they were given."""
-    names = [file.parent.name or file.stem for file in files]
-    return names if len(set(names)) == len(set(files)) else [str(file) for file in files]
+    """What tells their paths apart, from the first folder that differs on; without the file if all are called alike."""
+    paths = [file.parts for file in files]
+    if len({path[-1] for path in paths}) == 1 < min(map(len, paths)):
+        paths = [path[:-1] for path in paths]
+    # the last part stays, whatever it is
+    folders = zip(*(path[:-1] for path in paths), strict=False)
+    shared = len(list(takewhile(lambda parts: len(set(parts)) == 1, folders)))
+    return ["/".join(path[shared:]) for path in paths]
 
 
 def load_images(classifier: Classifier, split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:

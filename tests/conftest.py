@@ -203,6 +203,17 @@ def trained(data, tmp_path_factory) -> Trained:
     return Trained(folder, run_isolated("fairseq-train", data, *TRAIN, *flags))
 
 
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> tuple[Path, Finished]:
+    """Two models of digits, a few epochs old: their folder, and what the first one's training printed."""
+    from tests.image_commands import train  # which imports torch, as most of what uses this file does not
+
+    folder = tmp_path_factory.mktemp("digits")
+    printed = train(folder / "rskip", "--max-epoch", "8", "--arch", "preact_resnet20_rskip")
+    train(folder / "plain", "--max-epoch", "6")
+    return folder, printed
+
+
 @pytest.fixture
 def torch_threads():
     """Set torch's number of threads for a test."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import sacrebleu
 import yaml
+from conftest import REPOSITORY
 
 from examples.recipes import __main__ as recipes
 from examples.recipes import corpora, download
@@ -23,7 +24,6 @@ from examples.recipes.text import Text, fits
 from examples.recipes.train import Devices, train_command
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.runs import read_lines
-from tests.conftest import REPOSITORY
 
 RECIPES = ("iwslt14-de-en", "iwslt15-en-vi", "wmt14-en-de", "multi30k-en-de", "own-data")
 NOUNS = {"cat": "Katze", "dog": "Hündin", "cow": "Kuh", "hen": "Henne", "fox": "Füchsin", "owl": "Eule"}

@@ -1,0 +1,114 @@
+"""The attack: images that fool one model, tried on others."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from skipln_fairseq.attack import __main__ as attack
+from skipln_fairseq.attack.transfer import Success, _names, success
+from skipln_fairseq.errors import UserError
+from skipln_fairseq.images import predict
+from tests.image_commands import train_on_colours
+
+
+def test_images_that_fool_one_model_are_tried_on_another(digits, tmp_path, capsys):
+    folder, _ = digits
+    checkpoints = [str(folder / name / "checkpoint_best.pt") for name in ("rskip", "plain")]
+    arguments = ["--source", checkpoints[0], "--targets", checkpoints[1], "--gammas", "1", "0.5"]
+    arguments += ["--images", "60", "--epsilon", "0.2", "--step", "0.05", "--output", str(tmp_path)]
+    attack.main(arguments)
+    content = json.loads((tmp_path / "transfer.json").read_text())
+    assert content["targets"] == ["rskip", "plain"]
+    own, other = content["results"]["PGD"]
+    assert own["of"] >= other["of"] > 20
+    assert own["fooled"] / own["of"] > 0.9
+    assert 0 < other["fooled"] <= other["of"]
+    assert set(content["results"]) == {"PGD", "SGM γ = 0.5"}
+    assert (tmp_path / "images.png").read_bytes().startswith(b"\x89PNG")
+    assert "| PGD |" in (tmp_path / "transfer.md").read_text()
+    again = tmp_path / "again"
+    attack.main([*arguments[:-1], str(again)])
+    assert json.loads((again / "transfer.json").read_text())["results"] == content["results"]
+
+
+class Fixed:
+    """A model that says of each image what a table says."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def predict(self, images):
+        return torch.tensor([self.answers[image.item()] for image in images])
+
+
+def test_success_is_counted_over_what_both_get_right():
+    """Five images of class 0, and what they become when they are changed, 10 more."""
+    images = torch.arange(5)
+    source = Fixed({0: 0, 1: 0, 2: 0, 3: 1, 4: 0})
+    target = Fixed({0: 0, 1: 0, 2: 1, 3: 0, 4: 0, 10: 1, 11: 0, 12: 1, 13: 1, 14: 2})
+    assert success(source, target, images, images + 10, torch.zeros(5)) == Success(fooled=2, of=3)
+
+
+def test_checkpoints_of_one_folder_are_told_apart(digits, tmp_path):
+    folder, _ = digits
+    files = [str(folder / "plain" / f"checkpoint_{name}.pt") for name in ("best", "last")]
+    flags = ["--gammas", "1", "--images", "5", "--steps", "1", "--output", str(tmp_path)]
+    attack.main(["--source", files[0], "--targets", files[1], *flags])
+    found = json.loads((tmp_path / "transfer.json").read_text())["targets"]
+    assert found == ["checkpoint_best.pt", "checkpoint_last.pt"]
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/one.pt"], ["a"]),
+        (["one.pt"], ["one.pt"]),
+        (["a/b/one.pt", "a/b/one.pt"], ["b", "b"]),
+        (["a/b/c/one.pt", "a/d/c/one.pt"], ["b/c", "d/c"]),
+        (["/a/one.pt", "/a/b/two.pt"], ["one.pt", "b/two.pt"]),
+    ],
+)
+def test_checkpoints_are_called_what_tells_them_apart(files, names):
+    assert _names([Path(file) for file in files]) == names
+
+
+def test_models_of_other_images_are_refused(digits, tmp_path):
+    folder, _ = digits
+    (tmp_path / "colours").mkdir()
+    other = train_on_colours(tmp_path)
+    with pytest.raises(UserError, match="knows images of other channels than"):
+        attack.main(["--source", str(folder / "plain" / "checkpoint_best.pt"), "--targets", str(other)])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--gammas", "0"], "--gammas 0: valid is above 0 and at most 1"),
+        (["--gammas", "1.5"], "--gammas 1.5"),
+        (["--gammas", "x"], "--gammas x: valid is a number"),
+        (["--epsilon", "0"], "--epsilon 0.0: valid is above 0"),
+        (["--epsilon", "8/0"], "--epsilon 8/0: valid is a number"),
+        (["--steps", "0"], "--steps 0: valid is a whole number"),
+        (["--momentum", "-1"], "--momentum -1.0: valid is 0 or more"),
+        (["--images", "0"], "--images 0: valid is a whole number"),
+        (["--epsilon", "1e999"], "--epsilon 1e999: valid is a number"),
+        (["--seed", "-1"], "--seed -1: valid is 0 or more"),
+        (["--output", __file__], "a file, and no folder"),
+        (["--source", "nowhere.pt"], "nowhere.pt: no such checkpoint"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(flags, message):
+    with pytest.raises(UserError, match=message):
+        attack.main(["--source", "none.pt", *flags])
+
+
+def test_a_translation_model_is_not_attacked(trained, tmp_path):
+    """Nor are its data asked for."""
+    state = torch.load(trained.checkpoint, weights_only=False)
+    state["cfg"]["task"]["data"] = "gone"
+    torch.save(state, tmp_path / "moved.pt")
+    for main, flag in ((attack.main, "--source"), (predict.main, "--path")):
+        with pytest.raises(UserError, match="a model of the task translation, and no model of images"):
+            main([flag, str(tmp_path / "moved.pt"), "--output", str(tmp_path / "out")])

@@ -1,3 +1,4 @@
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -16,7 +17,7 @@ FAIRSEQ_NEEDS = [
 
 setup(
     name="skipln_fairseq",
-    version="0.1.0",
+    version=runpy.run_path(str(Path(__file__).parent / "skipln_fairseq" / "version.py"))["__version__"],
     description="Choosable skip connections and layer normalisation for fairseq's Transformers",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

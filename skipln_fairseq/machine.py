@@ -9,6 +9,7 @@ import fairseq
 import torch
 
 from .errors import UserError
+from .version import __version__
 
 __all__ = ["check_device", "device_name", "where"]
 
@@ -36,6 +37,7 @@ def where(device: str) -> dict[str, str]:
     """What a reader needs to know to measure the same again."""
     return {
         "device": device_name(device),
+        "skipln_fairseq": __version__,
         "torch": torch.__version__,
         "fairseq": fairseq.__version__,
         "python": platform.python_version(),

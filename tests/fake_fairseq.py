@@ -19,6 +19,11 @@ def train(args: argparse.Namespace) -> None:
     for updates in range(start + 1, 4):
         loss = {"valid_loss": str(abs(args.lr) + 1 / updates), "valid_num_updates": str(updates)}
         speed = {"loss": "1", "wps": str(100 * updates), "num_updates": str(updates)}
+        if args.behave == "gpu":
+            print(
+                "2026-01-01 | INFO | fairseq.utils | rank 0: capabilities = 9.0; total memory = 80.000 GB; name = X"
+            )
+            speed["gb_free"] = str(80 - updates / 2)
         print(f"2026-01-01 | INFO | train_inner | {json.dumps(speed)}")
         if args.behave in ("diverge", f"diverge-of-seed-{args.seed}"):
             print("FloatingPointError: gradients are Nan/Inf")

@@ -16,6 +16,7 @@ import torch
 from conftest import REPOSITORY, run
 from scipy import stats
 
+from skipln_fairseq import __version__
 from skipln_fairseq.compare import __main__ as compare
 from skipln_fairseq.compare import measures
 from skipln_fairseq.compare.classification import Classification
@@ -123,12 +124,35 @@ def test_what_a_run_took_and_gave_is_kept(compared):
     assert row["each"][0] == sacrebleu.corpus_bleu(lines, [SENTENCES]).score
 
 
+def test_memory_of_a_gpu_has_a_column_where_there_is_one(compared, tmp_path):
+    reports = [tmp_path / "work" / "grid" / f"report.{kind}" for kind in ("md", "html")]
+    compared()
+    assert not any("GPU" in report.read_text() for report in reports)
+    compared(train={"behave": "gpu"}, variants={"plain": None, "good": {"good": True}})
+    markdown, html = (report.read_text() for report in reports)
+    heads, _, row = (line.split("|") for line in markdown.splitlines()[4:7])
+    assert row[heads.index(" peak GPU MiB ")].strip() == "1,536"
+    assert "<th>peak GPU MiB</th>" in html
+    assert html.count("<td>1,536</td>") == 2
+
+
+def test_chrf_has_the_case_of_bleu(compared):
+    table, _ = compared(score={"lowercase": True})
+    assert all("case:lc" in signature for signature in table["signatures"])
+    assert len(table["signatures"]) == 2
+
+
+def test_a_report_names_this_project_s_version(compared):
+    table, _ = compared()
+    assert f"skipln_fairseq {__version__}" in table["where"][0]
+
+
 def test_differences_are_tested_and_told(compared):
     table, _ = compared()
     good, same = table["rows"]["good"], table["rows"]["same"]
     assert good["verdict"] == "better"
     assert good["p_corrected"] == pytest.approx(2 * good["p"])
-    assert good["p_seeds"] != good["p"] < 0.001
+    assert good["p_seeds"] <= good["p"] < 0.001
     assert same["verdict"] == "no significant difference"
     assert (same["difference"], same["p_corrected"]) == (0, 1)
 
@@ -288,6 +312,23 @@ def test_each_gpu_has_its_processes(monkeypatch):
     places = compare._places(args, compare._gpus(args, [{"cpu": True}]))
     assert len(places) == len(os.sched_getaffinity(0))
     assert {place["OMP_NUM_THREADS"] for place in places} == {"1"}
+    assert {place["CUDA_VISIBLE_DEVICES"] for place in places} == {""}
+
+
+def test_gpus_are_counted_among_those_that_may_be_used(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, GPU-5f")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    parser = compare._parser()
+    for flags, names in (([], ["2", "GPU-5f"]), (["--gpus", "1"], ["GPU-5f"])):
+        args = parser.parse_args(["g", *flags])
+        places = compare._places(args, compare._gpus(args, [{}]))
+        assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == names
+    for gpu, message in (
+        (2, "--gpus 2: CUDA_VISIBLE_DEVICES is 2, GPU-5f"),
+        (-1, "--gpus -1: valid is 0 or more"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compare._places(parser.parse_args(["g", "--gpus", str(gpu)]), [gpu])
 
 
 def test_a_run_is_named_after_all_that_shapes_it(grid, tmp_path):

@@ -44,7 +44,17 @@ def test_data_override_the_grids_flags_and_variants_override_both(grid, tmp_path
         ({"tune": {"flag": "lr", "values": [1, 2]}}, "tune has no 'seed'"),
         ({"data": {"d": {"path": "x", "source": "x"}}}, "data: d has no 'reference'"),
         ({"measure": "taste"}, "measure 'taste': valid are translation, classification"),
+        ({"measure": ["taste"]}, r"measure \"\['taste'\]\": valid are"),
         ({"sedes": 1}, "the grid has 'sedes': valid are title"),
+        ({"baseline": ["plain"]}, "valid are 'plain', 'good', 'same'"),
+        ({"seeds": [True]}, r"seeds \[True\]: valid is a list"),
+        ({"data": {"d": {"path": 3, "source": "x", "reference": "y"}}}, "data: d: path 3: valid is a path"),
+        ({"tune": {"flag": "lr", "values": [0.1, "0.1"], "seed": 1}}, "at least two, all different"),
+        ({"tune": {"flag": "lr", "values": [[0.1], 1], "seed": 1}}, "tune: lr: valid is one value"),
+        ({"tune": {"flag": "seed", "values": [1, 2], "seed": 1}}, "tune: seed is set by this command itself"),
+        ({"score": {"tokenise": "none"}}, "score: {'tokenise': 'none'}: sacreBLEU cannot compute it"),
+        ({"score": {"tokenize": "xx"}}, "score: {'tokenize': 'xx'}: sacreBLEU cannot compute it"),
+        ({"measure": "classification", "score": {"top": 3}}, "score: top: the accuracy has no options"),
     ],
 )
 def test_a_grid_that_says_nothing_useful_is_refused_in_one_line(grid, tmp_path, change, message):

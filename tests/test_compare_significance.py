@@ -40,18 +40,35 @@ def test_the_pool_has_the_spread_within_systems():
     assert significance.pooled([[1.0]]) is None
 
 
-@pytest.mark.parametrize(("systems", "family"), [(2, 1), (12, 11)])
-def test_the_detectable_difference_is_found_as_often_as_said(systems, family):
-    error = significance.Error(2 / 3, 2 * systems)
-    shift = significance.detectable(error, family)
+@pytest.mark.parametrize(
+    ("systems", "family", "of_examples"), [(2, 1, 0), (2, 2, 0.3), (12, 11, 0), (12, 11, 1)]
+)
+def test_the_detectable_difference_is_found_as_often_as_said(systems, family, of_examples):
+    """``of_examples``: their variance, of which that of a difference of seeds is 2 / 3."""
+    by_examples = significance.Error(of_examples, 999)
+    shift = significance.detectable(significance.Error(2 / 3, 2 * systems), by_examples, family)
     rng = np.random.default_rng(1)
     found = 0
     for _ in range(2000):
         scores = rng.normal(size=(systems, 3))
-        scores[1] += shift
-        p = p_of_seeds(scores[0], scores[1], significance.pooled(scores.tolist()))
-        found += p < significance.LEVEL / family
+        by_seeds = significance.over_seeds(*scores[:2], significance.pooled(scores.tolist()))
+        difference = scores[1].mean() - scores[0].mean() + shift + np.sqrt(of_examples) * rng.normal()
+        found += significance.of_both(by_seeds, by_examples, difference) < significance.LEVEL / family
     assert found / 2000 == pytest.approx(significance.POWER, abs=0.03)
+
+
+@pytest.mark.parametrize("freedom", [2, 4, 22])
+@pytest.mark.parametrize("of_examples", [0.1, 1])
+@pytest.mark.parametrize("level", [0.05, 0.0045])
+def test_few_seeds_find_no_more_than_said(freedom, of_examples, level):
+    """Also where one of many tests is looked at, as Holm's method does."""
+    rng = np.random.default_rng(1)
+    count, found = 8000, 0
+    differences = rng.normal(size=count) * np.sqrt(1 + of_examples)
+    for difference, spread in zip(differences, rng.chisquare(freedom, count) / freedom, strict=True):
+        by_seeds, by_examples = significance.Error(spread, freedom), significance.Error(of_examples, 999)
+        found += significance.of_both(by_seeds, by_examples, difference) < level
+    assert found / count < 1.5 * level + 0.0005
 
 
 @pytest.mark.parametrize(("of_seeds", "of_examples"), [(1, 0), (0, 1), (1, 1)])
@@ -71,7 +88,7 @@ def test_equal_systems_are_told_apart_as_rarely_as_said(of_seeds, of_examples, m
         difference = seeds[1].mean() - seeds[0].mean() + by_example.mean()
         found["examples"] += p < 0.05
         found["seeds"] += by_seeds.p(difference) < 0.05
-        found["both"] += (by_seeds + by_examples).p(difference) < 0.05
+        found["both"] += significance.of_both(by_seeds, by_examples, difference) < 0.05
     assert found["both"] / 400 < 0.08
     if of_seeds and of_examples:  # what either test alone takes for a difference
         assert found["examples"] / 400 > 0.1

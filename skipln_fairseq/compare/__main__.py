@@ -19,6 +19,8 @@ from ..runs.settings import Flags
 
 __all__ = ["main"]
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -61,10 +63,21 @@ def _parser() -> argparse.ArgumentParser:
 def _places(args: argparse.Namespace, gpus: Sequence[int]) -> list[dict[str, str]]:
     threads = {"OMP_NUM_THREADS": str(args.threads)}
     if gpus:
-        places = [{**threads, "CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in gpus]
+        places = [{**threads, VISIBLE: _name(gpu)} for gpu in gpus]
         return places * (args.processes or 1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return [threads] * (args.processes or max(1, cores // args.threads))
+    # fairseq starts a process for each GPU that it sees, with --cpu too
+    return [{**threads, VISIBLE: ""}] * (args.processes or max(1, cores // args.threads))
+
+
+def _name(gpu: int) -> str:
+    """What CUDA calls it, which counts those that it is allowed to use."""
+    allowed = os.environ.get(VISIBLE)
+    names = [str(gpu)] if allowed is None else [name.strip() for name in allowed.split(",")]
+    number = 0 if allowed is None else gpu
+    if gpu < 0 or number >= len(names):
+        raise UserError(f"--gpus {gpu}: " + ("valid is 0 or more" if gpu < 0 else f"{VISIBLE} is {allowed}"))
+    return names[number]
 
 
 def _gpus(args: argparse.Namespace, flags: Iterable[Flags]) -> Sequence[int]:

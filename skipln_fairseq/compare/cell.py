@@ -48,6 +48,15 @@ class Cell(ABC):
     def check(data: Data) -> None:
         """Refuse data that are not there."""
 
+    @staticmethod
+    @abstractmethod
+    def check_options(options: Mapping[str, Any]) -> None:
+        """Refuse options that the score has not.
+
+        Raises:
+            UserError: names them.
+        """
+
     @property
     @abstractmethod
     def command(self) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UserError
 from ..runs import read_lines, run
 from ..runs.settings import words
 from .cell import Cell
@@ -27,6 +28,11 @@ class Classification(Cell):
     @staticmethod
     def check(data: Data) -> None:
         """The task says what is wrong with images."""
+
+    @staticmethod
+    def check_options(options) -> None:
+        if options:
+            raise UserError(f"score: {', '.join(options)}: the accuracy has no options")
 
     @property
     def command(self) -> list[str]:

@@ -10,7 +10,8 @@
       Post-LN: {skip-type: plain}
       rSkip 2: {skip-type: recursive, skip-order: 2}
     train: {arch: transformer_rskip_tiny, max-update: 1000, share-all-embeddings: true, …}
-    evaluate: {beam: 5, batch-size: 64, remove-bpe: sentencepiece}   # of fairseq-generate
+    evaluate: {beam: 5, batch-size: 64, remove-bpe: sentencepiece}   # of fairseq-generate; models of Moses' tokens
+                                                                 # need tokenizer, source-lang and target-lang too
     score: {tokenize: 13a}                                       # optional, of sacrebleu.BLEU
     measure: translation                                         # or classification, see measures.py
 
@@ -95,14 +96,16 @@ def _grid(content: Any) -> Grid:
         optional=("measure", "score", "tune"),
     )
     variants = _flags_of_each("variants", content["variants"])
-    baseline = content["baseline"]
+    baseline = str(content["baseline"])
     if baseline not in variants:
         raise UserError(f"baseline {baseline!r}: valid are {', '.join(map(repr, variants))}")
-    name = content.get("measure", "translation")
+    name = str(content.get("measure", "translation"))
     if name not in MEASURES:
         raise UserError(f"measure {name!r}: valid are {', '.join(MEASURES)}")
     measure, data = MEASURES[name], content["data"]
     check_mapping("data", data)
+    score = _flags("score", content.get("score", {}))
+    measure.check_options(score)
     return Grid(
         title=str(content["title"]),
         baseline=baseline,
@@ -111,7 +114,7 @@ def _grid(content: Any) -> Grid:
         variants=variants,
         train=_flags("train", content["train"]),
         evaluate=_flags("evaluate", content["evaluate"]),
-        score=_flags("score", content.get("score", {})),
+        score=score,
         measure=measure,
         tune=_tuning(content["tune"]) if content.get("tune") else None,
     )
@@ -130,7 +133,7 @@ def _seeds(value: Any) -> tuple[int, ...]:
     if (
         not isinstance(value, list)
         or not value
-        or not all(isinstance(seed, int) and seed > 0 for seed in value)
+        or not all(type(seed) is int and seed > 0 for seed in value)  # true is an int
     ):
         raise UserError(f"seeds {value}: valid is a list of whole numbers above 0")
     if len(set(value)) < len(value):
@@ -141,12 +144,17 @@ def _seeds(value: Any) -> tuple[int, ...]:
 def _data(name: str, entry: Any, measure: type[Cell]) -> Data:
     check_keys(f"data: {name}", entry, needed=("path", *measure.files), optional=("train",))
     train = _flags(f"data: {name}: train", entry.get("train"))
+    for key in ("path", *measure.files):
+        if not isinstance(entry[key], str):
+            raise UserError(f"data: {name}: {key} {entry[key]}: valid is a path")
     return Data(name, Path(entry["path"]), {key: Path(entry[key]) for key in measure.files}, train)
 
 
 def _tuning(entry: Any) -> Tuning:
     check_keys("tune", entry, needed=("flag", "values", "seed"))
-    values = entry["values"]
-    if not isinstance(values, list) or len(values) < 2:
-        raise UserError(f"tune: values {values}: valid is a list of at least two")
-    return Tuning(str(entry["flag"]), tuple(values), *_seeds([entry["seed"]]))
+    flag, values = entry["flag"], entry["values"]
+    if not isinstance(values, list) or len(set(map(str, values))) < max(2, len(values)):
+        raise UserError(f"tune: values {values}: valid is a list of at least two, all different")
+    for value in values:
+        _flags("tune", {flag: value})
+    return Tuning(flag, tuple(values), *_seeds([entry["seed"]]))

@@ -11,7 +11,18 @@ from typing import Any
 from .cell import Cell
 from .data import Data
 from .experiment import Experiment
-from .significance import FAILED, LEVEL, Error, Spread, detectable, holm, over_examples, over_seeds, pooled
+from .significance import (
+    FAILED,
+    LEVEL,
+    Error,
+    Spread,
+    detectable,
+    holm,
+    of_both,
+    over_examples,
+    over_seeds,
+    pooled,
+)
 
 __all__ = ["summarise"]
 
@@ -59,6 +70,7 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
         "detectable": _detectable(errors, pool, len(grid.seeds), family),
         "signatures": _signatures(cells),
         "missing": missing,
+        "gpu": any(row["gpu_peak_gib"] for row in rows.values()),
         "curves": {
             variant: [cell.training.curve() for cell in of_variant.values()]
             for variant, of_variant in cells.items()
@@ -130,7 +142,7 @@ def _compare(
         row["verdict"] = "one seed: not tested"
         if by_seeds is not None:
             row["p_seeds"] = by_seeds.p(difference)
-            ps[variant] = row["p"] = (by_seeds + by_examples).p(difference)
+            ps[variant] = row["p"] = of_both(by_seeds, by_examples, difference)
         errors += [] if failed else [by_examples]
     # what is missing counts: the family is the grid's, whenever the report is written
     family = {variant: ps.get(variant, 1.0) for variant in rows if variant != baseline}
@@ -146,7 +158,7 @@ def _detectable(errors: list[Error], pool: Spread | None, seeds: int, family: in
     if pool is None or not errors:
         return None
     by_examples = sorted(errors, key=lambda error: error.variance)[len(errors) // 2]
-    return detectable(Error(2 * pool.deviation**2 / seeds, pool.freedom) + by_examples, family)
+    return detectable(Error(2 * pool.deviation**2 / seeds, pool.freedom), by_examples, family)
 
 
 def _at_edge(chosen: Any, values: Sequence[Any]) -> bool:

@@ -19,8 +19,9 @@ class Translation(Cell):
     """Translations by fairseq-generate. A model that diverged before its first checkpoint has translated nothing: its
     lines are empty.
 
-    The flags are fairseq-generate's, the options those of :class:`sacrebleu.metrics.BLEU`; an entry of the grid's data
-    names the plain text of the test set, ``source`` and ``reference``.
+    The flags are fairseq-generate's, the options those of :class:`sacrebleu.metrics.BLEU`, whose case chrF has too;
+    an entry of the grid's data names the plain text of the test set, ``source`` and ``reference``. It is scored as it
+    is: flags that give plain text belong to it, for Moses' tokens ``--tokenizer moses`` with both languages.
     """
 
     score = "BLEU"
@@ -35,6 +36,14 @@ class Translation(Cell):
                 raise UserError(f"data: {data.name}: {file}: no such file")
         if not list(data.path.glob("dict.*.txt")):
             raise UserError(f"data: {data.name}: {data.path}: no binarised data of fairseq-preprocess")
+
+    @staticmethod
+    def check_options(options) -> None:
+        try:
+            BLEU(**options).corpus_score(["one"], [["one"]])
+        except Exception as error:  # sacreBLEU's classes have no common one
+            said = f"{type(error).__name__}: {error}"
+            raise UserError(f"score: {dict(options)}: sacreBLEU cannot compute it ({said})") from error
 
     @property
     def command(self) -> list[str]:
@@ -69,7 +78,8 @@ class Translation(Cell):
                 f"{self.training.data.path} {len(lines)}: they must be the same sentences"
             )
         write_text(self.file(".txt"), "".join(f"{line}\n" for line in lines))
-        metrics = {"BLEU": BLEU(**self.options), "chrF": CHRF()}
+        case = {"lowercase": True} if self.options.get("lowercase") else {}
+        metrics = {"BLEU": BLEU(**self.options), "chrF": CHRF(**case)}
         return {
             "scores": {name: each.corpus_score(lines, [references]).score for name, each in metrics.items()},
             "signatures": [f"{name} {each.get_signature()}" for name, each in metrics.items()],

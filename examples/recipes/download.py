@@ -1,6 +1,7 @@
 """Files from their public source, or from a folder of the user's."""
 
 import hashlib
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ __all__ = ["Source", "checksum", "fetch", "identity"]
 
 CHUNK = 1 << 16
 TIMEOUT = 60  # seconds without a byte
+RANGE_NOT_SATISFIABLE = http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,11 @@ def _download(source: Source, file: Path) -> None:
                     bar.update(len(chunk))
         if size is not None and done < size:
             raise OSError(f"{done} of {size} bytes came")
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
+        if start and getattr(error, "code", None) == RANGE_NOT_SATISFIABLE:
+            part.unlink()  # there is no more than has come, or it is another file by now
+            _download(source, file)
+            return
         reason = getattr(error, "reason", None) or error
         raise UserError(
             f"{source.url} cannot be downloaded ({reason}): try again, or put {source.name} into a folder and "
@@ -101,8 +107,10 @@ def _check(source: Source, file: Path, record: Path) -> None:
         record.parent.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps({**known, source.name: found}, indent=1, sort_keys=True) + "\n", "utf-8")
     elif found != expected:
-        origin = "published" if source.checksum else f"recorded in {record}"
-        raise UserError(f"{file} is {found}, and {expected} is {origin}: remove the file and try again")
+        origin, remedy = "published", ""
+        if not source.checksum:
+            origin, remedy = f"recorded in {record}", ", or remove its line there if that was the wrong one"
+        raise UserError(f"{file} is {found}, and {expected} is {origin}: get the right file{remedy}")
 
 
 def _known(record: Path) -> Mapping[str, str]:

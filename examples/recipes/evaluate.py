@@ -13,6 +13,7 @@ from skipln_fairseq.errors import UserError
 from skipln_fairseq.runs import read_lines
 from skipln_fairseq.runs.settings import words
 
+from .began import check_data
 from .commands import USER_DIR, run
 from .recipe import Recipe
 from .subwords import REMOVE
@@ -40,10 +41,14 @@ def evaluate(
       old papers alone.
 
     Raises:
-        UserError: nothing is trained, or a command failed.
+        UserError: nothing is trained, or on other data, or a command failed.
     """
     where = folder(work_dir, variant, seed)
-    checkpoint = _checkpoint(recipe, where, say)
+    best = where / "checkpoint_best.pt"
+    if not best.is_file():
+        raise UserError(f"{best} is missing: run train first")
+    check_data(where, work_dir)
+    checkpoint = _averaged(recipe, where, say) if recipe.average else best
     tokens = _translate(recipe, work_dir, where, checkpoint, cpu, say)
     target = recipe.text_of(recipe.target_lang)
     plain = [target.plain(line) for line in tokens]
@@ -90,12 +95,7 @@ def tokenised_bleu(hypotheses: Sequence[str], references: Sequence[str], split_c
     return metric.corpus_score(prepared(hypotheses), [prepared(references)]).score
 
 
-def _checkpoint(recipe: Recipe, where: Path, say: Callable[[str], None]) -> Path:
-    best = where / "checkpoint_best.pt"
-    if not best.is_file():
-        raise UserError(f"{best} is missing: run train first")
-    if not recipe.average:
-        return best
+def _averaged(recipe: Recipe, where: Path, say: Callable[[str], None]) -> Path:
     averaged = where / "checkpoint_averaged.pt"
     run(
         [

@@ -50,12 +50,12 @@ def prepare(
     stages = Stages(work_dir)
     text, _ = stages.run(
         "text",
-        {"corpus": recipe.corpus, "files": files},
+        {"corpus": recipe.corpus, "files": files, "langs": recipe.langs},
         lambda folder: _write_text(recipe, find, folder),
     )
     tokens, _ = stages.run(
         "tokens",
-        {"text": recipe.text, "clean": recipe.clean},
+        {"text": recipe.text, "replace": recipe.replace, "clean": recipe.clean},
         lambda folder: _write_tokens(recipe, text, folder, workers),
     )
     pieces, _ = stages.run(
@@ -126,7 +126,13 @@ def _write_tokens(recipe: Recipe, text: Path, folder: Path, workers: int) -> Non
     for part in PARTS:
         if not isinstance(recipe.corpus[part], list):
             continue
-        sides = [recipe.text_of(lang).all_tokens(_read(text, part, lang), workers) for lang in recipe.langs]
+        others = str.maketrans(recipe.replace.get(part, {}))
+        sides = [
+            recipe.text_of(lang).all_tokens(
+                (line.translate(others) for line in _read(text, part, lang)), workers
+            )
+            for lang in recipe.langs
+        ]
         pairs = zip(*sides, strict=True)
         if part == "train":
             pairs = (pair for pair in pairs if fits(*pair, recipe.clean["longest"], recipe.clean["ratio"]))

@@ -12,6 +12,7 @@ corpus:                                 # of each part, pairs of files, see corp
   test: […]
 clean: {longest: 175, ratio: 1.5}       # of training pairs, in words
 text: {moses: true, lowercase: true}    # see text.py
+replace: {test: {"’": "'"}}             # characters of a part which its tokens have otherwise
 subwords: {kind: subword-nmt, size: 10000}
 tokens-per-update: 8192                 # on all devices together: --update-freq follows
 average: 5                              # checkpoints of the last epochs that are averaged; 0: the best one
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skipln_fairseq.bleu import check_bleu
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.runs.settings import Flags, check_flags, check_keys, check_mapping, read_settings
 
@@ -36,7 +38,10 @@ from .text import Text
 __all__ = ["PARTS", "Recipe", "read_recipe"]
 
 PARTS = ("train", "valid", "test")
-NOT_HERE = ("save-dir", "user-dir", "update-freq", "path", "gen-subset", "remove-bpe", "results-path", "seed")
+NOT_HERE = (
+    *("save-dir", "user-dir", "update-freq", "distributed-world-size", "seed"),
+    *("path", "gen-subset", "remove-bpe", "results-path"),
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Recipe:
     corpus: Mapping[str, Any]
     clean: Mapping[str, float]
     text: Mapping[str, Any]
+    replace: Mapping[str, Mapping[str, str]]
     subwords: Mapping[str, Any]
     tokens_per_update: int
     average: int
@@ -94,20 +100,41 @@ def _recipe(name: str, content: Any) -> Recipe:
         "train",
         "generate",
     )
-    optional = ("clean", "text", "tokens-per-update", "average", "score")
+    optional = ("clean", "text", "replace", "tokens-per-update", "average", "score")
     check_keys("the recipe", content, needed, optional)
+    for key in ("source-lang", "target-lang", "work-dir"):
+        if not isinstance(content[key], str):
+            raise UserError(
+                f"{key} {content[key]}: valid is a word, in quotation marks if it is one of YAML's"
+            )
+    if not isinstance(content["files"] or [], list):
+        raise UserError(f"files {content['files']}: valid is a list")
     check_keys("corpus", content["corpus"], PARTS)
     check_keys("subwords", content["subwords"], ("kind", "size"))
     if content["subwords"]["kind"] not in KINDS:
         raise UserError(f"subwords: kind {content['subwords']['kind']!r}: valid are {', '.join(KINDS)}")
+    _check_number("subwords: size", content["subwords"]["size"], 1)
+    for key in ("tokens-per-update", "average"):
+        _check_number(key, content.get(key, 0), 0)
     clean = content.get("clean") or {"longest": 250, "ratio": 1.5}
     check_keys("clean", clean, ("longest", "ratio"))
+    _check_number("clean: longest", clean["longest"], 1)
+    _check_number("clean: ratio", clean["ratio"], 1, (int, float))
     text = content.get("text") or {}
     if text:
         check_keys("text", text, (), ("drop", "nfc", "moses", "normalise", "split_hyphens", "lowercase"))
     score = content.get("score") or {}
     if score:
         check_keys("score", score, (), ("bleu", "compound-split"))
+        check_bleu("score: bleu", check_flags("score: bleu", score.get("bleu")))
+    replace = content.get("replace") or {}
+    if replace:
+        check_keys("replace", replace, (), PARTS)
+        for part, others in replace.items():
+            _check_replacement(f"replace: {part}", others)
+    train = check_flags("train", content["train"], NOT_HERE)
+    if content.get("tokens-per-update"):
+        _check_number("train: max-tokens, with tokens-per-update,", train.get("max-tokens"), 1)
     check_mapping("variants", content["variants"])
     for part in PARTS:
         _check_part(part, content["corpus"][part])
@@ -120,19 +147,38 @@ def _recipe(name: str, content: Any) -> Recipe:
         corpus=content["corpus"],
         clean=clean,
         text=text,
+        replace=replace,
         subwords=content["subwords"],
-        tokens_per_update=int(content.get("tokens-per-update", 0)),
-        average=int(content.get("average", 0)),
-        variants={key: check_flags(f"variants: {key}", value) for key, value in content["variants"].items()},
-        train=check_flags("train", content["train"], NOT_HERE),
+        tokens_per_update=content.get("tokens-per-update", 0),
+        average=content.get("average", 0),
+        variants={
+            key: check_flags(f"variants: {key}", value, NOT_HERE)
+            for key, value in content["variants"].items()
+        },
+        train=train,
         generate=check_flags("generate", content["generate"], NOT_HERE),
         score=score,
     )
 
 
+def _check_number(name: str, value: Any, least: int, types: type | tuple[type, ...] = int) -> None:
+    if isinstance(value, bool) or not isinstance(value, types) or value < least:
+        raise UserError(
+            f"{name} {value}: valid is a {'whole ' if types is int else ''}number of at least {least}"
+        )
+
+
+def _check_replacement(name: str, value: Any) -> None:
+    check_mapping(name, value)
+    for old, new in value.items():
+        if not isinstance(old, str) or len(old) != 1 or not isinstance(new, str):
+            raise UserError(f"{name}: {old}: valid is one character and what stands there instead")
+
+
 def _check_part(part: str, value: Any) -> None:
     if isinstance(value, dict) and part == "valid":
         check_keys("corpus: valid", value, ("every",))
+        _check_number("corpus: valid: every", value["every"], 2)
     elif not isinstance(value, list) or not value or not all(map(_is_pair, value)):
         raise UserError(
             f"corpus: {part}: valid is a list of paths with {{lang}} in them, or of [SOURCE, TARGET]"

@@ -1,20 +1,22 @@
 """A variant of a recipe, trained; an interrupted training goes on."""
 
-import json
+import platform
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.runs import record, remove_damaged
+from skipln_fairseq.runs import locked, record, remove_damaged
 from skipln_fairseq.runs.settings import words
 
+from .began import go_on
 from .commands import USER_DIR, run
 from .recipe import NOT_HERE, Recipe
 
-__all__ = ["Devices", "train", "train_command"]
+__all__ = ["Devices", "folder", "train", "train_command"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,14 @@ class Devices:
     rendezvous: str | None = None
 
     @property
+    def count(self) -> int:
+        """Processes on all nodes."""
+        return self.processes * self.nodes
+
+    @property
     def launcher(self) -> list[str]:
         """Words before ``fairseq-train``: none for a single process."""
-        if self.processes * self.nodes == 1:
+        if self.count == 1:
             return []
         line = ["torchrun", "--nproc_per_node", str(self.processes)]
         if self.nodes > 1:
@@ -62,23 +69,23 @@ def update_freq(recipe: Recipe, devices: Devices, flags: dict) -> int:
     """
     if not recipe.tokens_per_update:
         return 1
-    processes = devices.processes * devices.nodes
-    together = int(flags["max-tokens"]) * processes
+    together = int(flags["max-tokens"]) * devices.count
     if together > recipe.tokens_per_update:
         raise UserError(
-            f"{processes} processes with --max-tokens {flags['max-tokens']} are more than the recipe's "
-            f"{recipe.tokens_per_update} tokens an update: give --max-tokens {recipe.tokens_per_update // processes}"
+            f"{devices.count} processes with --max-tokens {flags['max-tokens']} are more than the recipe's "
+            f"{recipe.tokens_per_update} tokens an update: "
+            f"give --max-tokens {recipe.tokens_per_update // devices.count}"
         )
     return round(recipe.tokens_per_update / together)
 
 
-def train_command(
-    recipe: Recipe, variant: str, seed: int, work_dir: Path, devices: Devices, extra: dict[str, object]
-) -> list[str]:
-    """The whole line; ``extra`` overrides the recipe's flags.
+def train_flags(
+    recipe: Recipe, variant: str, devices: Devices, extra: dict[str, object]
+) -> dict[str, object]:
+    """Of fairseq-train; ``extra`` overrides the recipe's.
 
     Raises:
-        UserError: there is no such variant.
+        UserError: there is no such variant, or one is set by the command itself.
     """
     for flag in NOT_HERE:
         if flag in extra:
@@ -88,11 +95,25 @@ def train_command(
     flags = {**recipe.train, **recipe.variants[variant], **({"cpu": True} if devices.cpu else {}), **extra}
     if devices.cpu:
         flags.pop("fp16", None)
+    return flags
+
+
+def train_command(
+    recipe: Recipe, variant: str, seed: int, work_dir: Path, devices: Devices, extra: dict[str, object]
+) -> list[str]:
+    """The whole line.
+
+    Raises:
+        UserError: as :func:`train_flags`, and :func:`update_freq`.
+    """
+    flags = train_flags(recipe, variant, devices, extra)
     return [
         *devices.launcher,
         *("fairseq-train", str(work_dir / "binary"), "--user-dir", USER_DIR),
         *("--source-lang", recipe.source_lang, "--target-lang", recipe.target_lang),
         *words({**flags, "update-freq": update_freq(recipe, devices, flags)}),
+        # unless it is said, fairseq takes one for each GPU that it finds
+        *("--distributed-world-size", str(devices.count)),
         *("--seed", str(seed), "--log-format", "json", "--save-dir", str(folder(work_dir, variant, seed))),
     ]
 
@@ -100,34 +121,6 @@ def train_command(
 def folder(work_dir: Path, variant: str, seed: int) -> Path:
     """Of a variant's checkpoints and logs."""
     return work_dir / f"{variant}-{seed}"
-
-
-def _refuse_others(save_dir: Path, command: list[str], work_dir: Path, devices: Devices) -> None:
-    """A folder's run goes on with the flags and the data that it began with, whatever the devices.
-
-    Raises:
-        UserError: it began with others.
-    """
-    free = ("update-freq", "max-tokens", "max-update", "max-epoch", "cpu", "fp16", "bf16")
-    flags = command[command.index("fairseq-train") + 2 :]
-    pairs = [line.strip() for line in " ".join(flags).split("--") if line.strip()]
-    shape = {
-        "data": (work_dir / "binary").resolve().parent.name,
-        "flags": sorted(pair for pair in pairs if pair.split()[0] not in free),
-    }
-    record = save_dir / "settings.json"
-    if record.is_file():
-        before = json.loads(record.read_text("utf-8"))
-        changed = set(before["flags"]) ^ set(shape["flags"])
-        changed |= {"data"} if before["data"] != shape["data"] else set()
-        if changed:
-            raise UserError(
-                f"{save_dir} was begun otherwise ({', '.join(sorted(changed))}): give another --work-dir or --seed, "
-                "or remove it"
-            )
-        return
-    save_dir.mkdir(exist_ok=True)
-    record.write_text(json.dumps(shape, indent=1) + "\n", "utf-8")
 
 
 def train(
@@ -147,17 +140,22 @@ def train(
     if not (work_dir / "binary").exists():
         raise UserError(f"{work_dir / 'binary'} is missing: run prepare first")
     command = train_command(recipe, variant, seed, work_dir, devices, extra)
+    flags = train_flags(recipe, variant, devices, extra)
     save_dir = folder(work_dir, variant, seed)
-    _refuse_others(save_dir, command, work_dir, devices)
-    remove_damaged(save_dir)
     if recipe.tokens_per_update:
-        flags = {**recipe.train, **recipe.variants[variant], **extra}
-        freq = update_freq(recipe, devices, flags)
-        tokens = freq * int(flags["max-tokens"]) * devices.processes * devices.nodes
+        tokens = update_freq(recipe, devices, flags) * int(flags["max-tokens"]) * devices.count
         if tokens != recipe.tokens_per_update:
             say(f"an update has {tokens} tokens on these devices, {recipe.tokens_per_update} in the recipe")
-    updates = {**recipe.train, **recipe.variants[variant], **extra}.get("max-update")
-    with tqdm(total=int(updates) if updates else None, unit=" updates", desc=save_dir.name) as bar:
+    updates = flags.get("max-update")
+    # several nodes are one training, in one folder; each has a log of its own
+    alone = devices.nodes == 1
+    log = "train.log" if alone else f"train-{platform.node()}.log"
+    with (
+        locked(save_dir, "training") if alone else nullcontext(),
+        tqdm(total=int(updates) if updates else None, unit=" updates", desc=save_dir.name) as bar,
+    ):
+        go_on(save_dir, work_dir, flags)
+        remove_damaged(save_dir)
 
         def on_line(line: str) -> None:
             found = record(line)
@@ -165,5 +163,5 @@ def train(
                 bar.n = int(found["num_updates"])
                 bar.set_postfix({"loss": found.get("loss")}, refresh=True)
 
-        run(command, save_dir / "train.log", say, on_line)
+        run(command, save_dir / log, say, on_line)
     return save_dir

@@ -18,6 +18,7 @@ shift
 cd "${SLURM_SUBMIT_DIR:?this is for sbatch}"
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
-srun python -m examples.recipes train wmt14-en-de --variant "$variant" \
+# srun says the cores again: from Slurm 22.05 to 23.02 it does not take them from the job
+srun --cpus-per-task "$SLURM_CPUS_PER_TASK" python -m examples.recipes train wmt14-en-de --variant "$variant" \
   --nodes "$SLURM_JOB_NUM_NODES" --processes "${SLURM_GPUS_ON_NODE:?no GPUs were asked for}" \
   --rendezvous "$first:29500" "$@"

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
+from ..bleu import check_bleu
 from ..errors import UserError
 from ..files import write_text
 from ..runs import read_lines, run
@@ -39,11 +40,7 @@ class Translation(Cell):
 
     @staticmethod
     def check_options(options) -> None:
-        try:
-            BLEU(**options).corpus_score(["one"], [["one"]])
-        except Exception as error:  # sacreBLEU's classes have no common one
-            said = f"{type(error).__name__}: {error}"
-            raise UserError(f"score: {dict(options)}: sacreBLEU cannot compute it ({said})") from error
+        check_bleu("score", options)
 
     @property
     def command(self) -> list[str]:

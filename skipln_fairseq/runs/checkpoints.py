@@ -1,5 +1,6 @@
 """What an interrupted training leaves."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -15,9 +16,9 @@ def remove_damaged(folder: Path) -> None:
     checkpoints = sorted(folder.glob("checkpoint*.pt"), key=lambda file: file.stat().st_mtime)
     intact = [file for file in checkpoints if zipfile.is_zipfile(file)]
     for file in set(checkpoints) - set(intact):
-        file.unlink()
+        file.unlink(missing_ok=True)  # several nodes look into the same folder
     last = folder / "checkpoint_last.pt"
     if intact and last not in intact:
-        copy = last.with_suffix(".copy")
+        copy = last.with_suffix(f".{os.getpid()}.copy")
         copy.write_bytes(intact[-1].read_bytes())
         copy.rename(last)

@@ -2,14 +2,16 @@
 
 import contextlib
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
-from conftest import TRAIN, run, run_isolated, start, wait
+from conftest import REPOSITORY, TRAIN, Finished, run, run_isolated, start, wait
 from fairseq.dataclass.configs import DistributedTrainingConfig
 from omegaconf import OmegaConf
 
-from skipln_fairseq.compat.torchrun import join_torchrun
+from skipln_fairseq.compat.torchrun import join_torchrun, stay_alone
 
 NO_DROPOUT = ["--dropout", "0", "--attention-dropout", "0", "--activation-dropout", "0"]
 
@@ -70,6 +72,31 @@ def test_what_the_user_chose_is_kept():
     before = OmegaConf.to_container(cfg)
     join_torchrun(cfg)
     assert OmegaConf.to_container(cfg) == before
+
+
+TWO_GPUS = """
+import sys, torch
+torch.cuda.device_count = lambda: 2
+from fairseq_cli import train
+sys.argv = ["fairseq-train", *sys.argv[1:]]
+train.cli_main()
+"""
+
+
+def test_gpus_that_are_not_used_are_not_counted(data, tmp_path):
+    flags = [*TRAIN, "--max-update", "2", "--no-save", "--save-dir", tmp_path, "--user-dir", "skipln_fairseq"]
+    line = [sys.executable, "-c", TWO_GPUS, data, *flags]
+    done = subprocess.run(list(map(str, line)), cwd=REPOSITORY, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "distributed init" not in done.stdout + done.stderr
+    assert len(Finished(0, done.stdout + done.stderr).losses()) == 2
+
+
+def test_how_processes_meet_is_the_users_choice():
+    cfg = OmegaConf.structured(DistributedTrainingConfig)
+    cfg.distributed_world_size, cfg.distributed_backend = 3, "gloo"
+    stay_alone(cfg)
+    assert cfg.distributed_world_size == 3
 
 
 def test_a_world_size_alone_is_not_torchruns(data, tmp_path):

@@ -113,8 +113,6 @@ def train(
     commands.run(
         [
             *(*launcher, "fairseq-train", commands.path(data), "--user-dir", commands.USER_DIR, "--cpu"),
-            # unless it is said, fairseq takes one for each GPU that it finds, with --cpu too
-            *("--distributed-world-size", str(recipe.processes)),
             *("--source-lang", SOURCE_LANG, "--target-lang", target_lang),
             *("--save-dir", commands.path(folder)),
             *recipe.flags(),

@@ -66,8 +66,7 @@ def _places(args: argparse.Namespace, gpus: Sequence[int]) -> list[dict[str, str
         places = [{**threads, VISIBLE: _name(gpu)} for gpu in gpus]
         return places * (args.processes or 1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # fairseq starts a process for each GPU that it sees, with --cpu too
-    return [{**threads, VISIBLE: ""}] * (args.processes or max(1, cores // args.threads))
+    return [threads] * (args.processes or max(1, cores // args.threads))
 
 
 def _name(gpu: int) -> str:

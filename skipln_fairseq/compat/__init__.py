@@ -4,7 +4,7 @@
 |---|---|---|
 | `checkpoints` | no checkpoint loads on torch ≥ 2.6 | fairseq allow-lists its types |
 | `user_dir` | a second spelling of `--user-dir` is "not globally unique" | fairseq compares resolved paths |
-| `torchrun` | `torchrun … --cpu` trains N separate copies | fairseq reads torchrun's variables on a CPU |
+| `torchrun` | `torchrun … --cpu` trains N copies, `--cpu` beside GPUs fails | fairseq counts no GPUs on a CPU |
 | `same_batches` | a resumed run sees other batches | fairseq seeds them without the epoch |
 | `last_batch` | up to a batch of sentences is left out | fairseq keeps the last batch, issue 5036 |
 | `diverse_beams` | `--diverse-beam-groups` fails on a second batch | fairseq indexes by place in the batch |

@@ -1,4 +1,6 @@
-"""``torchrun … fairseq-train … --cpu`` trains one model on all processes, instead of N copies of it."""
+"""``torchrun … fairseq-train … --cpu`` trains one model on all processes, instead of N copies of it; without torchrun
+there is one process, whatever GPUs there are.
+"""
 
 import os
 from collections.abc import Callable
@@ -20,7 +22,8 @@ def apply() -> None:
     """Read what torchrun says before fairseq starts to train.
 
     fairseq counts GPUs to find out how many processes there are, so on a CPU each of them believes to be
-    alone. Its commands all call ``distributed_utils.call_main``.
+    alone; and where there are GPUs that ``--cpu`` leaves alone, it starts one for each of them, which fail at
+    NCCL. Its commands all call ``distributed_utils.call_main``.
     """
 
     @around(distributed_utils, "call_main")
@@ -29,6 +32,8 @@ def apply() -> None:
         on_cpu = cfg.common.cpu or not torch.cuda.is_available()
         if trains and on_cpu and TORCHRUN.issubset(os.environ) and int(os.environ["WORLD_SIZE"]) > 1:
             join_torchrun(cfg.distributed_training)
+        if cfg.common.cpu:
+            stay_alone(cfg.distributed_training)
         stock(cfg, main, **kwargs)
 
 
@@ -44,3 +49,9 @@ def join_torchrun(cfg: Any) -> None:
         cfg.distributed_backend = "gloo"
     if cfg.ddp_backend in ("pytorch_ddp", "c10d"):  # the default, which fairseq hands a GPU's number
         cfg.ddp_backend = "legacy_ddp"
+
+
+def stay_alone(cfg: Any) -> None:
+    """Leave the GPUs uncounted, unless the user has set how processes meet."""
+    if cfg.distributed_init_method is None and cfg.distributed_backend == "nccl":
+        cfg.distributed_world_size = 1

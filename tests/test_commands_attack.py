@@ -94,6 +94,9 @@ def test_models_of_other_images_are_refused(digits, tmp_path):
         (["--momentum", "-1"], "--momentum -1.0: valid is 0 or more"),
         (["--images", "0"], "--images 0: valid is a whole number"),
         (["--epsilon", "1e999"], "--epsilon 1e999: valid is a number"),
+        (["--gammas", "1e999999999"], "--gammas 1e999999999: valid is a number"),
+        (["--epsilon", "nan"], "--epsilon nan: valid is a number"),
+        (["--gammas", "0.5", "0.50000001"], "--gammas 0.5 0.50000001: two are alike to six digits"),
         (["--seed", "-1"], "--seed -1: valid is 0 or more"),
         (["--output", __file__], "a file, and no folder"),
         (["--source", "nowhere.pt"], "nowhere.pt: no such checkpoint"),
@@ -102,6 +105,15 @@ def test_models_of_other_images_are_refused(digits, tmp_path):
 def test_numbers_out_of_range_are_refused(flags, message):
     with pytest.raises(UserError, match=message):
         attack.main(["--source", "none.pt", *flags])
+
+
+def test_a_checkpoint_whose_weights_do_not_fit_is_refused_in_one_line(digits, tmp_path):
+    state = torch.load(digits[0] / "plain" / "checkpoint_best.pt", weights_only=False)
+    del state["model"]["net.fc.bias"]
+    torch.save(state, tmp_path / "cut.pt")
+    with pytest.raises(UserError, match=r"cut\.pt is no checkpoint, or a damaged one") as error:
+        attack.main(["--source", str(tmp_path / "cut.pt")])
+    assert "\n" not in str(error.value)
 
 
 def test_a_translation_model_is_not_attacked(trained, tmp_path):

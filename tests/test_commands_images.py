@@ -180,6 +180,11 @@ def test_a_folder_of_images_is_trained_on(tmp_path):
         (("--held-out", "1"), "digits", "--held-out 1.0: valid is between 0 and 1"),
         (("--crop-padding", "-1"), "digits", "--crop-padding -1: valid is 0 or more"),
         (("--label-smoothing", "1"), "digits", "--label-smoothing 1.0: valid is from 0 to below 1"),
+        (
+            ("--arch", "transformer"),
+            "digits",
+            "--arch transformer: no model of images, which --task image_class",
+        ),
         (("--skip-order", "2"), "digits", "--skip-order belongs to --skip-type recursive"),
         (("--held-out", "0.9999"), "digits", "--held-out 0.9999 of 1437 images leaves none to train on"),
     ],
@@ -194,3 +199,6 @@ def test_a_model_of_images_is_none_for_translation(data):
     flags = ("--arch", "preact_resnet20", "--optimizer", "sgd", "--cpu", "--batch-size", "4")
     ended = run("fairseq-train", data, *flags, succeeds=False)
     assert "--arch preact_resnet20 is for --task image_classification" in ended.output.splitlines()[-1]
+    flags = (*TRAIN_TRANSLATION, "--criterion", "image_cross_entropy", "--no-save")
+    ended = run("fairseq-train", data, *flags, succeeds=False)
+    assert "--criterion image_cross_entropy is for --task image_class" in ended.output.splitlines()[-1]

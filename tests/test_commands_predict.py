@@ -8,6 +8,7 @@ import torch
 
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.images import predict
+from skipln_fairseq.images.ranks import ranked
 from tests.image_commands import train_on_colours, validate
 
 
@@ -45,7 +46,7 @@ def test_ranks_count_from_the_likeliest_and_equal_ones_are_not_likelier():
     logits = torch.tensor(
         [[3.0, 1, 2], [1, 1, 1], [0, 5, 5], [math.nan, 1, 2], [1, math.nan, 0], [math.nan] * 3]
     )
-    assert predict.ranked(logits, torch.tensor([2, 0, 1, 0, 0, 1])).tolist() == [2, 3, 2, 3, 2, 3]
+    assert ranked(logits, torch.tensor([2, 0, 1, 0, 0, 1])).tolist() == [2, 3, 2, 3, 2, 3]
 
 
 def test_a_checkpoint_takes_its_normalisation_along(tmp_path):

@@ -2,9 +2,12 @@
 
 import io
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from PIL import Image
 
 from skipln_fairseq.errors import UserError
@@ -71,6 +74,40 @@ def test_a_cifar_file_that_is_none_is_refused_and_nothing_runs(tmp_path, content
     assert not trace.exists()
 
 
+class Addresses:
+    """An array of objects, of which numpy is told that they are bytes: addresses of the file's choice."""
+
+    def __reduce__(self):
+        kind = np.dtype("O8")
+        version, order, *rest, _ = kind.__reduce__()[2]
+        state = (version, order, *rest, 0)
+        return np._core.numeric._frombuffer, (b"ABCDEF\0\0", Forged(kind, state), (1,), "C")
+
+
+class Forged:
+    def __init__(self, kind, state):
+        self.kind, self.state = kind, state
+
+    def __reduce__(self):
+        return np.dtype, ("O8", False, True), self.state
+
+
+@pytest.mark.parametrize("field", [b"data", b"label_names"])
+def test_arrays_of_addresses_are_refused(tmp_path, field):
+    """In a process of its own: what reads such an array ends with a segmentation fault."""
+    write_cifar10(tmp_path)
+    content = pickle.dumps({b"data": Addresses(), b"labels": [1], b"label_names": [b"a"], field: Addresses()})
+    for name in ("test_batch", "batches.meta"):
+        (tmp_path / name).write_bytes(content)
+    code = "import sys; from pathlib import Path; from skipln_fairseq.images.data.cifar import _load; "
+    code += "repr(_load(Path(sys.argv[1])))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "test_batch"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "an array of 'O8' where bytes belong" in done.stderr
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("kind", [str, str.encode], ids=["str", "bytes"])
 def test_cifar_as_python_3_writes_it(tmp_path, protocol, kind):
@@ -100,7 +137,9 @@ def test_cifar_as_python_3_writes_it(tmp_path, protocol, kind):
 def test_cifar_files_that_hold_something_else_are_refused(tmp_path, batch):
     write_cifar10(tmp_path)
     (tmp_path / "test_batch").write_bytes(pickle.dumps(batch, 4))
-    with pytest.raises(UserError, match=r"test_batch: (no 32 × 32 images|labels that are none)"):
+    with pytest.raises(
+        UserError, match=r"test_batch: (no 32 × 32 images|labels that are none|.* where bytes belong)"
+    ):
         read_cifar(tmp_path, "test")
 
 

@@ -27,9 +27,9 @@ def task(folder, training=True, **options):
     return ImageClassificationTask(Namespace(**{**flags, "seed": 1, **options}), training)
 
 
-def built(of_images, **how):
-    args = Namespace(arch="preact_resnet20", depth=8, skip_type="plain")
-    return of_images.build_model(args, **how)
+def built(of_images, from_checkpoint=False, **flags):
+    args = Namespace(arch="preact_resnet20", depth=8, **{"skip_type": "plain", **flags})
+    return of_images.build_model(args, from_checkpoint)
 
 
 def test_all_splits_have_the_size_of_the_training_images(tmp_path):
@@ -182,6 +182,34 @@ def test_other_training_images_are_told(tmp_path):
     assert found == ["classes ['apple', 'zebra'] → ['cat', 'dog']", "size 8 → 9"]
 
 
+def test_what_was_held_out_stays_so(tmp_path):
+    """Or a model would be validated on images that it was trained on."""
+    write_folders(tmp_path, parts=("train",))
+    stored = {"division": task(tmp_path, held_out=0.3, data_seed=2).state.division}
+    assert task(tmp_path, held_out=0.3, data_seed=2).changes(stored) == []
+    other = task(tmp_path, held_out=0.5, data_seed=1)
+    assert other.changes(stored) == ["held-out 0.3 → 0.5", "data-seed 2 → 1"]
+    write_folders(tmp_path, parts=("valid",))
+    assert task(tmp_path).state.division == {}
+    assert (
+        task(tmp_path).changes(stored)[0] == f"training images {stored['division']['training images']} → None"
+    )
+
+
+def test_the_digits_are_in_no_folder(tmp_path):
+    with pytest.raises(UserError, match="--image-format digits: DATA is the word digits, not /"):
+        task(tmp_path, image_format="digits")
+    task("digits", image_format="digits")
+
+
+def test_logits_that_are_no_numbers_rank_no_class_first(tmp_path):
+    write_folders(tmp_path)
+    for logits in (torch.full((4, 10), torch.nan), torch.zeros(4, 10)):
+        sample = {"net_input": {}, "target": torch.tensor([0, 1, 2, 9])}
+        _, _, output = ImageCrossEntropy(task(tmp_path), 0.0)(lambda logits=logits: logits, sample)
+        assert (output["top1"], output["top5"]) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -196,11 +224,12 @@ def test_flags_that_leave_no_images_are_refused(tmp_path, options, message):
         task(tmp_path, **options).load_dataset("train")
 
 
-def test_a_batch_that_stands_in_teaches_nothing(tmp_path):
+@pytest.mark.parametrize("norm", ["none", "batch", "power"])
+def test_a_batch_that_stands_in_teaches_nothing(tmp_path, norm):
     """As fairseq has it where data-parallel workers have not as many batches as the others."""
     write_folders(tmp_path)
     of_images = task(tmp_path)
-    model, data = built(of_images), of_images.images_of("train")
+    model, data = built(of_images, skip_norm=norm), of_images.images_of("train")
     sample = data.collater([data[0], data[1]])
     optimizer = SimpleNamespace(backward=lambda loss: loss.backward())
     criterion = ImageCrossEntropy(of_images, 0.0)
@@ -209,7 +238,8 @@ def test_a_batch_that_stands_in_teaches_nothing(tmp_path):
         of_images.train_step(sample, model, criterion, optimizer, 0, ignore_grad=stands_in)
         moved = [name for name, value in model.named_buffers() if not torch.equal(value, before[name])]
         assert bool(moved) is not stands_in
-        assert all("running" in name for name in moved)
+        assert all("running" in name or name.endswith("batches") for name in moved)
+    assert norm == "none" or any("connection" in name for name in moved)
 
 
 def test_workers_average_before_they_validate(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Two data-parallel workers are one process with the joined batch: norms over the batch, and Admin's measurement."""
 
 import traceback
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from skipln_fairseq.errors import UserError
 from skipln_fairseq.images.running_statistics import BatchNorm2d, average_running_statistics
 from skipln_fairseq.models.admin import profile
 from skipln_fairseq.nn import NORMS, AdminSkip
+from skipln_fairseq.nn.norm.batch import standing_in
 from tests.build import batch, build
 
 # Everything is in float64: two orders of summation differ by some 1e-15, a wrong statistic by far more.
@@ -63,7 +65,7 @@ def joined(name, step):
     return v, weights, torch.cat([mask.flatten() for mask in masks])
 
 
-def train_norm(kind, batches):
+def train_norm(kind, batches, stands_in=False):
     """Outputs, input gradients, parameter gradients and running statistics of each step, and an evaluation."""
     norm = MAKE_NORM[kind](DIM).double()
     with torch.no_grad():
@@ -72,7 +74,9 @@ def train_norm(kind, batches):
     for v, weights, mask in batches:
         norm.zero_grad()
         v = v.clone().requires_grad_()
-        y = norm(v, mask)
+        with standing_in(norm) if stands_in else nullcontext():
+            y = norm(v, mask)
+        weights = 0 * weights if stands_in else weights
         real = 1.0 if mask is None else (~mask).unsqueeze(-1)
         (weights * y.tanh() * real).sum().backward()
         gradients = {name: p.grad.clone() for name, p in norm.named_parameters()}
@@ -144,6 +148,10 @@ def work(rank):
         for name in SHARES
     }
     found |= {name: train_model(name, rank) for name in MODELS}
+    name = next(iter(SHARES))
+    for kind in MAKE_NORM:
+        batches = [share(rank, name, step) for step in range(4)]
+        found["second stands in", kind] = train_norm(kind, batches, stands_in=rank == 1)
     found["admin"] = measure_admin(rank)
     found["statistics"] = running_statistics(rank)
     found["refusals"] = {name: refusal(flags) for name, flags in LAYERDROP.items()}
@@ -195,6 +203,18 @@ def test_norms_equal_one_process_with_the_joined_batch(workers, kind, name):
             torch.testing.assert_close(one[3], expected[3], **EXACT)
     both = torch.cat([one[1].flatten(0, 1) for one in found])
     torch.testing.assert_close(both, evaluated, **EXACT)
+
+
+@pytest.mark.parametrize("kind", MAKE_NORM)
+def test_a_batch_that_stands_in_is_not_there(workers, kind):
+    """The first worker finds what it would find alone; the second one has the same running statistics."""
+    name = next(iter(SHARES))
+    steps, _ = train_norm(kind, [share(0, name, step) for step in range(4)])
+    found = [one["second stands in", kind][0] for one in workers]
+    for expected, first, second in zip(steps, *found, strict=True):
+        torch.testing.assert_close(first, expected, **EXACT)
+        torch.testing.assert_close(second[3], expected[3], **EXACT)
+        assert not second[1].any()
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -8,6 +8,7 @@
 
 import argparse
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from importlib.util import find_spec
@@ -74,9 +75,13 @@ def _parser() -> argparse.ArgumentParser:
 def _number(flag: str, text: str) -> float:
     """Of "0.5" or "8/255"."""
     try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise UserError(f"--{flag} {text}: valid is a number such as 0.03 or 8/255") from error
+        # not all by Fraction, which would write out 1e999999999
+        number = float(Fraction(text) if "/" in text else text)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"--{flag} {text}: valid is a number such as 0.03 or 8/255")
+    return number
 
 
 def _gammas(texts: Sequence[str]) -> list[float]:
@@ -84,6 +89,8 @@ def _gammas(texts: Sequence[str]) -> list[float]:
     for gamma in gammas:
         if not 0 < gamma <= 1:
             raise UserError(f"--gammas {gamma:g}: valid is above 0 and at most 1")
+    if len({f"{gamma:g}" for gamma in gammas}) < len(gammas):
+        raise UserError(f"--gammas {' '.join(texts)}: two are alike to six digits")
     return gammas
 
 

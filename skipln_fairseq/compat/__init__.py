@@ -6,6 +6,7 @@
 | `user_dir` | a second spelling of `--user-dir` is "not globally unique" | fairseq compares resolved paths |
 | `torchrun` | `torchrun … --cpu` trains N copies, `--cpu` beside GPUs fails | fairseq counts no GPUs on a CPU |
 | `same_batches` | a resumed run sees other batches | fairseq seeds them without the epoch |
+| `stand_in_batches` | a worker without a batch repeats one into BatchNorm's statistics | fairseq tells the model |
 | `last_batch` | up to a batch of sentences is left out | fairseq keeps the last batch, issue 5036 |
 | `diverse_beams` | `--diverse-beam-groups` fails on a second batch | fairseq indexes by place in the batch |
 | `long_integers` | language models do not generate on numpy ≥ 2 | fairseq asks numpy for no `long` |
@@ -30,6 +31,7 @@ from skipln_fairseq.compat import (
     long_integers,
     plain_text,
     same_batches,
+    stand_in_batches,
     torchrun,
     user_dir,
 )
@@ -43,6 +45,7 @@ WORKAROUNDS = (
     user_dir,
     torchrun,
     same_batches,
+    stand_in_batches,
     last_batch,
     diverse_beams,
     long_integers,

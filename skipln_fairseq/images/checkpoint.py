@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fairseq import checkpoint_utils
 
+from ..compat.checkpoints import explain_refusal
 from ..errors import UserError
 from .models import ImageModel
 from .task import NAME, ImageClassificationTask
@@ -29,5 +30,6 @@ def load_model(file: Path, data: str | None) -> tuple[ImageModel, ImageClassific
     task = state["cfg"]["task"]._name
     if task != NAME:
         raise UserError(f"{file}: a model of the task {task}, and no model of images")
-    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(file)], state=state)
+    with explain_refusal(str(file)):
+        (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(file)], state=state)
     return model.eval().requires_grad_(False), task

@@ -10,6 +10,8 @@ from fairseq.dataclass import FairseqDataclass
 from torch.nn import functional as F
 
 from ..errors import UserError
+from .ranks import ranked
+from .task import ImageClassificationTask
 
 __all__ = ["ImageCrossEntropy"]
 
@@ -34,6 +36,8 @@ class ImageCrossEntropy(FairseqCriterion):
 
     def __init__(self, task, label_smoothing: float):
         super().__init__(task)
+        if not isinstance(task, ImageClassificationTask):
+            raise UserError("--criterion image_cross_entropy is for --task image_classification")
         if not 0 <= label_smoothing < 1:
             raise UserError(f"--label-smoothing {label_smoothing}: valid is from 0 to below 1")
         self.label_smoothing = label_smoothing
@@ -45,14 +49,14 @@ class ImageCrossEntropy(FairseqCriterion):
         loss = F.cross_entropy(logits, target, reduction=reduction, label_smoothing=self.label_smoothing)
         with torch.no_grad():
             nll = F.cross_entropy(logits, target, reduction="sum")
-            best = logits.topk(min(max(TOP), logits.size(1)), 1).indices == target[:, None]
+            ranks = ranked(logits, target)
         output = {
             "loss": loss.data.sum(),
             "nll_loss": nll,
             "ntokens": len(target),
             "nsentences": len(target),
             "sample_size": len(target),
-            **{f"top{k}": best[:, :k].any(1).sum() for k in TOP},
+            **{f"top{k}": (ranks <= k).sum() for k in TOP},
         }
         return loss, len(target), output
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..errors import UserError, print_user_errors_in_one_line
 from ..files import write_text
 from .checkpoint import load_model
+from .ranks import ranked
 from .task import ImageClassificationTask
 
-__all__ = ["main", "ranked"]
+__all__ = ["main"]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,16 +64,6 @@ def _ranks(args: argparse.Namespace) -> list[int]:
         logits = model(sample["net_input"]["image"].to(device)).float()
         ranks += ranked(logits, sample["target"].to(device)).tolist()
     return ranks
-
-
-def ranked(logits: Tensor, target: Tensor) -> Tensor:
-    """The place of each right class, (N), from 1; logits (N, classes).
-
-    Of equal ones the right one comes last: a model that has nothing but equal logits is no good one, nor is one whose
-    logits are no numbers.
-    """
-    right = logits.gather(1, target[:, None])
-    return (~(logits < right)).sum(1)
 
 
 def _untrained(args: argparse.Namespace) -> ImageClassificationTask:

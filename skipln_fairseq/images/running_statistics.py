@@ -1,8 +1,5 @@
 """Running statistics of BatchNorms that stay true in half precision and under data-parallel training."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -12,7 +9,7 @@ from ..errors import UserError
 from ..nn.norm.batch import SingleStatistics
 from ..nn.norm.workers import is_parallel, sum_over_workers
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "average_running_statistics", "unmoved_statistics"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "average_running_statistics"]
 
 
 class _BatchNorm(SingleStatistics):
@@ -29,7 +26,8 @@ class _BatchNorm(SingleStatistics):
             None if each is None else each.to(self.running_mean.dtype) for each in (self.weight, self.bias)
         )
         statistics = (self.running_mean, self.running_var)
-        return F.batch_norm(x, *statistics, *affine, self.training, self.momentum, self.eps)
+        momentum = self.momentum if self.counts else 0.0
+        return F.batch_norm(x, *statistics, *affine, self.training, momentum, self.eps)
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
@@ -38,19 +36,6 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
 
 class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     """Over (N, C, H, W)."""
-
-
-@contextmanager
-def unmoved_statistics(model: nn.Module) -> Iterator[None]:
-    """Leave running statistics as they are, whatever passes through the model in here."""
-    momenta = {module: module.momentum for module in model.modules() if isinstance(module, _BatchNorm)}
-    for module in momenta:
-        module.momentum = 0.0
-    try:
-        yield
-    finally:
-        for module, momentum in momenta.items():
-            module.momentum = momentum
 
 
 @torch.no_grad()

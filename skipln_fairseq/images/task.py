@@ -2,16 +2,16 @@
 
 import logging
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.tasks import LegacyFairseqTask, register_task
 
 from ..errors import UserError
 from .data import FORMATS, ImageDataset, Images, moments, read_split, recognise
-from .running_statistics import average_running_statistics, unmoved_statistics
+from .running_statistics import average_running_statistics
 
 __all__ = ["NAME", "ImageClassificationTask"]
 
@@ -26,8 +26,9 @@ class ImageClassificationTask(LegacyFairseqTask):
     """``fairseq-train DATA --task image_classification``: DATA is a folder of images, or the word ``digits``.
 
     What data have no validation part get one held out of the training part, drawn by the seed of the data. What the
-    training data are like (classes, size, channels) is state that the checkpoint holds, as its model holds the mean and
-    deviation of their pixels: a trained model asks other data for that split alone which it is tried on.
+    training data are like (classes, size, channels, what is held out) is state that the checkpoint holds, as its model
+    holds the mean and deviation of their pixels: a trained model asks other data for that split alone which it is tried
+    on.
 
     Args:
         args: flags.
@@ -85,8 +86,11 @@ class ImageClassificationTask(LegacyFairseqTask):
                 f"--valid-subset {args.valid_subset}: what is trained on is tried by fairseq-validate"
             )
         self.format = recognise(self.folder) if name == "auto" else name
+        if self.format == "digits" and str(self.folder) != "digits":
+            raise UserError(f"--image-format digits: DATA is the word digits, not {self.folder}")
         self._read: dict[str, Images | None] = {}
         self.state.add_factory("images", self._described)
+        self.state.add_factory("division", self._divided)
 
     @classmethod
     def setup_task(cls, args, from_checkpoint: bool = False, **kwargs: Any) -> "ImageClassificationTask":
@@ -109,6 +113,13 @@ class ImageClassificationTask(LegacyFairseqTask):
         )
         return {"classes": list(images.classes), "size": size, "channels": channels}
 
+    def _divided(self) -> dict[str, Any]:
+        """How images are held out of those that are trained on; empty where there is a validation part."""
+        if self._images("valid") is not None:
+            return {}
+        count = len(self._images(self.trained_on))
+        return {"training images": count, "held-out": self.args.held_out, "data-seed": self.args.data_seed}
+
     @property
     def classes(self) -> list[str]:
         """Names, in the order of the model's logits."""
@@ -126,13 +137,23 @@ class ImageClassificationTask(LegacyFairseqTask):
 
     def changes(self, stored_state: Mapping[str, Any]) -> list[str]:
         """In what a checkpoint's training images differ from these."""
-        stored, current = stored_state.get("images", {}), self.state.images
+        current = {**self.state.images, **self.state.division}
+        stored = {**stored_state.get("images", {}), **stored_state.get("division", {})}
         return [
-            f"{name} {before} → {current[name]}" for name, before in stored.items() if before != current[name]
+            f"{name} {before} → {current.get(name)}"
+            for name, before in stored.items()
+            if before != current.get(name)
         ]
 
     def build_model(self, args: Any, from_checkpoint: bool = False) -> Any:
-        """A model for these images; a new one normalises them by what is trained on."""
+        """A model for these images; a new one normalises them by what is trained on.
+
+        Raises:
+            UserError: it is no model of images.
+        """
+        arch = getattr(args, "arch", None)
+        if arch in ARCH_MODEL_REGISTRY and not hasattr(ARCH_MODEL_REGISTRY[arch], "normalise_by"):
+            raise UserError(f"--arch {arch}: no model of images, which --task {NAME} is for")
         model = super().build_model(args, from_checkpoint)
         if not from_checkpoint:
             trained_on = self._dataset(self.trained_on, training=False)
@@ -182,11 +203,6 @@ class ImageClassificationTask(LegacyFairseqTask):
         if share >= count:
             raise UserError(f"--held-out {self.args.held_out} of {count} images leaves none to train on")
         return np.sort(order[share:]), np.sort(order[:share])
-
-    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        """As fairseq's; a batch that stands in for one of which a worker has none teaches BatchNorms nothing."""
-        with unmoved_statistics(model) if ignore_grad else nullcontext():
-            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
         """A step, and what the model wants done after it."""

@@ -3,6 +3,7 @@
 import io
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,22 +21,61 @@ CIFAR10 = (
 )
 CIFAR100 = ({"train": ["train"], "test": ["test"]}, b"fine_labels", "meta")
 NAMES = {b"labels": b"label_names", b"fine_labels": b"fine_label_names"}
-# what numpy arrays are put together from in a pickle, as numpy before and after 2 and pickle's protocols name it
-ARRAYS = {
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
-    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-    ("_codecs", "encode"),
+
+
+class _Byte:
+    """In the place of numpy's type of bytes, the only one that pixels may have. The byte order that follows is that of
+    larger ones."""
+
+    def __init__(self, name: Any, *_: Any):
+        if name not in ("u1", b"u1"):
+            raise pickle.UnpicklingError(f"an array of {name!r} where bytes belong")
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Array:
+    """In the place of numpy's array, whose shape and content follow."""
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, by_columns, content = state
+        self.array = _filled(content, kind, shape, "F" if by_columns else "C")
+
+
+def _filled(content: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
+    if not isinstance(kind, _Byte) or not isinstance(content, (bytes, bytearray)):
+        raise pickle.UnpicklingError("an array without bytes")
+    return np.frombuffer(bytes(content), np.uint8).reshape(shape, order=order)
+
+
+def _empty(array: Any, shape: Any, kind: Any) -> _Array:
+    return _Array()
+
+
+def _encoded(text: Any, encoding: Any) -> bytes:
+    if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
+        raise pickle.UnpicklingError("bytes that are none")
+    return text.encode("latin1")
+
+
+# What arrays are put together from in a pickle, as numpy before and after 2 and pickle's protocols name it, and what
+# does so here: numpy's own would make of a forged type and some bytes an array of addresses, and read what is there.
+STAND_INS = {
+    ("numpy", "dtype"): _Byte,
+    ("numpy", "ndarray"): None,  # an argument of what follows
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _empty for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _filled for core in ("core", "_core")},
+    ("_codecs", "encode"): _encoded,
 }
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Arrays, strings, numbers and their containers: a pickle that names anything else could run it."""
+    """Arrays of bytes, strings, numbers and their containers: a pickle that names anything else could run it."""
 
-    def find_class(self, module: str, name: str):
-        if (module, name) in ARRAYS:
-            return super().find_class(module, name)
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in STAND_INS:
+            return STAND_INS[module, name]
         raise pickle.UnpicklingError(f"{module}.{name} is neither an array nor a string")
 
 
@@ -44,7 +84,10 @@ def _load(file: Path) -> dict:
         # Python 2 wrote them: its strings are bytes here
         content = _ArraysOnly(io.BytesIO(file.read_bytes()), encoding="bytes").load()
         if isinstance(content, dict):
-            return {key.encode() if isinstance(key, str) else key: value for key, value in content.items()}
+            return {
+                key.encode() if isinstance(key, str) else key: getattr(value, "array", value)
+                for key, value in content.items()
+            }
     except Exception as error:  # what a forged pickle can raise has no end
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{file}: not a file of CIFAR's python version: {reason}") from error

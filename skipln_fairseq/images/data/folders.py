@@ -44,7 +44,8 @@ def _opened(file: Path) -> Iterator[Any]:
         from PIL import Image
     except ImportError as error:
         raise UserError("images in files are read by Pillow: pip install pillow") from error
-    broken = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+    broken = (OSError, ValueError, SyntaxError, EOFError, NotImplementedError, struct.error)
+    broken += (Image.DecompressionBombError,)
     try:
         with Image.open(file) as image:
             yield image

@@ -1,5 +1,7 @@
 """BatchNorm over the real tokens of a batch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Optional, Tuple
 
 import torch
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 
 from .workers import sum_over_workers
 
-__all__ = ["BatchNorm", "SingleStatistics", "real_tokens"]
+__all__ = ["BatchNorm", "SingleStatistics", "real_tokens", "standing_in"]
 
 
 def real_tokens(v: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
@@ -19,6 +21,9 @@ def real_tokens(v: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
 class SingleStatistics(nn.Module):
     """A module whose own buffers stay in single precision when the model is made half: squares overflow there."""
 
+    counts = True
+    """Whether what passes is part of the statistics, see :func:`standing_in`."""
+
     def _apply(self, fn, recurse=True):
         before = {
             name: buffer for name, buffer in self.named_buffers(recurse=False) if buffer.is_floating_point()
@@ -29,6 +34,22 @@ class SingleStatistics(nn.Module):
             if after.dtype in (torch.float16, torch.bfloat16):
                 setattr(self, name, buffer.to(after.device))
         return self
+
+
+@contextmanager
+def standing_in(model: nn.Module) -> Iterator[None]:
+    """Have what passes through ``model`` in here be no part of any statistics, on other workers neither.
+
+    Of data-parallel workers, those that have no batch left repeat an old one, whose gradient the trainer ignores.
+    """
+    norms = [module for module in model.modules() if isinstance(module, SingleStatistics)]
+    for norm in norms:
+        norm.counts = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.counts = True
 
 
 class BatchNorm(SingleStatistics):
@@ -60,7 +81,11 @@ class BatchNorm(SingleStatistics):
     @torch.jit.unused
     def _batch_moments(self, v: Tensor, padding_mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
         real = real_tokens(v, padding_mask)
-        count = sum_over_workers(real.new_tensor(real.size(0))).clamp(min=1)
+        real = real if self.counts else real[:0]
+        count = sum_over_workers(real.new_tensor(real.size(0)))
+        if not self.counts and count == 0:
+            return self.running_mean, self.running_var
+        count = count.clamp(min=1)
         mean = sum_over_workers(real.sum(0)) / count
         variance = sum_over_workers((real - mean).square().sum(0)) / count
         if torch.is_grad_enabled():

@@ -82,11 +82,13 @@ class PowerNorm(SingleStatistics):
     def _normalise(self, v: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
         with torch.no_grad():
             real = real_tokens(v, padding_mask)
-            count = sum_over_workers(real.new_tensor(real.size(0))).clamp(min=1)
-            power = sum_over_workers(real.square().sum(0)) / count
-        moves = torch.is_grad_enabled()
+            real = real if self.counts else real[:0]
+            count = sum_over_workers(real.new_tensor(real.size(0)))
+            power = sum_over_workers(real.square().sum(0)) / count.clamp(min=1)
+        known = self.counts or bool(count > 0)
+        moves = known and torch.is_grad_enabled()
         batch = int(self.batches) + 1
-        statistic = power if batch <= self.warmup else self.running_power.to(power)
+        statistic = power if known and batch <= self.warmup else self.running_power.to(power)
         psi = (statistic + self.eps).sqrt()
         if moves:
             self.batches.add_(1)

@@ -5,6 +5,7 @@ fairseq once, and never this package, so that ``--user-dir`` does in each comman
 """
 
 import atexit
+import functools
 import importlib
 import itertools
 import json
@@ -212,6 +213,14 @@ def digits(tmp_path_factory) -> tuple[Path, Finished]:
     printed = train(folder / "rskip", "--max-epoch", "8", "--arch", "preact_resnet20_rskip")
     train(folder / "plain", "--max-epoch", "6")
     return folder, printed
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Prepares a recipe from a slice of its corpus, see there."""
+    from tests.recipe_files import prepare_slice  # which imports what most of these tests have no use for
+
+    return functools.partial(prepare_slice, folder=tmp_path)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """examples/recipes: what is prepared, and mistakes."""
 
-import functools
 import gzip
 import json
 from pathlib import Path
@@ -13,21 +12,7 @@ from examples.recipes import __main__ as recipes
 from examples.recipes.recipe import read_recipe
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.runs import read_lines
-from tests.recipe_files import (
-    RECIPES,
-    TEST,
-    VALID,
-    plain,
-    prepare_slice,
-    side,
-    small,
-    write_files,
-)
-
-
-@pytest.fixture
-def prepared(tmp_path):
-    return functools.partial(prepare_slice, folder=tmp_path)
+from tests.recipe_files import RECIPES, TEST, VALID, plain, side, small, write_files
 
 
 @pytest.mark.parametrize("name", RECIPES)

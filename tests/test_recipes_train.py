@@ -1,6 +1,5 @@
 """The recipes' trainings and scores."""
 
-import functools
 import json
 import math
 
@@ -15,17 +14,7 @@ from examples.recipes.recipe import read_recipe
 from examples.recipes.train import Devices, train_command
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.runs import locked, read_lines
-from tests.recipe_files import (
-    RECIPES,
-    TEST,
-    prepare_slice,
-    side,
-)
-
-
-@pytest.fixture
-def prepared(tmp_path):
-    return functools.partial(prepare_slice, folder=tmp_path)
+from tests.recipe_files import RECIPES, TEST, side
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

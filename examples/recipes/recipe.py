@@ -38,6 +38,12 @@ from .text import Text
 __all__ = ["PARTS", "Recipe", "read_recipe"]
 
 PARTS = ("train", "valid", "test")
+NEEDED = (
+    *("source-lang", "target-lang", "work-dir", "files", "corpus", "subwords"),
+    *("variants", "train", "generate"),
+)
+OPTIONAL = ("clean", "text", "replace", "tokens-per-update", "average", "score")
+TEXT = ("drop", "nfc", "moses", "normalise", "split_hyphens", "lowercase")
 NOT_HERE = (
     *("save-dir", "user-dir", "update-freq", "distributed-world-size", "seed"),
     *("path", "gen-subset", "remove-bpe", "results-path"),
@@ -89,55 +95,15 @@ def read_recipe(file: Path) -> Recipe:
 
 
 def _recipe(name: str, content: Any) -> Recipe:
-    needed = (
-        "source-lang",
-        "target-lang",
-        "work-dir",
-        "files",
-        "corpus",
-        "subwords",
-        "variants",
-        "train",
-        "generate",
-    )
-    optional = ("clean", "text", "replace", "tokens-per-update", "average", "score")
-    check_keys("the recipe", content, needed, optional)
-    for key in ("source-lang", "target-lang", "work-dir"):
-        if not isinstance(content[key], str):
-            raise UserError(
-                f"{key} {content[key]}: valid is a word, in quotation marks if it is one of YAML's"
-            )
-    if not isinstance(content["files"] or [], list):
-        raise UserError(f"files {content['files']}: valid is a list")
+    check_keys("the recipe", content, NEEDED, OPTIONAL)
+    _check_words_and_numbers(content)
     check_keys("corpus", content["corpus"], PARTS)
-    check_keys("subwords", content["subwords"], ("kind", "size"))
-    if content["subwords"]["kind"] not in KINDS:
-        raise UserError(f"subwords: kind {content['subwords']['kind']!r}: valid are {', '.join(KINDS)}")
-    _check_number("subwords: size", content["subwords"]["size"], 1)
-    for key in ("tokens-per-update", "average"):
-        _check_number(key, content.get(key, 0), 0)
-    clean = content.get("clean") or {"longest": 250, "ratio": 1.5}
-    check_keys("clean", clean, ("longest", "ratio"))
-    _check_number("clean: longest", clean["longest"], 1)
-    _check_number("clean: ratio", clean["ratio"], 1, (int, float))
-    text = content.get("text") or {}
-    if text:
-        check_keys("text", text, (), ("drop", "nfc", "moses", "normalise", "split_hyphens", "lowercase"))
-    score = content.get("score") or {}
-    if score:
-        check_keys("score", score, (), ("bleu", "compound-split"))
-        check_bleu("score: bleu", check_flags("score: bleu", score.get("bleu")))
-    replace = content.get("replace") or {}
-    if replace:
-        check_keys("replace", replace, (), PARTS)
-        for part, others in replace.items():
-            _check_replacement(f"replace: {part}", others)
+    for part in PARTS:
+        _check_part(part, content["corpus"][part])
+    check_mapping("variants", content["variants"])
     train = check_flags("train", content["train"], NOT_HERE)
     if content.get("tokens-per-update"):
         _check_number("train: max-tokens, with tokens-per-update,", train.get("max-tokens"), 1)
-    check_mapping("variants", content["variants"])
-    for part in PARTS:
-        _check_part(part, content["corpus"][part])
     return Recipe(
         name=name,
         source_lang=content["source-lang"],
@@ -145,10 +111,10 @@ def _recipe(name: str, content: Any) -> Recipe:
         work_dir=Path(content["work-dir"]),
         files=tuple(_source(entry) for entry in content["files"] or ()),
         corpus=content["corpus"],
-        clean=clean,
-        text=text,
-        replace=replace,
-        subwords=content["subwords"],
+        clean=_clean(content.get("clean") or {"longest": 250, "ratio": 1.5}),
+        text=_section("text", content, TEXT),
+        replace=_replace(_section("replace", content, PARTS)),
+        subwords=_subwords(content["subwords"]),
         tokens_per_update=content.get("tokens-per-update", 0),
         average=content.get("average", 0),
         variants={
@@ -157,8 +123,59 @@ def _recipe(name: str, content: Any) -> Recipe:
         },
         train=train,
         generate=check_flags("generate", content["generate"], NOT_HERE),
-        score=score,
+        score=_score(_section("score", content, ("bleu", "compound-split"))),
     )
+
+
+def _check_words_and_numbers(content: Mapping[str, Any]) -> None:
+    for key in ("source-lang", "target-lang", "work-dir"):
+        if not isinstance(content[key], str):
+            raise UserError(
+                f"{key} {content[key]}: valid is a word, in quotation marks if it is one of YAML's"
+            )
+    if not isinstance(content["files"] or [], list):
+        raise UserError(f"files {content['files']}: valid is a list")
+    for key in ("tokens-per-update", "average"):
+        _check_number(key, content.get(key, 0), 0)
+
+
+def _section(name: str, content: Mapping[str, Any], keys: tuple[str, ...]) -> Mapping[str, Any]:
+    """What may be left out, or empty."""
+    section = content.get(name) or {}
+    if section:
+        check_keys(name, section, (), keys)
+    return section
+
+
+def _subwords(section: Any) -> Mapping[str, Any]:
+    check_keys("subwords", section, ("kind", "size"))
+    if section["kind"] not in KINDS:
+        raise UserError(f"subwords: kind {section['kind']!r}: valid are {', '.join(KINDS)}")
+    _check_number("subwords: size", section["size"], 1)
+    return section
+
+
+def _clean(section: Any) -> Mapping[str, float]:
+    check_keys("clean", section, ("longest", "ratio"))
+    _check_number("clean: longest", section["longest"], 1)
+    _check_number("clean: ratio", section["ratio"], 1, (int, float))
+    return section
+
+
+def _score(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    check_bleu("score: bleu", check_flags("score: bleu", section.get("bleu")))
+    return section
+
+
+def _replace(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    for part, others in section.items():
+        check_mapping(f"replace: {part}", others)
+        for old, new in others.items():
+            if not isinstance(old, str) or len(old) != 1 or not isinstance(new, str):
+                raise UserError(
+                    f"replace: {part}: {old}: valid is one character and what stands there instead"
+                )
+    return section
 
 
 def _check_number(name: str, value: Any, least: int, types: type | tuple[type, ...] = int) -> None:
@@ -166,13 +183,6 @@ def _check_number(name: str, value: Any, least: int, types: type | tuple[type, .
         raise UserError(
             f"{name} {value}: valid is a {'whole ' if types is int else ''}number of at least {least}"
         )
-
-
-def _check_replacement(name: str, value: Any) -> None:
-    check_mapping(name, value)
-    for old, new in value.items():
-        if not isinstance(old, str) or len(old) != 1 or not isinstance(new, str):
-            raise UserError(f"{name}: {old}: valid is one character and what stands there instead")
 
 
 def _check_part(part: str, value: Any) -> None:

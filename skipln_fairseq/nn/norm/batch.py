@@ -40,7 +40,8 @@ class SingleStatistics(nn.Module):
 def standing_in(model: nn.Module) -> Iterator[None]:
     """Have what passes through ``model`` in here be no part of any statistics, on other workers neither.
 
-    Of data-parallel workers, those that have no batch left repeat an old one, whose gradient the trainer ignores.
+    Of data-parallel workers, those that have no batch left repeat an old one, whose gradient the trainer ignores. The
+    forward has to be in here, and is what the backward goes by.
     """
     norms = [module for module in model.modules() if isinstance(module, SingleStatistics)]
     for norm in norms:

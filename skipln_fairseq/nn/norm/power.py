@@ -15,19 +15,21 @@ class _Normalise(torch.autograd.Function):
     """``z = v / ψ``, whose backward is approximated with the running ν, which it moves."""
 
     @staticmethod
-    def forward(ctx, v: Tensor, psi: Tensor, nu: Tensor, padding_mask: Optional[Tensor], decay: float):
+    def forward(
+        ctx, v: Tensor, psi: Tensor, nu: Tensor, padding_mask: Optional[Tensor], decay: float, counts: bool
+    ):
         z = v / psi
         ctx.save_for_backward(z, psi, padding_mask)
         ctx.nu = nu  # not saved: its backward changes it
-        ctx.decay = decay
+        ctx.decay, ctx.counts = decay, counts
         return z
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         z, psi, padding_mask = ctx.saved_tensors
         nu, move = ctx.nu, 1 - ctx.decay
-        # a batch that the trainer ignores (its loss times 0) must neither move ν nor be moved by it
-        counts = gradient.ne(0).any()
+        # a batch that stands in must neither move ν nor be moved by it
+        counts = float(ctx.counts)
         d_v = (gradient - nu * z) / psi * counts
         if padding_mask is not None:
             d_v = d_v.masked_fill(padding_mask.unsqueeze(-1), 0)
@@ -38,7 +40,7 @@ class _Normalise(torch.autograd.Function):
         gamma = sum_over_workers(real_z.square().sum(0)) / count
         lamda = sum_over_workers((real_gradient * real_z).sum(0)) / count
         nu.copy_(torch.where(any_counts, nu * (1 - move * gamma) + move * lamda, nu))
-        return d_v, None, None, None, None
+        return d_v, None, None, None, None, None
 
 
 class PowerNorm(SingleStatistics):
@@ -93,4 +95,4 @@ class PowerNorm(SingleStatistics):
         if moves:
             self.batches.add_(1)
             self.running_power.lerp_(power.to(self.running_power), max(1 / batch, 1 - self.decay))
-        return _Normalise.apply(v, psi, self.running_gradient, padding_mask, self.decay)
+        return _Normalise.apply(v, psi, self.running_gradient, padding_mask, self.decay, self.counts)

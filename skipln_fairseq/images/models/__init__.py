@@ -74,7 +74,9 @@ class ImageModel(SingleStatistics, BaseFairseqModel):
     def forward(self, image: Tensor) -> Tensor:
         """Pixels from 0 to 255 (N, C, H, W) to logits (N, classes)."""
         v = (image.to(self.mean.dtype) / 255 - self.mean) / self.deviation
-        return self.net(v.to(next(self.net.parameters()).dtype))
+        v = v.to(next(self.net.parameters()).dtype)
+        # channels innermost in memory: to the connections a position's channels are its features
+        return self.net(v.contiguous(memory_format=torch.channels_last))
 
     def max_positions(self) -> None:
         """Images have none."""

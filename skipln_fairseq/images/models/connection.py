@@ -37,7 +37,7 @@ class SpatialConnection(nn.Module):
         if self.over == "image":
             return self.connection.leave(f_x.flatten(1), x.flatten(1)).view_as(x)
         y = self.connection.leave(f_x.permute(0, 2, 3, 1), x.permute(0, 2, 3, 1))
-        return y.permute(0, 3, 1, 2).contiguous()
+        return y.permute(0, 3, 1, 2)
 
 
 def add_connection_args(parser) -> None:

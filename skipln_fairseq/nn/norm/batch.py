@@ -77,7 +77,9 @@ class BatchNorm(SingleStatistics):
         mean, variance = self.running_mean, self.running_var
         if self.training:
             mean, variance = self._batch_moments(v, padding_mask)
-        return ((v - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias).to(v.dtype)
+        # one product and one sum per number, as in torch's own
+        scale = (variance + self.eps).rsqrt() * self.weight
+        return (v * scale + (self.bias - mean * scale)).to(v.dtype)
 
     @torch.jit.unused
     def _batch_moments(self, v: Tensor, padding_mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:

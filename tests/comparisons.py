@@ -1,12 +1,16 @@
 """Grids to compare by, and commands that only seem to train."""
 
+import json
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
+from skipln_fairseq.compare import __main__ as compare
 from skipln_fairseq.compare.training import Training
 from skipln_fairseq.compare.translation import Translation
+from skipln_fairseq.errors import UserError
 
 FAKE = Path(__file__).with_name("fake_fairseq.py")
 SENTENCES = [f"Der Satz mit der Nummer {n} ist <b>lang</b> genug & hat Wörter" for n in range(40)]
@@ -42,3 +46,17 @@ def fake(monkeypatch):
         command = kind.command.fget
         line = property(lambda self, command=command: [sys.executable, str(FAKE), *command(self)])
         monkeypatch.setattr(kind, "command", line)
+
+
+def compare_by(grid, folder, capsys, *arguments, fails=False, **changes):
+    """A comparison's results of its first data, and what it printed. Errors are raised after the report is written."""
+    file = written({**grid, **changes}, folder)
+    line = [str(file), "--work-dir", str(folder / "work"), "--processes", "2", *arguments]
+    if fails:
+        with pytest.raises(UserError) as error:
+            compare.main(line)
+        print(error.value)
+    else:
+        compare.main(line)
+    results = json.loads((folder / "work" / "grid" / "results.json").read_text())
+    return results["data"][0], capsys.readouterr().out

@@ -224,6 +224,23 @@ def prepared(tmp_path):
 
 
 @pytest.fixture
+def grid(tmp_path):
+    """See there."""
+    from tests.comparisons import make_grid  # which imports what most tests have no use for
+
+    return make_grid(tmp_path)
+
+
+@pytest.fixture
+def compared(grid, tmp_path, monkeypatch, capsys):
+    """Compares by the grid, with commands that only seem to train."""
+    from tests.comparisons import compare_by, fake  # as above
+
+    fake(monkeypatch)
+    return functools.partial(compare_by, grid, tmp_path, capsys)
+
+
+@pytest.fixture
 def torch_threads():
     """Set torch's number of threads for a test."""
     import torch  # which most of what uses this file does not need in its own process

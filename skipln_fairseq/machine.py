@@ -2,6 +2,7 @@
 
 import platform
 import re
+import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -33,11 +34,22 @@ def device_name(device: str) -> str:
     return found[1] if found else platform.processor() or platform.machine()
 
 
+def _commit() -> str | None:
+    """Of the repository that this file is kept in, if it is; with a plus where something is changed."""
+    try:
+        git = ("git", "-C", str(Path(__file__).parent))
+        subprocess.run([*git, "ls-files", "--error-unmatch", "version.py"], check=True, capture_output=True)
+        command = [*git, "describe", "--always", "--exclude=*", "--dirty=+"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def where(device: str) -> dict[str, str]:
     """What a reader needs to know to measure the same again."""
     return {
         "device": device_name(device),
-        "skipln_fairseq": __version__,
+        "skipln_fairseq": " ".join(filter(None, (__version__, _commit()))),
         "torch": torch.__version__,
         "fairseq": fairseq.__version__,
         "python": platform.python_version(),

@@ -46,7 +46,7 @@ def test_the_report_alone_runs_nothing_and_says_what_is_missing(compared):
 
 def test_each_variant_chooses_what_has_the_lowest_validation_loss(compared):
     tune = {"flag": "lr", "values": [3.0, 1.0, 2.0], "seed": 1}
-    table, printed = compared(tune=tune)
+    table, printed = compared(tune=tune, train={"arch": "a"})
     assert table["rows"]["good"]["chosen"] == 1.0
     assert table["rows"]["good"]["losses"]["3.0"] == pytest.approx(3 + 1 / 3)
     assert printed.count("validation loss") == 9
@@ -210,9 +210,6 @@ def test_a_run_is_named_after_all_that_shapes_it(grid, tmp_path):
     assert len({folder, *others}) == 4
 
 
-# --- the report --------------------------------------------------------------------------------
-
-
 # --- images ------------------------------------------------------------------------------------
 
 
@@ -245,6 +242,15 @@ def test_images_are_compared_by_their_accuracy(compared, grid, monkeypatch, tmp_
         assert not re.search("token|translat", text, re.IGNORECASE)
     assert "| variant | top-1 % |" in (folder / "report.md").read_text()
     assert "bits per image" in (folder / "curves-d.svg").read_text()
+
+
+def test_where_nothing_varies_there_is_a_report_all_the_same(compared, monkeypatch, tmp_path):
+    monkeypatch.setitem(measures.MEASURES, "classification", FakeClassification)
+    data, variants = {"d": {"path": str(tmp_path / "data")}}, {"plain": None, "same": None}
+    table, _ = compared(measure="classification", data=data, seeds=[1, 2], variants=variants)
+    assert table["detectable"] is None
+    assert table["rows"]["same"]["verdict"] == "no significant difference"
+    assert "smallest difference" not in (tmp_path / "work" / "grid" / "report.md").read_text()
 
 
 def test_a_diverged_model_of_images_gets_all_of_its_trainings_images_wrong(tmp_path):

@@ -52,6 +52,11 @@ def test_data_override_the_grids_flags_and_variants_override_both(grid, tmp_path
         ({"tune": {"flag": "lr", "values": [0.1, "0.1"], "seed": 1}}, "at least two, all different"),
         ({"tune": {"flag": "lr", "values": [[0.1], 1], "seed": 1}}, "tune: lr: valid is one value"),
         ({"tune": {"flag": "seed", "values": [1, 2], "seed": 1}}, "tune: seed is set by this command itself"),
+        ({"tune": {"flag": "lr", "values": [1, 2], "seed": 1}}, "lr is tuned: leave it out of train, data"),
+        (
+            {"tune": {"flag": "good", "values": ["a", "b"], "seed": 1}},
+            "good is tuned: leave it out of train, data and variants",
+        ),
         ({"score": {"tokenise": "none"}}, "score: {'tokenise': 'none'}: sacreBLEU cannot compute it"),
         ({"score": {"tokenize": "xx"}}, "score: {'tokenize': 'xx'}: sacreBLEU cannot compute it"),
         ({"measure": "classification", "score": {"top": 3}}, "score: top: the accuracy has no options"),
@@ -61,6 +66,14 @@ def test_a_grid_that_says_nothing_useful_is_refused_in_one_line(grid, tmp_path, 
     with pytest.raises(UserError, match=message) as error:
         read_grid(written({**grid, **change}, tmp_path))
     assert "\n" not in str(error.value)
+
+
+def test_data_whose_figures_would_have_one_name_are_refused(grid, tmp_path):
+    grid["data"] = {"6 layers": grid["data"]["d"], "6/layers": grid["data"]["d"]}
+    with pytest.raises(UserError, match="'6 layers' and '6/layers' differ in nothing"):
+        read_grid(written(grid, tmp_path))
+    grid["data"] = {"ä": grid["data"]["6 layers"], "ö": grid["data"]["6 layers"]}
+    assert [data.name for data in read_grid(written(grid, tmp_path)).data] == ["ä", "ö"]
 
 
 @pytest.mark.parametrize(

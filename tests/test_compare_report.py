@@ -2,11 +2,12 @@
 
 import html.parser
 import re
+import subprocess
 
 import pytest
 from scipy import stats
 
-from skipln_fairseq import __version__
+from skipln_fairseq import __version__, machine
 from skipln_fairseq.compare.curves import draw_curves
 from skipln_fairseq.compare.report import differing
 from skipln_fairseq.compare.summary import _at_edge
@@ -21,11 +22,12 @@ from skipln_fairseq.compare.summary import _at_edge
     ],
 )
 def test_a_choice_at_the_edge_of_the_values_is_told(compared, tmp_path, values, edge):
-    table, _ = compared(tune={"flag": "lr", "values": values, "seed": 1})
+    table, _ = compared(tune={"flag": "lr", "values": values, "seed": 1}, train={"arch": "a"})
     assert {row["at_edge"] for row in table["rows"].values()} == {edge}
     for report in ("report.md", "report.html"):
         told = "may be better: plain, good, same." in (tmp_path / "work" / "grid" / report).read_text()
         assert told == edge
+        assert "take the lr of each variant as given" in (tmp_path / "work" / "grid" / report).read_text()
 
 
 def test_a_report_without_samples_quotes_nothing(compared, tmp_path):
@@ -53,6 +55,29 @@ def test_memory_of_a_gpu_has_a_column_where_there_is_one(compared, tmp_path):
 def test_a_report_names_this_project_s_version(compared):
     table, _ = compared()
     assert f"skipln_fairseq {__version__}" in table["where"][0]
+
+
+def test_a_version_in_a_repository_is_told_with_its_commit(tmp_path, monkeypatch):
+    package = tmp_path / "repository" / "package"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(machine, "__file__", str(package / "machine.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+
+    def git(*words):
+        author = ("-c", "user.name=a", "-c", "user.email=a@b.invalid")
+        line = ["git", "-C", str(package), *author, *words]
+        return subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
+
+    (package / "version.py").write_text("1")
+    assert machine.where("cpu")["skipln_fairseq"] == __version__
+    git("init")
+    assert machine.where("cpu")["skipln_fairseq"] == __version__  # which an environment in a repository is
+    git("add", "version.py")
+    git("commit", "-m", "x")
+    commit = git("rev-parse", "--short", "HEAD")
+    assert machine.where("cpu")["skipln_fairseq"] == f"{__version__} {commit}"
+    (package / "version.py").write_text("2")
+    assert machine.where("cpu")["skipln_fairseq"] == f"{__version__} {commit}+"
 
 
 def test_differences_are_tested_and_told(compared):

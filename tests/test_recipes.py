@@ -135,6 +135,20 @@ def test_bad_input_is_refused_in_one_line(arguments, message, tmp_path):
         ),
         ({"train": {"save-dir": "x"}}, "save-dir is set by this command itself"),
         ({"files": [{"tried": True}]}, "each has a url or a name"),
+        ({"files": [{"url": 3}]}, "files: url 3: valid is an address"),
+        ({"files": [{"url": "nowhere/x"}]}, "files: url nowhere/x: valid is an address"),
+        ({"files": [{"url": "https://nowhere/"}]}, "files: name '': valid is a file's name"),
+        ({"files": [{"name": 3}]}, "files: name 3: valid is a file's name"),
+        ({"files": [{"name": "x", "checksum": "deadbeef"}]}, "x: checksum deadbeef: valid are md5:… and"),
+        ({"files": [{"name": "x", "checksum": 123}]}, "x: checksum 123: valid are md5:… and"),
+        ({"files": [{"name": "x", "tried": "no"}]}, "files: x: tried no: valid are true and false"),
+        (
+            {"corpus": {"train": [[1, 2]], "valid": ["{lang}"], "test": ["{lang}"]}},
+            "corpus: train: valid is a list",
+        ),
+        ({"text": {"moses": "no"}}, "text: moses no: valid are true and false"),
+        ({"text": {"drop": 3}}, "text: drop 3: valid are characters"),
+        ({"score": {"tokenised": 1}}, "score: tokenised 1: valid are true and false"),
         ({"text": {"mose": True}}, "text has 'mose'"),
         ({"more": 1}, "the recipe has 'more'"),
         ({"source-lang": False}, "source-lang False: valid is a word"),
@@ -176,4 +190,4 @@ def test_a_recipe_with_a_mistake_is_refused_in_one_line(change, message, tmp_pat
 def test_every_download_that_was_not_tried_says_so():
     for name in RECIPES:
         content = yaml.safe_load((REPOSITORY / "examples" / name / "recipe.yaml").read_text())
-        assert all("tried" in entry for entry in content["files"] if "url" in entry)
+        assert all(entry["tried"] is False for entry in content["files"] if "url" in entry)

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from skipln_fairseq.errors import UserError
 def server(tmp_path):
     """A server of files that knows ranges, and breaks off after ``limit`` bytes of an answer."""
     (tmp_path / "public").mkdir()
-    state = {"limit": None, "ranges": [], "chunked": False}
+    state = {"limit": None, "ranges": [], "chunked": False, "tag": '"{}"'}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -22,13 +23,17 @@ def server(tmp_path):
             if not file.is_file():
                 self.send_error(404)
                 return
-            content = file.read_bytes()
+            content, tag = file.read_bytes(), state["tag"] and state["tag"].format(file.stat().st_mtime_ns)
             start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+            if self.headers.get("If-Range") != tag:
+                start = 0
             state["ranges"].append(start)
             if start and start >= len(content):
                 self.send_error(416)
                 return
             self.send_response(206 if start else 200)
+            if tag:
+                self.send_header("ETag", tag)
             if state["chunked"]:  # of which the second one never comes
                 self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
@@ -59,18 +64,41 @@ def test_a_download_that_broke_off_goes_on(server, tmp_path):
     server["limit"] = None
     assert download.fetch(source, tmp_path / "d", None, said.append).read_bytes() == content
     assert server["ranges"] == [0, 100_000, 200_000]
-    assert not (tmp_path / "d" / "a.bin.part").exists()
+    assert [file.name for file in sorted((tmp_path / "d").iterdir())] == ["a.bin", "checksums.json"]
     assert said[0].endswith("(an address that has not been tried)")
+
+
+def broken_off(server, tmp_path, tag='"{}"'):
+    """A download of which a part came."""
+    (tmp_path / "public" / "a.bin").write_bytes(b"old content")
+    source = download.Source("a.bin", f"{server['url']}/a.bin")
+    server |= {"limit": 3, "tag": tag}
+    with pytest.raises(UserError, match="3 of 11 bytes came"):
+        download.fetch(source, tmp_path / "d", None, print)
+    server["limit"] = None
+    return source
 
 
 def test_a_complete_part_is_downloaded_anew(server, tmp_path):
     """As a kill leaves it between the last byte and the file's name: the server has no byte after it."""
-    (tmp_path / "public" / "a.bin").write_bytes(b"right")
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "a.bin.part").write_bytes(b"wrong")
-    source = download.Source("a.bin", f"{server['url']}/a.bin")
-    assert download.fetch(source, tmp_path / "d", None, print).read_bytes() == b"right"
-    assert server["ranges"] == [5, 0]
+    source = broken_off(server, tmp_path)
+    (tmp_path / "d" / "a.bin.part").write_bytes(b"old content")
+    assert download.fetch(source, tmp_path / "d", None, print).read_bytes() == b"old content"
+    assert server["ranges"] == [0, 11, 0]
+
+
+@pytest.mark.parametrize("tag", ['"{}"', 'W/"{}"', ""], ids=["a tag", "a weak tag", "no tag"])
+def test_a_file_that_has_changed_meanwhile_is_downloaded_anew(server, tmp_path, tag):
+    source = broken_off(server, tmp_path, tag)
+    (tmp_path / "public" / "a.bin").write_bytes(b"NEW content!")
+    assert download.fetch(source, tmp_path / "d", None, print).read_bytes() == b"NEW content!"
+
+
+def test_a_record_of_checksums_that_was_cut_off_is_one_line(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    (tmp_path / "checksums.json").write_text('{"a": "sha')
+    with pytest.raises(UserError, match=r"checksums\.json cannot be read: remove it"):
+        download.fetch(download.Source("a", "http://nowhere/a"), tmp_path, None, print)
 
 
 def test_an_answer_that_ends_within_a_chunk_is_one_line(server, tmp_path):
@@ -83,8 +111,11 @@ def test_an_answer_that_ends_within_a_chunk_is_one_line(server, tmp_path):
 
 def test_what_is_not_there_is_said_with_what_to_do(server, tmp_path):
     source = download.Source("b.bin", f"{server['url']}/b.bin")
-    with pytest.raises(UserError, match=r"/b\.bin cannot be downloaded .* give --from FOLDER"):
+    with pytest.raises(UserError, match=r"/b\.bin cannot be downloaded .* put b\.bin there as ") as error:
         download.fetch(source, tmp_path / "d", None, print)
+    place = Path(str(error.value).rsplit(" as ", 1)[1])
+    place.write_bytes(b"by hand")
+    assert download.fetch(source, tmp_path / "d", None, print).read_bytes() == b"by hand"
 
 
 @pytest.mark.parametrize("published", [True, False])

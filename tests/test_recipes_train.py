@@ -9,6 +9,7 @@ from conftest import REPOSITORY
 
 from examples.recipes import __main__ as recipes
 from examples.recipes import began
+from examples.recipes import evaluate as evaluation
 from examples.recipes.evaluate import tokenised_bleu
 from examples.recipes.recipe import read_recipe
 from examples.recipes.train import Devices, train_command
@@ -25,8 +26,11 @@ def test_variants_differ_in_one_choice_only(name, tmp_path):
         for variant in ("baseline", "pre-ln", "rskip")
     }
     words = [set(command) for command in commands.values()]
-    assert words[1] - words[0] == {"--norm-placement", "pre", str(tmp_path / "pre-ln-1")}
-    assert words[2] - words[0] == {"recursive", "--skip-order", "2", str(tmp_path / "rskip-1")} - words[0]
+    folders = {str(tmp_path / f"{variant}-1") for variant in commands}
+    assert (words[1] - words[0]) - folders == {"--norm-placement", "pre"}
+    assert (words[2] - words[0]) - folders == {"recursive", "--skip-order", "2"} - words[0]
+    assert (words[0] - words[1]) - folders == set()
+    assert (words[0] - words[2]) - folders == {"plain"}
 
 
 def test_an_update_has_the_same_tokens_on_any_devices(tmp_path):
@@ -46,11 +50,27 @@ def test_an_update_has_the_same_tokens_on_any_devices(tmp_path):
     found, line = freq(Devices(processes=2, nodes=2, rendezvous="first:29500"))
     assert (found, processes(line)) == (2, 4)
     assert line[:5] == ["torchrun", "--nproc_per_node", "2", "--nnodes", "2"]
-    assert "first:29500" in line
+    assert line[line.index("--rdzv_endpoint") + 1] == "first:29500"
+    assert line[line.index("--rdzv_id") + 1] == "wmt14-en-de-rskip-1"
     with pytest.raises(UserError, match="give --max-tokens 2048"):
         freq(Devices(processes=16))
     with pytest.raises(UserError, match="--rendezvous HOST:PORT"):
         freq(Devices(nodes=2))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--max-tokens", "abc"], "--max-tokens abc: valid is a whole number of at least 1"),
+        (["--max-tokens", "0"], "--max-tokens 0: valid is"),
+        (["--max-tokens"], "--max-tokens True: valid is"),
+        (["--max-update", "1e4"], "--max-update 1e4: valid is"),
+    ],
+)
+def test_numbers_that_are_none_are_refused_in_one_line(flags, message, tmp_path):
+    (tmp_path / "binary").mkdir()
+    with pytest.raises(UserError, match=message):
+        recipes.main(["train", "own-data", "--work-dir", str(tmp_path), *flags])
 
 
 TINY = {
@@ -83,6 +103,9 @@ def test_two_processes_train_wmt_and_its_scores_are_those_of_its_files(prepared,
     assert scores["bleu"] == sacrebleu.corpus_bleu(hypotheses, [side("de", TEST)]).score
     assert "tok:13a" in scores["bleu_signature"]
     assert scores["compound_split"] is True
+    tokens = read_lines(work / "test.tokens.de")
+    assert scores["tokenised_bleu"] != scores["bleu"]
+    assert tokenised_bleu(tokens, tokens, True) == pytest.approx(100)
 
 
 def test_a_lower_cased_recipe_is_trained_on_and_scored(prepared):
@@ -110,6 +133,37 @@ def test_a_lower_cased_recipe_is_trained_on_and_scored(prepared):
     assert {"tokenised_bleu", "chrf"} <= scores.keys()
 
 
+@pytest.mark.parametrize(
+    ("name", "moses"),
+    [("own-data", True), ("iwslt15-en-vi", False)],
+    ids=["plain text", "a corpus of tokens"],
+)
+def test_every_recipe_has_the_bleu_of_old_papers(name, moses, prepared, capsys, monkeypatch):
+    """Beside sacreBLEU's: of Moses' tokens, or of the corpus's own."""
+    changes = {"subwords": {"kind": "sentencepiece", "size": 110}, "train": {**TINY, "max-update": 1}}
+    recipe, work = prepared(name, average=0, **changes)
+    lang = "vi" if name == "iwslt15-en-vi" else "de"
+    rest = [recipe, "--work-dir", str(work), "--cpu"]
+    recipes.main(["train", *rest])
+    with pytest.raises(UserError, match="COMET is not installed"):
+        recipes.main(["evaluate", *rest, "--comet"])
+    assert not (work / "rskip-1" / "generate.log").exists()
+    monkeypatch.setattr(
+        evaluation.Translations, "lines", lambda _: [f"{line} Ja!" for line in side(lang, TEST)]
+    )
+    recipes.main(["evaluate", *rest])
+    scores = json.loads((work / "rskip-1" / "scores.json").read_text())
+    lines, references = [f"{line} Ja!" for line in side(lang, TEST)], side(lang, TEST)
+    assert scores["bleu"] == sacrebleu.corpus_bleu(lines, [references]).score
+    split = [
+        [line.replace(".", " .").replace("!", " !").replace("&", "&amp;") for line in each]
+        for each in (lines, references)
+    ]
+    expected = tokenised_bleu(*(split if moses else (lines, references)), False)
+    assert scores["tokenised_bleu"] == pytest.approx(expected)
+    assert expected != pytest.approx(tokenised_bleu(*((lines, references) if moses else split), False))
+
+
 def test_a_model_is_evaluated_on_no_data_but_those_it_had(prepared):
     """Its dictionary may have the same size and other words."""
     recipe, work = prepared("own-data", train={**TINY, "max-update": 1})
@@ -127,7 +181,9 @@ def test_a_model_is_evaluated_on_no_data_but_those_it_had(prepared):
 def test_what_does_not_shape_a_training_may_change(tmp_path):
     flags = {"lr": 0.1, "cpu": True, "num-workers": 2, "log-interval": 10}
     began.go_on(tmp_path / "run", tmp_path, flags)
-    began.go_on(tmp_path / "run", tmp_path, {"lr": 0.1, "max-tokens": 100, "fp16": True})
+    began.go_on(tmp_path / "run", tmp_path, {"lr": "1e-1", "fp16": True})
+    with pytest.raises(UserError, match=r"begun otherwise \(--max-tokens 100\)"):
+        began.go_on(tmp_path / "run", tmp_path, {**flags, "max-tokens": 100})
     with pytest.raises(UserError, match=r"begun otherwise \(--clip-norm 0.5\)"):
         began.go_on(tmp_path / "run", tmp_path, {**flags, "clip-norm": 0.5})
     (tmp_path / "run" / "settings.json").write_text("")

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from skipln_fairseq.runs import CommandFailed, read_log, remove_damaged, run
+from skipln_fairseq.runs import CommandFailed, Translations, read_log, remove_damaged, run
 
 LOG = """2026-01-01 00:00:00 | INFO | train_inner | {"epoch": 1, "nll_loss": "9.5", "num_updates": "20"}
 2026-01-01 00:00:00 | INFO | valid | {"epoch": 1, "valid_nll_loss": "8.5", "valid_num_updates": "20"}
@@ -44,6 +44,23 @@ def test_without_a_whole_checkpoint_training_begins_anew(tmp_path):
     checkpoint(tmp_path / "checkpoint_last.pt", "half", damaged=True)
     remove_damaged(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_another_node_takes_away_meanwhile_is_no_error(tmp_path):
+    checkpoint(tmp_path / "checkpoint_1_100.pt", "whole")
+    (tmp_path / "checkpoint_last.pt").symlink_to(tmp_path / "gone")
+    remove_damaged(tmp_path)
+    whole = (tmp_path / "checkpoint_1_100.pt").read_bytes()
+    assert (tmp_path / "checkpoint_last.pt").read_bytes() == whole
+
+
+def test_translations_are_told_apart_by_their_numbers():
+    counts = []
+    translations = Translations(counts.append)
+    for line in ("S-1\tx\n", "D-1\t-0.5\tzwei\n", "H-0\t-1\ty\n", "D-0\t-0.1\teins\n", "D-2\t-0.1\t\n"):
+        translations.on_line(line)
+    assert translations.lines() == ["eins", "zwei", ""]
+    assert counts == [1, 2, 3]
 
 
 def test_a_command_is_logged_watched_and_measured(tmp_path):

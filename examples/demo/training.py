@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skipln_fairseq.runs import record, remove_damaged
+from skipln_fairseq.runs import Translations, record, remove_damaged
 
 from . import commands
 from .subwords import SOURCE_LANG
@@ -68,7 +68,7 @@ class Recipe:
             "--total-num-update": self.updates,
             "--max-update": self.updates,
             "--max-tokens": TOKENS_PER_UPDATE // self.processes,
-            "--required-batch-size-multiple": 1,  # see translate
+            "--required-batch-size-multiple": 1,  # batches as full as they can be
             "--max-tokens-valid": 4000,
             "--seed": self.seed,
             "--validate-interval-updates": interval,
@@ -138,25 +138,16 @@ def translate(
     Raises:
         UserError: fairseq-generate failed.
     """
-    translations: dict[int, str] = {}
-
-    def on_line(line: str) -> None:
-        if line.startswith("D-"):  # number, score, text without sub-words
-            number, _, text = line.rstrip("\n").split("\t")
-            translations[int(number.removeprefix("D-"))] = text
-            on_progress(len(translations))
-
+    translations = Translations(on_progress)
     commands.run(
         [
             *("fairseq-generate", commands.path(data), "--user-dir", commands.USER_DIR, "--cpu"),
             *("--source-lang", SOURCE_LANG, "--target-lang", target_lang),
             *("--path", commands.path(checkpoint), "--gen-subset", part),
             *("--beam", str(BEAM), "--batch-size", "64", "--remove-bpe", "sentencepiece"),
-            # The default is 8, and fairseq drops a last batch, the longest sentences, of another size.
-            *("--required-batch-size-multiple", "1"),
         ],
         log,
         say,
-        on_line,
+        translations.on_line,
     )
-    return [translations[number] for number in sorted(translations)]
+    return translations.lines()

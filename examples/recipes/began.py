@@ -14,7 +14,7 @@ SETTINGS = "settings.json"
 # what may change on the way: the devices, how long it trains, and what is written
 FREE = frozenset(
     (
-        *("max-tokens", "cpu", "fp16", "bf16", "num-workers", "ddp-backend"),
+        *("cpu", "fp16", "bf16", "num-workers", "ddp-backend"),
         *("max-update", "max-epoch", "patience"),
         *("log-interval", "log-file", "tensorboard-logdir", "wandb-project", "no-progress-bar"),
         *("validate-interval", "validate-interval-updates", "save-interval", "save-interval-updates"),
@@ -29,7 +29,7 @@ def go_on(save_dir: Path, work_dir: Path, flags: Flags) -> None:
     Args:
         save_dir: of its checkpoints.
         work_dir: of the data.
-        flags: of fairseq-train, without what follows from the devices.
+        flags: of fairseq-train, without what the devices decide.
 
     Raises:
         UserError: it began with other flags or data.
@@ -37,7 +37,7 @@ def go_on(save_dir: Path, work_dir: Path, flags: Flags) -> None:
     shaping = {name: value for name, value in flags.items() if name not in FREE}
     here = {
         "data": _data(work_dir),
-        "flags": sorted(" ".join(words({name: shaping[name]})) for name in shaping),
+        "flags": sorted(" ".join(words({name: _number(shaping[name])})) for name in shaping),
     }
     if not (save_dir / SETTINGS).is_file():
         write_json(save_dir / SETTINGS, here)
@@ -50,6 +50,15 @@ def go_on(save_dir: Path, work_dir: Path, flags: Flags) -> None:
             f"{save_dir} was begun otherwise ({', '.join(sorted(changed))}): give another --work-dir or --seed, "
             "or remove it"
         )
+
+
+def _number(value: Any) -> Any:
+    """One of the ways in which a number may be written: 5e-4 is 0.0005."""
+    try:
+        number = float(str(value))  # which True is none of
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else number
 
 
 def check_data(save_dir: Path, work_dir: Path) -> None:

@@ -73,6 +73,8 @@ def read(path: str, find: Callable[[str], Path]) -> Iterator[str]:
     """
     name, first, last = SLICE.fullmatch(path).groups()
     parts = PurePosixPath(name).parts
+    if first == "0":
+        raise UserError(f"{path}: lines are counted from 1")
     file = find(parts[0])
     try:
         lines = _member(file, "/".join(parts[1:])) if parts[0].endswith(ARCHIVES) else _file(file)

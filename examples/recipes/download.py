@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.files import write_json, write_text
 
 __all__ = ["Source", "checksum", "fetch", "identity"]
 
@@ -45,8 +46,8 @@ def checksum(file: Path, kind: str = "sha256") -> str:
 def fetch(source: Source, folder: Path, local: Path | None, say: Callable[[str], None]) -> Path:
     """The file: that of ``local`` if given, else ``folder``'s, downloaded there if need be.
 
-    An interrupted download goes on where it stopped. A checksum that is not published is recorded in
-    ``folder/checksums.json`` when the file is first seen, and must stay the same.
+    An interrupted download goes on where it stopped, if the server can say that it is the same file still. A checksum
+    that is not published is recorded in ``folder/checksums.json`` when the file is first seen, and must stay the same.
 
     Raises:
         UserError: the file is not there, cannot be had, or is another one.
@@ -65,17 +66,24 @@ def fetch(source: Source, folder: Path, local: Path | None, say: Callable[[str],
 
 def _download(source: Source, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    start = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(source.url, headers={"Range": f"bytes={start}-"} if start else {})
+    part, version = (file.with_name(file.name + suffix) for suffix in (".part", ".part.version"))
+    start = part.stat().st_size if part.exists() and version.exists() else 0
+    headers = {"Range": f"bytes={start}-", "If-Range": version.read_text("utf-8")} if start else {}
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            resumed = answer.status == 206
+        with urllib.request.urlopen(
+            urllib.request.Request(source.url, headers=headers), timeout=TIMEOUT
+        ) as answer:
+            resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT
+            if not resumed:
+                version.unlink(missing_ok=True)
+                part.write_bytes(b"")
+                if (known := _version(answer.headers)) is not None:
+                    write_text(version, known)
             done = start if resumed else 0
             left = answer.headers.get("Content-Length")
             size = done + int(left) if left else None
             with (
-                part.open("ab" if resumed else "wb") as stream,
+                part.open("ab") as stream,
                 tqdm(total=size, initial=done, unit="B", unit_scale=True, desc=source.name) as bar,
             ):
                 while chunk := answer.read(CHUNK):
@@ -86,15 +94,21 @@ def _download(source: Source, file: Path) -> None:
             raise OSError(f"{done} of {size} bytes came")
     except (OSError, http.client.HTTPException) as error:
         if start and getattr(error, "code", None) == RANGE_NOT_SATISFIABLE:
-            part.unlink()  # there is no more than has come, or it is another file by now
+            part.unlink()  # there is no more than has come
             _download(source, file)
             return
         reason = getattr(error, "reason", None) or error
         raise UserError(
-            f"{source.url} cannot be downloaded ({reason}): try again, or put {source.name} into a folder and "
-            f"give --from FOLDER"
+            f"{source.url} cannot be downloaded ({reason}): try again, or put {source.name} there as {file}"
         ) from error
     part.rename(file)
+    version.unlink(missing_ok=True)
+
+
+def _version(headers: Mapping[str, str]) -> str | None:
+    """What a server calls this state of the file, for If-Range, which takes no weak tags."""
+    tag = headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
 
 
 def _check(source: Source, file: Path, record: Path) -> None:
@@ -103,8 +117,7 @@ def _check(source: Source, file: Path, record: Path) -> None:
     found = checksum(file, expected.partition(":")[0] if expected else "sha256")
     # a public file is what it was when it was first seen; the user's own may change
     if expected is None or not (source.url or source.checksum):
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps({**known, source.name: found}, indent=1, sort_keys=True) + "\n", "utf-8")
+        write_json(record, dict(sorted({**known, source.name: found}.items())))
     elif found != expected:
         origin, remedy = "published", ""
         if not source.checksum:
@@ -113,7 +126,12 @@ def _check(source: Source, file: Path, record: Path) -> None:
 
 
 def _known(record: Path) -> Mapping[str, str]:
-    return json.loads(record.read_text("utf-8")) if record.is_file() else {}
+    if not record.is_file():
+        return {}
+    try:
+        return dict(json.loads(record.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{record} cannot be read: remove it, and checksums are recorded anew") from error
 
 
 def identity(source: Source, folder: Path, local: Path | None, say: Callable[[str], None]) -> str:

@@ -1,22 +1,24 @@
 """A trained variant's translations of the test set, scored as is done today and as the old papers did."""
 
 import importlib.util
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF
+from tqdm import tqdm
 
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.runs import read_lines
+from skipln_fairseq.files import write_json, write_text
+from skipln_fairseq.runs import Translations, read_lines
 from skipln_fairseq.runs.settings import words
 
 from .began import check_data
 from .commands import USER_DIR, run
 from .recipe import Recipe
 from .subwords import REMOVE
+from .text import Text
 from .train import folder
 
 __all__ = ["evaluate", "tokenised_bleu"]
@@ -37,26 +39,30 @@ def evaluate(
 
     * ``bleu``, ``chrf``: sacreBLEU of plain text, with signatures, case as the recipe has it,
     * ``comet``: where asked for and installed,
-    * ``tokenised_bleu``: of Moses' tokens, and with split compounds where the literature splits them; comparable with
-      old papers alone.
+    * ``tokenised_bleu``: of Moses' tokens, or of the corpus's own where it has no other form, and with split compounds
+      where the literature splits them; comparable with old papers alone.
 
     Raises:
-        UserError: nothing is trained, or on other data, or a command failed.
+        UserError: nothing is trained, or on other data, COMET is not there, or a command failed.
     """
     where = folder(work_dir, variant, seed)
     best = where / "checkpoint_best.pt"
     if not best.is_file():
         raise UserError(f"{best} is missing: run train first")
     check_data(where, work_dir)
+    if comet and importlib.util.find_spec("comet") is None:
+        raise UserError("--comet: COMET is not installed: pip install unbabel-comet")
+    references = read_lines(work_dir / f"test.{recipe.target_lang}")
     checkpoint = _averaged(recipe, where, say) if recipe.average else best
-    tokens = _translate(recipe, work_dir, where, checkpoint, cpu, say)
+    with tqdm(total=len(references), unit=" sentences", desc="translating") as bar:
+        tokens = _translate(recipe, work_dir, where, checkpoint, cpu, say, lambda _: bar.update())
     target = recipe.text_of(recipe.target_lang)
     plain = [target.plain(line) for line in tokens]
-    references = read_lines(work_dir / f"test.{recipe.target_lang}")
     if len(references) != len(plain):
         raise UserError(f"{len(plain)} translations of {len(references)} sentences: prepare and train again")
-    (where / "test.hypotheses").write_text("".join(f"{line}\n" for line in plain), "utf-8")
+    write_text(where / "test.hypotheses", "".join(f"{line}\n" for line in plain))
     case = {"lowercase": True} if recipe.text.get("lowercase") else {}
+    split = bool(recipe.score.get("compound-split"))
     bleu, chrf = BLEU(**recipe.score.get("bleu", {}), **case), CHRF(**case)
     scores = {
         "checkpoint": checkpoint.name,
@@ -64,17 +70,26 @@ def evaluate(
         "bleu_signature": str(bleu.get_signature()),
         "chrf": chrf.corpus_score(plain, [references]).score,
         "chrf_signature": str(chrf.get_signature()),
+        "tokenised_bleu": tokenised_bleu(*_words(recipe, work_dir, tokens, plain, references), split),
+        "compound_split": split,
     }
-    if recipe.text.get("moses"):
-        split = bool(recipe.score.get("compound-split"))
-        token_references = read_lines(work_dir / f"test.tokens.{recipe.target_lang}")
-        scores["tokenised_bleu"] = tokenised_bleu(tokens, token_references, split)
-        scores["compound_split"] = split
     if comet:
         sources = read_lines(work_dir / f"test.{recipe.source_lang}")
         scores["comet"], scores["comet_model"] = _comet(sources, plain, references, cpu), COMET_MODEL
-    (where / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", "utf-8")
+    write_json(where / "scores.json", scores)
     return scores
+
+
+def _words(
+    recipe: Recipe, work_dir: Path, tokens: Sequence[str], plain: Sequence[str], references: Sequence[str]
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Translations and references in the words that the BLEU of old papers counts."""
+    if recipe.text.get("moses"):
+        return tokens, read_lines(work_dir / f"test.tokens.{recipe.target_lang}")
+    if recipe.score.get("tokenised"):
+        return plain, references
+    moses = Text(recipe.target_lang, moses=True)
+    return [moses.tokens(line) for line in plain], [moses.tokens(line) for line in references]
 
 
 def tokenised_bleu(hypotheses: Sequence[str], references: Sequence[str], split_compounds: bool) -> float:
@@ -109,42 +124,32 @@ def _averaged(recipe: Recipe, where: Path, say: Callable[[str], None]) -> Path:
 
 
 def _translate(
-    recipe: Recipe, work_dir: Path, where: Path, checkpoint: Path, cpu: bool, say: Callable[[str], None]
+    recipe: Recipe,
+    work_dir: Path,
+    where: Path,
+    checkpoint: Path,
+    cpu: bool,
+    say: Callable[[str], None],
+    on_progress: Callable[[int], object],
 ) -> list[str]:
-    translations: dict[int, str] = {}
-
-    def on_line(line: str) -> None:
-        if line.startswith("D-"):  # number, score, text without sub-words
-            number, _, text = line.rstrip("\n").split("\t")
-            translations[int(number.removeprefix("D-"))] = text
-
+    translations = Translations(on_progress)
     flags = {**recipe.generate, **({"cpu": True} if cpu else {})}
     run(
         [
             *("fairseq-generate", str(work_dir / "binary"), "--user-dir", USER_DIR),
             *("--source-lang", recipe.source_lang, "--target-lang", recipe.target_lang),
-            *(
-                "--path",
-                str(checkpoint),
-                "--gen-subset",
-                "test",
-                "--remove-bpe",
-                REMOVE[recipe.subwords["kind"]],
-            ),
-            # The default is 8, and fairseq drops a last batch, the longest sentences, of another size.
-            *("--required-batch-size-multiple", "1"),
+            *("--path", str(checkpoint), "--gen-subset", "test"),
+            *("--remove-bpe", REMOVE[recipe.subwords["kind"]]),
             *words(flags),
         ],
         where / "generate.log",
         say,
-        on_line,
+        translations.on_line,
     )
-    return [translations[number] for number in sorted(translations)]
+    return translations.lines()
 
 
 def _comet(sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], cpu: bool) -> float:
-    if importlib.util.find_spec("comet") is None:
-        raise UserError("--comet: COMET is not installed: pip install unbabel-comet")
     from comet import download_model, load_from_checkpoint
 
     model = load_from_checkpoint(download_model(COMET_MODEL))

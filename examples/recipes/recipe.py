@@ -19,9 +19,13 @@ average: 5                              # checkpoints of the last epochs that ar
 variants: {baseline: {…}, pre-ln: {…}, rskip: {…}}
 train: {…}                              # fairseq-train's flags
 generate: {…}                           # fairseq-generate's
-score: {bleu: {…}, compound-split: true}
+score:
+  bleu: {…}                             # of sacreBLEU
+  compound-split: true                  # for old papers' BLEU: hyphens are words
+  tokenised: true                       # and the corpus comes as tokens
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +47,9 @@ NEEDED = (
     *("variants", "train", "generate"),
 )
 OPTIONAL = ("clean", "text", "replace", "tokens-per-update", "average", "score")
-TEXT = ("drop", "nfc", "moses", "normalise", "split_hyphens", "lowercase")
+TEXT = ("nfc", "moses", "normalise", "split_hyphens", "lowercase")
+SCORE = ("compound-split", "tokenised")
+CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
 NOT_HERE = (
     *("save-dir", "user-dir", "update-freq", "distributed-world-size", "seed"),
     *("path", "gen-subset", "remove-bpe", "results-path"),
@@ -112,7 +118,7 @@ def _recipe(name: str, content: Any) -> Recipe:
         files=tuple(_source(entry) for entry in content["files"] or ()),
         corpus=content["corpus"],
         clean=_clean(content.get("clean") or {"longest": 250, "ratio": 1.5}),
-        text=_section("text", content, TEXT),
+        text=_text(_section("text", content, (*TEXT, "drop"))),
         replace=_replace(_section("replace", content, PARTS)),
         subwords=_subwords(content["subwords"]),
         tokens_per_update=content.get("tokens-per-update", 0),
@@ -123,7 +129,7 @@ def _recipe(name: str, content: Any) -> Recipe:
         },
         train=train,
         generate=check_flags("generate", content["generate"], NOT_HERE),
-        score=_score(_section("score", content, ("bleu", "compound-split"))),
+        score=_score(_section("score", content, ("bleu", *SCORE))),
     )
 
 
@@ -147,6 +153,19 @@ def _section(name: str, content: Mapping[str, Any], keys: tuple[str, ...]) -> Ma
     return section
 
 
+def _check_switches(name: str, section: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    for key in keys:
+        if not isinstance(section.get(key, False), bool):
+            raise UserError(f"{name}: {key} {section[key]}: valid are true and false")
+
+
+def _text(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    _check_switches("text", section, TEXT)
+    if not isinstance(section.get("drop", ""), str):
+        raise UserError(f"text: drop {section['drop']}: valid are characters, in quotation marks")
+    return section
+
+
 def _subwords(section: Any) -> Mapping[str, Any]:
     check_keys("subwords", section, ("kind", "size"))
     if section["kind"] not in KINDS:
@@ -163,6 +182,7 @@ def _clean(section: Any) -> Mapping[str, float]:
 
 
 def _score(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    _check_switches("score", section, SCORE)
     check_bleu("score: bleu", check_flags("score: bleu", section.get("bleu")))
     return section
 
@@ -196,13 +216,22 @@ def _check_part(part: str, value: Any) -> None:
 
 
 def _is_pair(entry: Any) -> bool:
-    return (isinstance(entry, str) and "{lang}" in entry) or (isinstance(entry, list) and len(entry) == 2)
+    if isinstance(entry, list):
+        return len(entry) == 2 and all(isinstance(path, str) for path in entry)
+    return isinstance(entry, str) and "{lang}" in entry
 
 
 def _source(entry: Any) -> Source:
     check_keys("files", entry, (), ("name", "url", "checksum", "tried"))
-    url = entry.get("url")
-    if not (url or entry.get("name")):
+    name, url, checksum = (entry.get(key) for key in ("name", "url", "checksum"))
+    if not (url or name):
         raise UserError("files: each has a url or a name")
-    name = entry.get("name") or url.rsplit("/", 1)[-1]
-    return Source(name, url, entry.get("checksum"), entry.get("tried", False))
+    if url is not None and not (isinstance(url, str) and re.match(r"(https?|ftp)://", url)):
+        raise UserError(f"files: url {url}: valid is an address with https://, http:// or ftp://")
+    name = url.rsplit("/", 1)[-1] if name is None else name
+    if not isinstance(name, str) or not name:
+        raise UserError(f"files: name {name!r}: valid is a file's name")
+    if checksum is not None and not CHECKSUM.fullmatch(str(checksum)):
+        raise UserError(f"files: {name}: checksum {checksum}: valid are md5:… and sha256:…, in hexadecimal")
+    _check_switches(f"files: {name}", entry, ("tried",))
+    return Source(name, url, checksum, entry.get("tried", False))

@@ -40,23 +40,16 @@ class Devices:
         """Processes on all nodes."""
         return self.processes * self.nodes
 
-    @property
-    def launcher(self) -> list[str]:
-        """Words before ``fairseq-train``: none for a single process."""
+    def launcher(self, name: str) -> list[str]:
+        """Words before ``fairseq-train``: none for a single process. Nodes meet by the training's name."""
         if self.count == 1:
             return []
         line = ["torchrun", "--nproc_per_node", str(self.processes)]
         if self.nodes > 1:
             if self.rendezvous is None:
                 raise UserError("--nodes: give --rendezvous HOST:PORT of the first node, the same on all")
-            line += [
-                "--nnodes",
-                str(self.nodes),
-                "--rdzv_backend",
-                "c10d",
-                "--rdzv_endpoint",
-                self.rendezvous,
-            ]
+            line += ["--nnodes", str(self.nodes), "--rdzv_backend", "c10d"]
+            line += ["--rdzv_endpoint", self.rendezvous, "--rdzv_id", name]
         return [*line, "--no-python"]
 
 
@@ -69,7 +62,7 @@ def update_freq(recipe: Recipe, devices: Devices, flags: dict) -> int:
     """
     if not recipe.tokens_per_update:
         return 1
-    together = int(flags["max-tokens"]) * devices.count
+    together = _whole("max-tokens", flags) * devices.count
     if together > recipe.tokens_per_update:
         raise UserError(
             f"{devices.count} processes with --max-tokens {flags['max-tokens']} are more than the recipe's "
@@ -77,6 +70,16 @@ def update_freq(recipe: Recipe, devices: Devices, flags: dict) -> int:
             f"give --max-tokens {recipe.tokens_per_update // devices.count}"
         )
     return round(recipe.tokens_per_update / together)
+
+
+def _whole(name: str, flags: dict) -> int:
+    try:
+        number = int(str(flags[name]))  # which True is none of
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UserError(f"--{name} {flags[name]}: valid is a whole number of at least 1")
+    return number
 
 
 def train_flags(
@@ -108,7 +111,7 @@ def train_command(
     """
     flags = train_flags(recipe, variant, devices, extra)
     return [
-        *devices.launcher,
+        *devices.launcher(f"{recipe.name}-{variant}-{seed}"),
         *("fairseq-train", str(work_dir / "binary"), "--user-dir", USER_DIR),
         *("--source-lang", recipe.source_lang, "--target-lang", recipe.target_lang),
         *words({**flags, "update-freq": update_freq(recipe, devices, flags)}),
@@ -142,19 +145,21 @@ def train(
     command = train_command(recipe, variant, seed, work_dir, devices, extra)
     flags = train_flags(recipe, variant, devices, extra)
     save_dir = folder(work_dir, variant, seed)
+    shaping = dict(flags)
     if recipe.tokens_per_update:
-        tokens = update_freq(recipe, devices, flags) * int(flags["max-tokens"]) * devices.count
+        shaping.pop("max-tokens")  # the devices decide it
+        tokens = update_freq(recipe, devices, flags) * _whole("max-tokens", flags) * devices.count
         if tokens != recipe.tokens_per_update:
             say(f"an update has {tokens} tokens on these devices, {recipe.tokens_per_update} in the recipe")
-    updates = flags.get("max-update")
+    updates = _whole("max-update", flags) if "max-update" in flags else None
     # several nodes are one training, in one folder; each has a log of its own
     alone = devices.nodes == 1
     log = "train.log" if alone else f"train-{platform.node()}.log"
     with (
         locked(save_dir, "training") if alone else nullcontext(),
-        tqdm(total=int(updates) if updates else None, unit=" updates", desc=save_dir.name) as bar,
+        tqdm(total=updates, unit=" updates", desc=save_dir.name) as bar,
     ):
-        go_on(save_dir, work_dir, flags)
+        go_on(save_dir, work_dir, shaping)
         remove_damaged(save_dir)
 
         def on_line(line: str) -> None:

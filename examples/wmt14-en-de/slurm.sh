@@ -16,9 +16,10 @@ set -euo pipefail
 variant=${1:?the variant is missing: baseline, pre-ln or rskip}
 shift
 cd "${SLURM_SUBMIT_DIR:?this is for sbatch}"
+port=$((20000 + SLURM_JOB_ID % 10000)) # two jobs may share their first node
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
 # srun says the cores again: from Slurm 22.05 to 23.02 it does not take them from the job
 srun --cpus-per-task "$SLURM_CPUS_PER_TASK" python -m examples.recipes train wmt14-en-de --variant "$variant" \
   --nodes "$SLURM_JOB_NUM_NODES" --processes "${SLURM_GPUS_ON_NODE:?no GPUs were asked for}" \
-  --rendezvous "$first:29500" "$@"
+  --rendezvous "$first:$port" "$@"

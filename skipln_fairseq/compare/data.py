@@ -1,6 +1,7 @@
 """The data of a comparison."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,7 +9,12 @@ from pathlib import Path
 
 from ..runs.settings import Flags
 
-__all__ = ["Data"]
+__all__ = ["Data", "file_name"]
+
+
+def file_name(name: str) -> str:
+    """A name as a part of a file's or folder's."""
+    return re.sub(r"[^\w.+-]+", "_", name)
 
 
 @dataclass(frozen=True)

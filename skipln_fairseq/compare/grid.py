@@ -28,7 +28,7 @@ from typing import Any
 from ..errors import UserError
 from ..runs.settings import Flags, check_flags, check_keys, check_mapping, read_settings
 from .cell import Cell
-from .data import Data
+from .data import Data, file_name
 from .measures import MEASURES
 
 __all__ = ["Grid", "Tuning", "read_grid"]
@@ -106,7 +106,7 @@ def _grid(content: Any) -> Grid:
     check_mapping("data", data)
     score = _flags("score", content.get("score", {}))
     measure.check_options(score)
-    return Grid(
+    grid = Grid(
         title=str(content["title"]),
         baseline=baseline,
         seeds=_seeds(content["seeds"]),
@@ -118,6 +118,28 @@ def _grid(content: Any) -> Grid:
         measure=measure,
         tune=_tuning(content["tune"]) if content.get("tune") else None,
     )
+    _check_tuned(grid)
+    _check_file_names(grid)
+    return grid
+
+
+def _check_tuned(grid: Grid) -> None:
+    """Refuse values of the tuned flag that none would be trained with."""
+    for data in grid.data:
+        for variant in grid.variants:
+            if grid.tune is not None and grid.tune.flag in grid.flags(data, variant):
+                raise UserError(f"{grid.tune.flag} is tuned: leave it out of train, data and variants")
+
+
+def _check_file_names(grid: Grid) -> None:
+    """Refuse data whose figures would have one name."""
+    names: dict[str, str] = {}
+    for data in grid.data:
+        other = names.setdefault(file_name(data.name), data.name)
+        if other != data.name:
+            raise UserError(
+                f"data: {other!r} and {data.name!r} differ in nothing that a file's name may hold"
+            )
 
 
 def _flags(name: str, value: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import jinja2
 
 from ..files import write_json, write_text
 from .curves import draw_curves
+from .data import file_name
 from .significance import FAILED, LEVEL, POWER, RESAMPLES
 
 __all__ = ["differing", "write_report"]
@@ -17,7 +18,7 @@ __all__ = ["differing", "write_report"]
 def write_report(summary: dict[str, Any], folder: Path) -> list[Path]:
     """Write all files into ``folder``. The page holds its figures and opens without a network."""
     figures = {table["name"]: draw_curves(table["curves"], summary["unit"]) for table in summary["data"]}
-    names = {name: f"curves-{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}.svg" for name in figures}
+    names = {name: f"curves-{file_name(name)}.svg" for name in figures}
     for name, figure in figures.items():
         write_text(folder / names[name], figure)
     write_json(folder / "results.json", summary)

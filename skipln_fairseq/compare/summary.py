@@ -154,11 +154,12 @@ def _compare(
 
 
 def _detectable(errors: list[Error], pool: Spread | None, seeds: int, family: int) -> float | None:
-    """For a variant with the median of the errors over examples."""
+    """For a variant with the median of the errors over examples; None where nothing is known to vary."""
     if pool is None or not errors:
         return None
     by_examples = sorted(errors, key=lambda error: error.variance)[len(errors) // 2]
-    return detectable(Error(2 * pool.deviation**2 / seeds, pool.freedom), by_examples, family)
+    by_seeds = Error(2 * pool.deviation**2 / seeds, pool.freedom)
+    return detectable(by_seeds, by_examples, family) if (by_seeds + by_examples).variance else None
 
 
 def _at_edge(chosen: Any, values: Sequence[Any]) -> bool:

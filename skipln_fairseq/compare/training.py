@@ -16,7 +16,7 @@ from ..files import write_json
 from ..machine import where
 from ..runs import CommandFailed, read_log, remove_damaged, run
 from ..runs.settings import Flags, words
-from .data import Data
+from .data import Data, file_name
 
 __all__ = ["Training"]
 
@@ -40,7 +40,7 @@ class Training:
         """Where checkpoints and logs lie."""
         shape = json.dumps([words(self.flags), self.seed, self.data.content])
         name = f"seed-{self.seed}-{hashlib.sha256(shape.encode()).hexdigest()[:8]}"
-        return self.work_dir / "runs" / _file_name(self.data.name) / _file_name(self.variant) / name
+        return self.work_dir / "runs" / file_name(self.data.name) / file_name(self.variant) / name
 
     @property
     def command(self) -> list[str]:
@@ -101,10 +101,6 @@ class Training:
         """Validation loss in bits over updates, where it is finite."""
         records = read_log(self.folder / "train.log") if (self.folder / "train.log").is_file() else []
         return [(int(r["valid_num_updates"]), r["valid_loss"]) for r in records if _finite(r)]
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "_", name)
 
 
 def _finite(record: Mapping[str, float]) -> bool:

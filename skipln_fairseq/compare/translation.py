@@ -8,7 +8,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from ..bleu import check_bleu
 from ..errors import UserError
 from ..files import write_text
-from ..runs import read_lines, run
+from ..runs import Translations, read_lines, run
 from ..runs.settings import words
 from .cell import Cell
 from .data import Data
@@ -47,8 +47,6 @@ class Translation(Cell):
         return [
             *("fairseq-generate", str(self.training.data.path), "--user-dir", self.training.user_dir),
             *("--path", str(self.training.checkpoint), "--gen-subset", "test"),
-            # The default is 8, and fairseq drops a last batch, the longest sentences, of another size.
-            *("--required-batch-size-multiple", "1"),
             *words(self.flags),
         ]
 
@@ -83,17 +81,11 @@ class Translation(Cell):
         }
 
     def _translated(self, environment, on_start) -> list[str]:
-        translations = {}
-
-        def on_line(line: str) -> None:
-            if line.startswith("D-"):  # number, score, text without sub-words
-                number, _, text = line.rstrip("\n").split("\t")
-                translations[int(number.removeprefix("D-"))] = text
-
+        translations = Translations()
         log = self.file(".log")
         log.unlink(missing_ok=True)
-        run(self.command, log, on_line, environment=environment, on_start=on_start)
-        return [translations[number] for number in sorted(translations)]
+        run(self.command, log, translations.on_line, environment=environment, on_start=on_start)
+        return translations.lines()
 
     def statistics(self) -> np.ndarray:
         # what sacreBLEU's own tests resample, which have no place for several translations of a sentence

@@ -7,10 +7,12 @@ from .lock import locked
 from .log import read_log, record
 from .resumable import run_resumable
 from .stages import Stages
+from .translations import Translations
 
 __all__ = [
     "CommandFailed",
     "Stages",
+    "Translations",
     "Usage",
     "locked",
     "read_lines",

@@ -13,12 +13,15 @@ def remove_damaged(folder: Path) -> None:
     A checkpoint is a zip file, whose table of contents comes last: without it, it is cut off. If the last
     one is, the newest of the others takes its place.
     """
-    checkpoints = sorted(folder.glob("checkpoint*.pt"), key=lambda file: file.stat().st_mtime)
-    intact = [file for file in checkpoints if zipfile.is_zipfile(file)]
-    for file in set(checkpoints) - set(intact):
-        file.unlink(missing_ok=True)  # several nodes look into the same folder
+    intact = []
+    for file in folder.glob("checkpoint*.pt"):
+        if zipfile.is_zipfile(file):
+            intact.append(file)
+        else:
+            file.unlink(missing_ok=True)  # several nodes look into the same folder
     last = folder / "checkpoint_last.pt"
     if intact and last not in intact:
+        newest = max(intact, key=lambda file: file.stat().st_mtime)
         copy = last.with_suffix(f".{os.getpid()}.copy")
-        copy.write_bytes(intact[-1].read_bytes())
+        copy.write_bytes(newest.read_bytes())
         copy.rename(last)

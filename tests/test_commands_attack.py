@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from skipln_fairseq.attack import __main__ as attack
 from skipln_fairseq.attack.transfer import Success, _names, success
@@ -13,11 +15,14 @@ from skipln_fairseq.images import predict
 from tests.image_commands import train_on_colours
 
 
-def test_images_that_fool_one_model_are_tried_on_another(digits, tmp_path, capsys):
+def test_images_that_fool_one_model_are_tried_on_another(digits, tmp_path, monkeypatch):
+    draw = attack._draw
     folder, _ = digits
     checkpoints = [str(folder / name / "checkpoint_best.pt") for name in ("rskip", "plain")]
     arguments = ["--source", checkpoints[0], "--targets", checkpoints[1], "--gammas", "1", "0.5"]
     arguments += ["--images", "60", "--epsilon", "0.2", "--step", "0.05", "--output", str(tmp_path)]
+    pictures = {}
+    monkeypatch.setattr(attack, "_draw", lambda file, shown: (pictures.update(shown), draw(file, shown)))
     attack.main(arguments)
     content = json.loads((tmp_path / "transfer.json").read_text())
     assert content["targets"] == ["rskip", "plain"]
@@ -27,28 +32,57 @@ def test_images_that_fool_one_model_are_tried_on_another(digits, tmp_path, capsy
     assert 0 < other["fooled"] <= other["of"]
     assert set(content["results"]) == {"PGD", "SGM γ = 0.5"}
     assert (tmp_path / "images.png").read_bytes().startswith(b"\x89PNG")
-    assert "| PGD |" in (tmp_path / "transfer.md").read_text()
+    lines = (tmp_path / "transfer.md").read_text().splitlines()
+    assert lines[0] == "| attack | rskip (source) | plain |"
+    for line, (name, found) in zip(lines[2:4], content["results"].items(), strict=True):
+        cells = [f"{100 * one['fooled'] / one['of']:.1f} % of {one['of']}" for one in found]
+        assert line == f"| {name} | {' | '.join(cells)} |"
+    assert "60 images of digits, test; ε 0.2, 10 steps of 0.05" in lines[-1]
+    assert list(pictures) == ["clean", "PGD", "SGM γ = 0.5"]
+    for name in list(pictures)[1:]:
+        assert 0.19 < (pictures[name] - pictures["clean"]).abs().max() < 0.2001
+    assert not torch.equal(pictures["PGD"], pictures["SGM γ = 0.5"])
     again = tmp_path / "again"
     attack.main([*arguments[:-1], str(again)])
     assert json.loads((again / "transfer.json").read_text())["results"] == content["results"]
+    without = dict(pictures)
+    attack.main([*arguments, "--momentum", "1"])
+    content = json.loads((tmp_path / "transfer.json").read_text())
+    assert set(content["results"]) == {"MI", "SGM+MI γ = 0.5"}
+    assert not torch.equal(pictures["MI"], without["PGD"])
 
 
-class Fixed:
-    """A model that says of each image what a table says."""
+def test_a_picture_has_a_row_for_each_attack_and_a_column_for_each_image(tmp_path):
+    red, blue = (
+        torch.tensor(colour).view(1, 3, 1, 1).expand(2, 3, 4, 4) for colour in ([1.0, 0, 0], [0, 0, 1.0])
+    )
+    green = torch.tensor([0, 1.0, 0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    attack._draw(tmp_path / "a.png", {"clean": red, "PGD": torch.cat((green, blue[:1]))})
+    picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
+    height, width = picture.shape[:2]
+    places = {"red": [], "green": [], "blue": []}
+    for channel, found in enumerate(places.values()):
+        others = picture.sum(2) - picture[..., channel]
+        rows, columns = np.nonzero((picture[..., channel] > 250) & (others < 5))
+        found += [rows.mean() / height, columns.mean() / width, len(rows)]
+    assert places["red"][0] < 0.5 < min(places["green"][0], places["blue"][0])
+    assert places["green"][1] < places["blue"][1]
+    assert places["red"][2] == pytest.approx(2 * places["blue"][2], rel=0.05)
 
-    def __init__(self, answers):
-        self.answers = answers
 
-    def predict(self, images):
-        return torch.tensor([self.answers[image.item()] for image in images])
+def test_a_target_whose_own_images_are_gone_is_tried_on_the_source_s(digits, tmp_path):
+    state = torch.load(digits[0] / "plain" / "checkpoint_best.pt", weights_only=False)
+    state["cfg"]["task"].images = "gone"
+    torch.save(state, tmp_path / "moved.pt")
+    flags = ["--gammas", "1", "--images", "5", "--steps", "1", "--output", str(tmp_path / "out")]
+    source = str(digits[0] / "rskip" / "checkpoint_best.pt")
+    attack.main(["--source", source, "--targets", str(tmp_path / "moved.pt"), *flags])
 
 
 def test_success_is_counted_over_what_both_get_right():
-    """Five images of class 0, and what they become when they are changed, 10 more."""
-    images = torch.arange(5)
-    source = Fixed({0: 0, 1: 0, 2: 0, 3: 1, 4: 0})
-    target = Fixed({0: 0, 1: 0, 2: 1, 3: 0, 4: 0, 10: 1, 11: 0, 12: 1, 13: 1, 14: 2})
-    assert success(source, target, images, images + 10, torch.zeros(5)) == Success(fooled=2, of=3)
+    """Five images of class 0."""
+    source, target, changed = map(torch.tensor, ([0, 0, 0, 1, 0], [0, 0, 1, 0, 0], [1, 0, 1, 1, 2]))
+    assert success(source, target, changed, torch.zeros(5)) == Success(fooled=2, of=3)
 
 
 def test_checkpoints_of_one_folder_are_told_apart(digits, tmp_path):

@@ -33,7 +33,7 @@ def test_the_test_set_is_measured_by_validate(digits):
     [
         ("--arch", "preact_resnet20"),
         ("--arch", "preact_resnet20_rskip", "--skip-norm", "batch", "--bf16"),
-        ("--arch", "mimicnorm_vgg11", "--lr", "0.01"),
+        ("--arch", "vgg11", "--normalisation", "mimic", "--lr", "0.01"),
         ("--arch", "mimicnorm_resnet18", "--lr", "0.01", "--bf16"),
     ],
     ids=lambda flags: " ".join(flags),
@@ -73,6 +73,28 @@ def test_a_run_resumes_only_with_the_images_it_had(tmp_path):
     ended = train(tmp_path / "out", "--max-update", "2", data=tmp_path / "b", succeeds=False)
     message = "was trained on other data: classes ['cat', 'dog'] → ['cat', 'eel']"
     assert message in ended.output.splitlines()[-1]
+
+
+def test_a_run_resumes_only_with_the_images_that_it_held_out(tmp_path):
+    """Or it would be validated on images that it was trained on."""
+    train(tmp_path, "--max-update", "1")
+    for flags, message in (
+        (("--data-seed", "7"), "data-seed 1 → 7"),
+        (("--held-out", "0.5"), "held-out 0.1 → 0.5"),
+    ):
+        ended = train(tmp_path, *flags, "--max-update", "2", succeeds=False)
+        assert f"was trained on other data: {message}" in ended.output.splitlines()[-1]
+    train(tmp_path, "--max-update", "2")
+
+
+def test_images_are_not_translated(digits):
+    path = digits[0] / "plain" / "checkpoint_best.pt"
+    task = ("--task", "image_classification", "--path", path, "--cpu")
+    ended = run("fairseq-generate", "digits", *task, succeeds=False)
+    assert ended.output.splitlines()[-1].startswith(
+        "skipln_fairseq: error: --task image_classification: images have"
+    )
+    assert "Traceback" not in ended.output
 
 
 def test_what_is_said_again_is_no_change(tmp_path):
@@ -143,7 +165,8 @@ def test_workers_do_not_change_the_images(tmp_path):
 
 @pytest.mark.parametrize("precision", [(), ("--bf16",)], ids=["fp32", "bf16"])
 def test_filters_lose_their_means_at_every_step(tmp_path, precision):
-    train(tmp_path, "--arch", "mimicnorm_vgg11", "--max-update", "3", "--lr", "0.01", *precision)
+    mimic = ("--arch", "vgg11", "--normalisation", "mimic")
+    train(tmp_path, *mimic, "--max-update", "3", "--lr", "0.01", *precision)
     state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
     filters = [value for name, value in state["model"].items() if value.dim() == 4 and value[0].numel() > 50]
     assert len(filters) == 7
@@ -177,8 +200,9 @@ def test_a_folder_of_images_is_trained_on(tmp_path):
             "digits",
             "--image-format png: valid are auto, cifar, idx, folders, digits",
         ),
+        (("--max-tokens", "0"), "digits", "--max-tokens 0: valid is a whole number of at least 1"),
         (("--held-out", "1"), "digits", "--held-out 1.0: valid is between 0 and 1"),
-        (("--crop-padding", "-1"), "digits", "--crop-padding -1: valid is 0 or more"),
+        (("--crop-padding", "-1"), "digits", "--crop-padding -1: valid is a whole number of at least 0"),
         (("--label-smoothing", "1"), "digits", "--label-smoothing 1.0: valid is from 0 to below 1"),
         (
             ("--arch", "transformer"),

@@ -103,7 +103,12 @@ def flags_of(arch, **flags):
             [],
         ),
         (("preact_resnet20", {}), ("preact_resnet56", {}), [], ["depth 20 → 56"]),
-        (("vgg11", {}), ("mimicnorm_vgg11", {}), [], ["normalisation batch → mimic"]),
+        (
+            ("vgg11", {}),
+            ("mimicnorm_vgg11", {}),
+            [],
+            ["normalisation batch → mimic", "classifier_width None → 4096"],
+        ),
         (("vgg11", {}), ("vgg11", {"classifier_width": 64}), [], ["classifier_width None → 64"]),
         (("resnet18", {}), ("vgg11", {}), [], ["model resnet18 → vgg11"]),
     ],

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from PIL import Image
+from PIL import Image, features
 
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.images.data import folders, read_split, recognise
@@ -50,6 +50,23 @@ def test_cifar100_has_its_fine_labels(tmp_path):
     images = read_cifar(tmp_path, "test")
     assert images.labels.tolist() == [5, 6, 7, 99]
     assert len(images.classes) == 100
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x80\x04\x8c\x03a\nb\x8c\x03c\nd\x93.", "'a\\nb.c\\nd' is neither an array nor a string"),
+        (b"cnumpy\nndarray\n(tR.", "an array that is made as numpy's own pickles make none"),
+    ],
+    ids=["a name of several lines", "an array by hand"],
+)
+def test_what_an_unpickler_refuses_is_one_line(tmp_path, content, message):
+    write_cifar10(tmp_path)
+    (tmp_path / "data_batch_2").write_bytes(content)
+    with pytest.raises(UserError, match="not a file of CIFAR's python version") as error:
+        read_cifar(tmp_path, "train")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 class Evil:
@@ -275,6 +292,27 @@ def test_a_class_that_training_lacks_is_refused(tmp_path):
     with pytest.raises(UserError, match="training has no class eel"):
         read_folders(tmp_path, "test", None, ["cat", "dog"])
     assert read_folders(tmp_path, "train", None, ["cat", "dog", "fox"]).labels.tolist() == [0] * 4 + [1] * 4
+
+
+def test_folders_of_classes_without_parts_are_the_training_part(tmp_path):
+    write_folders(tmp_path, parts=("",))
+    assert recognise(tmp_path) == "folders"
+    images = read_folders(tmp_path, "train", None)
+    assert (len(images), images.classes) == (8, ["cat", "dog"])
+    assert read_folders(tmp_path, "test", None) is None
+    (tmp_path / "test" / "cat").mkdir(parents=True)  # now there are parts, and that of training is missing
+    assert read_folders(tmp_path, "train", None) is None
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="a Pillow without AVIF")
+def test_a_damaged_avif_is_one_line(tmp_path):
+    file = tmp_path / "train" / "cat" / "a.avif"
+    file.parent.mkdir(parents=True)
+    Image.new("RGB", (64, 64), (9, 8, 7)).save(file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-10] + bytes(byte ^ 255 for byte in whole[-10:]))
+    with pytest.raises(UserError, match=r"a\.avif: not an image that can be read"):
+        read_folders(tmp_path, "train", None)
 
 
 def test_a_folder_without_images_is_refused(tmp_path):

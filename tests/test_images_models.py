@@ -40,10 +40,12 @@ def test_vgg11_has_the_published_number_of_parameters():
     widths = (64, 128, 256, 256, 512, 512, 512, 512)
     convolutions = sum(9 * a * b + b for a, b in zip((3, *widths), widths, strict=False))
     assert convolutions == 9_220_480
-    assert parameters(make("mimicnorm_vgg11")) == convolutions + 5130
+    assert parameters(make("vgg11", normalisation="mimic")) == convolutions + 5130
     assert parameters(make("vgg11")) == convolutions + sum(widths) + 5130
     hidden = 513 * 40 + 41 * 40 + 41 * 10
     assert parameters(make("vgg11", classifier_width=40)) == convolutions + sum(widths) + hidden
+    # as MimicNorm's authors have it
+    assert parameters(make("mimicnorm_vgg11")) == convolutions + 513 * 4096 + 4097 * 4096 + 4097 * 10
 
 
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (28, 3)])
@@ -72,9 +74,11 @@ def norm(state, name, x):
 
 
 def layer_norm(w, b, v):
-    """Over the channels of each position, dimension 1."""
-    mean, var = v.mean(1, keepdim=True), v.var(1, keepdim=True, unbiased=False)
-    return w.view(1, -1, 1, 1) * (v - mean) / (var + 1e-5).sqrt() + b.view(1, -1, 1, 1)
+    """Over the channels of each position, or over the image, as there are weights."""
+    over = 1 if len(w) == v.size(1) else (1, 2, 3)
+    mean, var = v.mean(over, keepdim=True), v.var(over, keepdim=True, unbiased=False)
+    w, b = (each.view(1, v.size(1), -1, 1 if over == 1 else v.size(3)) for each in (w, b))
+    return w * (v - mean) / (var + 1e-5).sqrt() + b
 
 
 def sums(state, name, f_x, x, kind):
@@ -92,15 +96,19 @@ def sums(state, name, f_x, x, kind):
     if kind == "rskip+bn":
         return norm(state, name, x + norm(state, f"{name}.skip.norms.0", x + f_x))
     y = f_x
-    for k in range(2 if kind == "rskip 3" else 0):
+    for k in range(2 if kind.startswith("rskip 3") else 0):
         y = norm_called(f"{name}.skip.norms.{k}", x + y)
     return norm_called(name, x + y)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+OVER_THE_IMAGE = {"skip_type": "recursive", "skip_order": "3", "skip_norm_over": "image"}
+CONNECTIONS = {**KINDS, "rskip 3 over the image": OVER_THE_IMAGE}
+
+
+@pytest.mark.parametrize("kind", CONNECTIONS)
 def test_preact_resnet_equals_the_published_architecture(kind):
     """The first unit of each stage activates what goes both ways, as resnet-1k-layers does; option A's shortcut."""
-    model = random(make("preact_resnet20", **KINDS[kind]))
+    model = random(make("preact_resnet20", size=8, **CONNECTIONS[kind]))
     state = model.net.state_dict()
     image, x = pixels(model, 2, 3, 8, 8)
     found = model(image)
@@ -120,16 +128,32 @@ def test_preact_resnet_equals_the_published_architecture(kind):
     torch.testing.assert_close(found, y @ state["fc.weight"].t() + state["fc.bias"])
 
 
-@pytest.mark.parametrize("size", [8, 64])
-def test_resnet18_equals_the_published_architecture(size):
-    model = random(make("resnet18", size=size))
-    state = model.net.state_dict()
+def last_norm(state, logits):
+    """MimicNorm's, which has no weights."""
+    return (logits - state["last.running_mean"]) / (state["last.running_var"] + 1e-5).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("size", "kind", "normalisation"),
+    [
+        *((8, kind, "batch") for kind in CONNECTIONS),
+        (64, "plain", "batch"),
+        (64, "rskip 3 over the image", "batch"),
+        (8, "rskip 1", "none"),
+        (8, "plain", "none"),
+        (8, "plain", "mimic"),
+    ],
+)
+def test_resnet18_equals_the_published_architecture(size, kind, normalisation):
+    """Without norms a branch ends in a scalar, and so does a shortcut that projects."""
+    model = random(make("resnet18", size=size, normalisation=normalisation, **CONNECTIONS[kind]))
+    batch, state = normalisation == "batch", model.net.state_dict()
     image, x = pixels(model, 1, 3, size, size)
     found = model(image)
 
     def convolve(name, v, stride, kernel):
-        v = F.conv2d(v, state[f"{name}.0.weight"], None, stride, kernel // 2)
-        return norm(state, f"{name}.1", v)
+        v = F.conv2d(v, state[f"{name}.0.weight"], state.get(f"{name}.0.bias"), stride, kernel // 2)
+        return norm(state, f"{name}.1", v) if batch else v
 
     y = convolve("conv", x, 1, 3) if size == 8 else convolve("conv", x, 2, 7)
     y = y.clamp(min=0) if size == 8 else F.max_pool2d(y.clamp(min=0), 3, 2, 1)
@@ -137,8 +161,36 @@ def test_resnet18_equals_the_published_architecture(size):
         stride, name = (2 if number in (2, 4, 6) else 1), f"blocks.{number}"
         f_y = convolve(f"{name}.second", convolve(f"{name}.first", y, stride, 3).clamp(min=0), 1, 3)
         y = convolve(f"{name}.shortcut", y, 2, 1) if stride == 2 else y
-        y = (y + f_y).clamp(min=0)
-    torch.testing.assert_close(found, y.mean((2, 3)) @ state["fc.weight"].t() + state["fc.bias"])
+        if not batch:
+            f_y = state[f"{name}.scale.scale"] * f_y
+            y = state[f"{name}.shortcut.2.scale"] * y if stride == 2 else y
+        y = sums(state, f"{name}.connection.connection", f_y, y, kind).clamp(min=0)
+    logits = y.mean((2, 3)) @ state["fc.weight"].t() + state["fc.bias"]
+    torch.testing.assert_close(found, last_norm(state, logits) if normalisation == "mimic" else logits)
+
+
+@pytest.mark.parametrize("size", [8, 32])
+@pytest.mark.parametrize("hidden", [0, 40])
+@pytest.mark.parametrize("normalisation", ["batch", "none", "mimic"])
+def test_vgg11_equals_the_published_architecture(size, hidden, normalisation):
+    """Configuration A, whose poolings stand behind the first two convolutions and then behind each second one."""
+    model = random(make("vgg11", size=size, classifier_width=hidden, normalisation=normalisation))
+    state = model.net.state_dict()
+    image, y = pixels(model, 2, 3, size, size)
+    found, layer = model(image), 0
+    for number in range(8):
+        convolution = f"features.{layer}"
+        y = F.conv2d(y, state[f"{convolution}.weight"], state.get(f"{convolution}.bias"), padding=1)
+        y = norm(state, f"features.{layer + 1}", y) if normalisation == "batch" else y
+        y, layer = y.clamp(min=0), layer + 3
+        if number in (0, 1, 3, 5, 7) and y.size(-1) > 1:
+            y, layer = F.max_pool2d(y, 2), layer + 1
+    y = y.mean((2, 3))
+    for layer in (0, 2, 4) if hidden else (0,):
+        y = y.clamp(min=0) @ state[f"classifier.{layer}.weight"].t() + state[f"classifier.{layer}.bias"]
+    torch.testing.assert_close(found, last_norm(state, y) if normalisation == "mimic" else y)
+    dropped = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+    assert dropped == ([0.5, 0.5] if hidden else [])
 
 
 def test_mimicnorm_has_no_norm_but_the_last():
@@ -191,7 +243,7 @@ def test_pixels_are_normalised_by_the_model():
 
 
 def test_a_batch_of_one_image_is_refused_in_one_line():
-    model, image = make("mimicnorm_vgg11", size=8), torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    model, image = make("vgg11", normalisation="mimic", size=8), torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     model(image)
     with pytest.raises(UserError, match="a batch of one image has no variance"):
         model(image[:1])

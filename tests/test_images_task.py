@@ -189,11 +189,15 @@ def test_what_was_held_out_stays_so(tmp_path):
     assert task(tmp_path, held_out=0.3, data_seed=2).changes(stored) == []
     other = task(tmp_path, held_out=0.5, data_seed=1)
     assert other.changes(stored) == ["held-out 0.3 → 0.5", "data-seed 2 → 1"]
+    assert task(tmp_path, held_out=0.3, data_seed=2).state_dict()["division"] == stored["division"]
     write_folders(tmp_path, parts=("valid",))
     assert task(tmp_path).state.division == {}
+    with_valid = task(tmp_path).state_dict()
     assert (
         task(tmp_path).changes(stored)[0] == f"training images {stored['division']['training images']} → None"
     )
+    shutil.rmtree(tmp_path / "valid")
+    assert "held-out None → 0.25" in task(tmp_path, held_out=0.25).changes(with_valid)
 
 
 def test_the_digits_are_in_no_folder(tmp_path):
@@ -215,7 +219,7 @@ def test_logits_that_are_no_numbers_rank_no_class_first(tmp_path):
     [
         ({"held_out": 0.99}, "--held-out 0.99 of 8 images leaves none to train on"),
         ({"image_size": 0}, "--image-size 0: valid is a whole number of at least 1"),
-        ({"data_seed": -1}, "--data-seed -1: valid is 0 or more"),
+        ({"data_seed": -1}, "--data-seed -1: valid is a whole number of at least 0"),
     ],
 )
 def test_flags_that_leave_no_images_are_refused(tmp_path, options, message):

@@ -302,7 +302,7 @@ def test_a_checkpoint_is_measured_on_its_data(trained, data, tmp_path, capsys):
         (["--variant", "A: --bogus 3"], "A: unrecognized arguments: --bogus 3"),
         (["--skip-order", "0"], "--skip-order 0: valid is a whole number"),
         (["--arch", "nope"], "--arch nope is unknown"),
-        (["--arch", "transformer", *TINY], "TransformerModel has no connection of this plugin"),
+        (["--arch", "transformer", *TINY], "TransformerModel has no layers of this plugin's Transformers"),
         (["--seeds", "0"], "--seeds 0: valid is a whole number of at least 1"),
         (["--depths", "6", "-1"], "--depths -1: valid"),
         (["--data", "nowhere"], "--data nowhere: no such folder"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.numbers import whole
 from skipln_fairseq.runs import locked, record, remove_damaged
 from skipln_fairseq.runs.settings import words
 
@@ -62,7 +63,7 @@ def update_freq(recipe: Recipe, devices: Devices, flags: dict) -> int:
     """
     if not recipe.tokens_per_update:
         return 1
-    together = _whole("max-tokens", flags) * devices.count
+    together = whole("--max-tokens", flags["max-tokens"]) * devices.count
     if together > recipe.tokens_per_update:
         raise UserError(
             f"{devices.count} processes with --max-tokens {flags['max-tokens']} are more than the recipe's "
@@ -70,16 +71,6 @@ def update_freq(recipe: Recipe, devices: Devices, flags: dict) -> int:
             f"give --max-tokens {recipe.tokens_per_update // devices.count}"
         )
     return round(recipe.tokens_per_update / together)
-
-
-def _whole(name: str, flags: dict) -> int:
-    try:
-        number = int(str(flags[name]))  # which True is none of
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise UserError(f"--{name} {flags[name]}: valid is a whole number of at least 1")
-    return number
 
 
 def train_flags(
@@ -148,10 +139,12 @@ def train(
     shaping = dict(flags)
     if recipe.tokens_per_update:
         shaping.pop("max-tokens")  # the devices decide it
-        tokens = update_freq(recipe, devices, flags) * _whole("max-tokens", flags) * devices.count
+        tokens = (
+            update_freq(recipe, devices, flags) * whole("--max-tokens", flags["max-tokens"]) * devices.count
+        )
         if tokens != recipe.tokens_per_update:
             say(f"an update has {tokens} tokens on these devices, {recipe.tokens_per_update} in the recipe")
-    updates = _whole("max-update", flags) if "max-update" in flags else None
+    updates = whole("--max-update", flags["max-update"]) if "max-update" in flags else None
     # several nodes are one training, in one folder; each has a log of its own
     alone = devices.nodes == 1
     log = "train.log" if alone else f"train-{platform.node()}.log"

@@ -105,9 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         UserError: for numbers out of range, and checkpoints or data that cannot be used.
     """
+    args = _parser().parse_args(arguments)
     if find_spec("matplotlib") is None:
         raise UserError("matplotlib is not installed: pip install matplotlib")
-    args = _parser().parse_args(arguments)
     logging.getLogger().setLevel(logging.WARNING)  # importing fairseq lets every library's debugging through
     gammas = _gammas(args.gammas)
     budget = Budget(
@@ -127,14 +127,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"{args.source} has no residual branches: --gammas 1 alone means something there")
     targets = [source, *others]
     images, labels = (each.to(device) for each in load_images(source, args.split, args.images, args.seed))
+    clean = [target.predict(images) for target in targets]
     rows, shown = {}, {"clean": images[:SHOWN].cpu()}
     for gamma in gammas:
         name = _name(gamma, budget.momentum)
         changed = _craft(source, images, labels, budget, gamma)
         shown[name] = changed[:SHOWN].cpu()
-        rows[name] = [success(source, target, images, changed, labels) for target in targets]
+        rows[name] = [
+            success(clean[0], before, target.predict(changed), labels)
+            for target, before in zip(targets, clean, strict=True)
+        ]
     settings = {**vars(args), "source": str(args.source), "targets": [str(file) for file in args.targets]}
     settings["output"] = str(args.output)
+    settings["data"], settings["drawn"] = str(source.task.folder), len(images)
     names = [target.name for target in targets]
     table = _table(names, rows)
     content = {
@@ -173,7 +178,8 @@ def _table(targets: Sequence[str], rows: Mapping[str, Sequence[Success]]) -> str
 def _about(settings: Mapping[str, Any]) -> str:
     return (
         "Share of the images which source and target classify rightly that the target gets wrong when changed. "
-        f"ε {settings['epsilon']}, {settings['steps']} steps of {settings['step']}, momentum {settings['momentum']}, "
+        f"{settings['drawn']} images of {settings['data']}, {settings['split']}; ε {settings['epsilon']}, "
+        f"{settings['steps']} steps of {settings['step']}, momentum {settings['momentum']}, "
         f"seed {settings['seed']}."
     )
 

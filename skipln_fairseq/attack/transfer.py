@@ -52,6 +52,7 @@ def load_classifiers(files: Sequence[Path], data: str | None, device: str) -> li
     found: list[Classifier] = []
     for file, name in zip(files, _names(files), strict=True):
         model, task = load_model(file, data)
+        data = str(task.folder)  # the others' own may be gone
         for what in ("classes", "size", "in_channels"):
             if found and getattr(task, what) != getattr(found[0].task, what):
                 raise UserError(f"{file} knows images of other {what.removeprefix('in_')} than {files[0]}")
@@ -96,9 +97,14 @@ class Success:
         return 100 * self.fooled / self.of if self.of else None
 
 
-def success(
-    source: Classifier, target: Classifier, images: Tensor, changed: Tensor, labels: Tensor
-) -> Success:
-    """See :class:`Success`."""
-    both = (source.predict(images) == labels) & (target.predict(images) == labels)
-    return Success(int((both & (target.predict(changed) != labels)).sum()), int(both.sum()))
+def success(by_source: Tensor, by_target: Tensor, when_changed: Tensor, labels: Tensor) -> Success:
+    """How often a target was fooled, of images that are drawn alike.
+
+    Args:
+        by_source: classes (N) that the source gives the images.
+        by_target: those that the target gives them.
+        when_changed: those that it gives what became of them.
+        labels: the right ones.
+    """
+    both = (by_source == labels) & (by_target == labels)
+    return Success(int((both & (when_changed != labels)).sum()), int(both.sum()))

@@ -24,7 +24,7 @@ def load_model(file: Path, data: str | None) -> tuple[ImageModel, ImageClassific
     """
     if not file.is_file():
         raise UserError(f"{file}: no such checkpoint")
-    overrides = {} if data is None else {"images": data}
+    overrides = {} if data is None else {"images": data, "image_format": "auto"}
     state = checkpoint_utils.load_checkpoint_to_cpu(str(file), overrides)
     # before anything is built, which another task might want its own data for
     task = state["cfg"]["task"]._name

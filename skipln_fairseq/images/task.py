@@ -9,6 +9,7 @@ import numpy as np
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.tasks import LegacyFairseqTask, register_task
 
+from .. import numbers
 from ..errors import UserError
 from .data import FORMATS, ImageDataset, Images, moments, read_split, recognise
 from .running_statistics import average_running_statistics
@@ -72,11 +73,12 @@ class ImageClassificationTask(LegacyFairseqTask):
         name = args.image_format
         if name not in ("auto", *FORMATS):
             raise UserError(f"--image-format {name}: valid are auto, {', '.join(FORMATS)}")
-        for flag in ("crop_padding", "data_seed"):
-            if getattr(args, flag) < 0:
-                raise UserError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: valid is 0 or more")
-        if args.image_size is not None and args.image_size < 1:
-            raise UserError(f"--image-size {args.image_size}: valid is a whole number of at least 1")
+        for flag, read in (
+            *(("crop_padding", numbers.count), ("data_seed", numbers.count)),
+            *((name, numbers.whole) for name in ("image_size", "batch_size", "max_tokens")),
+        ):
+            if getattr(args, flag, None) is not None:
+                read(f"--{flag.replace('_', '-')}", getattr(args, flag))
         if not 0 < args.held_out < 1:
             raise UserError(f"--held-out {args.held_out}: valid is between 0 and 1")
         self.trained_on = getattr(args, "train_subset", "train")
@@ -135,15 +137,19 @@ class ImageClassificationTask(LegacyFairseqTask):
         """Of the images."""
         return self.state.images["channels"]
 
+    def state_dict(self) -> dict[str, Any]:
+        """What checkpoints hold; fairseq's own has only what somebody has asked for."""
+        return {"images": self.state.images, "division": self.state.division}
+
     def changes(self, stored_state: Mapping[str, Any]) -> list[str]:
         """In what a checkpoint's training images differ from these."""
-        current = {**self.state.images, **self.state.division}
-        stored = {**stored_state.get("images", {}), **stored_state.get("division", {})}
-        return [
-            f"{name} {before} → {current.get(name)}"
-            for name, before in stored.items()
-            if before != current.get(name)
-        ]
+        current, found = self.state_dict(), []
+        for part, stored in stored_state.items():
+            for name in {**stored, **current[part]}:
+                before, after = stored.get(name), current[part].get(name)
+                if before != after:
+                    found.append(f"{name} {before} → {after}")
+        return found
 
     def build_model(self, args: Any, from_checkpoint: bool = False) -> Any:
         """A model for these images; a new one normalises them by what is trained on.
@@ -212,6 +218,16 @@ class ImageClassificationTask(LegacyFairseqTask):
     def begin_valid_epoch(self, epoch: int, model: Any) -> None:
         """Data-parallel workers have seen other images each; from here they have the same running statistics."""
         average_running_statistics(model)
+
+    def build_generator(self, *args: Any, **kwargs: Any) -> None:
+        """Images are not translated.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            f"--task {NAME}: images have classes, which fairseq-validate counts and predict writes"
+        )
 
     def max_positions(self) -> None:
         """Images have none."""

@@ -7,7 +7,6 @@ means; presets fill only what is used.
 """
 
 import argparse
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from ..errors import UserError
 from ..nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig, SkipOptions
 from ..nn.init import deepnorm_constants
+from ..numbers import count, finite, positive, whole
 from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args, attentions
 from .config import StackConfig
@@ -34,32 +34,6 @@ __all__ = [
 
 SIDES = ("encoder", "decoder")
 SLOTS = {"encoder": ("self_attn", "ffn"), "decoder": ("self_attn", "cross_attn", "ffn")}
-
-
-def _number(flag: str, value: Any, read: Callable, holds: Callable, valid: str):
-    try:
-        number = read(str(value))
-    except ValueError:
-        number = None
-    if number is None or not holds(number):
-        raise UserError(f"{flag} {value}: valid is {valid}")
-    return number
-
-
-def _whole(flag: str, value: Any) -> int:
-    return _number(flag, value, int, lambda n: n >= 1, "a whole number of at least 1")
-
-
-def _count(flag: str, value: Any) -> int:
-    return _number(flag, value, int, lambda n: n >= 0, "a whole number of at least 0")
-
-
-def _finite(flag: str, value: Any) -> float:
-    return _number(flag, value, float, math.isfinite, "a finite number")
-
-
-def _positive(flag: str, value: Any) -> float:
-    return _number(flag, value, float, lambda n: 0 < n < math.inf, "a finite number above 0")
 
 
 def _boolean(flag: str, value: Any) -> bool:
@@ -87,19 +61,19 @@ class Option:
 
 
 OPTION_FLAGS: dict[str, Option] = {
-    "skip_order": Option("K", "order of the recursive skip, at least 1", _whole),
+    "skip_order": Option("K", "order of the recursive skip, at least 1", whole),
     "skip_scale": Option(
-        "λ", "scale of x: fixed in expanded, the first value in learned (--skip-scale=-1e-3 with =)", _finite
+        "λ", "scale of x: fixed in expanded, the first value in learned (--skip-scale=-1e-3 with =)", finite
     ),
     "skip_scale_vector": Option(None, "learned: one scale for each feature", _boolean, False),
     "share_skip_norms": Option(
         None, "one set of norm parameters for all steps of the recursive skip", _boolean, False
     ),
-    "layerscale_init": Option("s", "first value of LayerScale's factors, 1e-4 unless given", _finite, 1e-4),
-    "adanorm_scale": Option("C", "AdaNorm's C, 1 unless given", _positive, 1.0),
-    "adanorm_slope": Option("k", "AdaNorm's k, 0.1 unless given", _finite, 0.1),
+    "layerscale_init": Option("s", "first value of LayerScale's factors, 1e-4 unless given", finite, 1e-4),
+    "adanorm_scale": Option("C", "AdaNorm's C, 1 unless given", positive, 1.0),
+    "adanorm_slope": Option("k", "AdaNorm's k, 0.1 unless given", finite, 0.1),
     "power_warmup": Option(
-        "N", "batches in which PowerNorm takes the batch's own statistics, 4000 unless given", _count, 4000
+        "N", "batches in which PowerNorm takes the batch's own statistics, 4000 unless given", count, 4000
     ),
 }
 SKIP_FIELDS = {

@@ -151,8 +151,8 @@ def _folder_in_one_line(folder: str) -> Iterator[None]:
 def _read(model: nn.Module, criterion, task, batch: Batch, seed: int) -> list[Reading]:
     if not sub_layers(model):
         raise UserError(
-            f"{type(model).__name__} has no connection of this plugin: take --arch {ARCH} --skip-type plain, "
-            "which is fairseq's transformer to the last bit"
+            f"{type(model).__name__} has no layers of this plugin's Transformers: take "
+            f"--arch {ARCH} --skip-type plain, which is fairseq's transformer to the last bit"
         )
     if batch.data is None:
         translates = not isinstance(model, FairseqLanguageModel)

@@ -40,8 +40,8 @@ def recognise(folder: Path) -> str:
     if str(folder) == "digits":
         return "digits"
     raise UserError(
-        f"{folder}: no images: valid are a folder with train/CLASS/IMAGE, the files of CIFAR's python version or of "
-        "Fashion-MNIST, and the word digits"
+        f"{folder}: no images: valid are a folder with train/CLASS/IMAGE or CLASS/IMAGE, the files of CIFAR's python "
+        "version or of Fashion-MNIST, and the word digits"
     )
 
 

@@ -59,11 +59,15 @@ def _encoded(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
+def _never_called(*_: Any) -> None:
+    raise pickle.UnpicklingError("an array that is made as numpy's own pickles make none")
+
+
 # What arrays are put together from in a pickle, as numpy before and after 2 and pickle's protocols name it, and what
 # does so here: numpy's own would make of a forged type and some bytes an array of addresses, and read what is there.
 STAND_INS = {
     ("numpy", "dtype"): _Byte,
-    ("numpy", "ndarray"): None,  # an argument of what follows
+    ("numpy", "ndarray"): _never_called,  # an argument of what follows
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _empty for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _filled for core in ("core", "_core")},
     ("_codecs", "encode"): _encoded,
@@ -76,7 +80,7 @@ class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in STAND_INS:
             return STAND_INS[module, name]
-        raise pickle.UnpicklingError(f"{module}.{name} is neither an array nor a string")
+        raise pickle.UnpicklingError(f"{f'{module}.{name}'!r} is neither an array nor a string")
 
 
 def _load(file: Path) -> dict:

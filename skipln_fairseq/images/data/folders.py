@@ -1,9 +1,11 @@
 """Images as people keep them: a folder for each part, in it a folder for each class.
 
 DATA/train/cat/1.jpg    DATA/valid/cat/9.png    DATA/test/dog/…
+
+Without parts, DATA/cat/1.jpg, all are the training part.
 """
 
-import struct
+import mimetypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,12 +46,10 @@ def _opened(file: Path) -> Iterator[Any]:
         from PIL import Image
     except ImportError as error:
         raise UserError("images in files are read by Pillow: pip install pillow") from error
-    broken = (OSError, ValueError, SyntaxError, EOFError, NotImplementedError, struct.error)
-    broken += (Image.DecompressionBombError,)
     try:
         with Image.open(file) as image:
             yield image
-    except broken as error:
+    except Exception as error:  # what a damaged file can raise has no end
         raise UserError(f"{file}: not an image that can be read: {error}") from error
 
 
@@ -86,8 +86,17 @@ def _size(file: Path) -> int:
 
 
 def is_folders(folder: Path) -> bool:
-    """Whether there are folders with folders in them."""
-    return any(_names(split) for split in folder.iterdir() if split.is_dir())
+    """Whether there are folders with folders in them, or with files that seem to be images."""
+    return any(_names(split) for split in folder.iterdir() if split.is_dir()) or _is_undivided(folder)
+
+
+def _is_undivided(folder: Path) -> bool:
+    """Whether its folders are classes, and no parts with classes in them."""
+    names = _names(folder)
+    files = (file.name for name in names for file in (folder / name).iterdir())
+    return not any(_names(folder / name) for name in names) and any(
+        (mimetypes.guess_type(file)[0] or "").startswith("image/") for file in files
+    )
 
 
 def _names(folder: Path) -> list[str]:
@@ -110,21 +119,24 @@ def read_folders(
     Raises:
         UserError: for a class that is none of these, or a file that is no image.
     """
-    if not (folder / split).is_dir():
+    part = folder / split
+    if _is_undivided(folder) and split == "train":
+        part = folder
+    if not part.is_dir():
         return None
-    found = _names(folder / split)
+    found = _names(part)
     classes = found if classes is None else list(classes)
     unknown = sorted(set(found) - set(classes))
     if unknown:
-        raise UserError(f"{folder / split}: training has no class {unknown[0]}")
+        raise UserError(f"{part}: training has no class {unknown[0]}")
     files, labels = [], []
     for label, name in enumerate(classes):
-        where = folder / split / name
+        where = part / name
         inside = sorted(file for file in where.iterdir() if file.is_file()) if where.is_dir() else []
         files += [file for file in inside if not file.name.startswith(".")]
         labels += [label] * (len(files) - len(labels))
     if not files:
-        raise UserError(f"{folder / split}: no images in its folders")
+        raise UserError(f"{part}: no images in its folders")
     if size is None:
         size = _size(files[0])
     images = FileImages(files, size, np.asarray(labels, np.int64), classes)

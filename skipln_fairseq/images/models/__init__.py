@@ -232,7 +232,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "resnet18_rskip": {"skip_type": "recursive"},
         "mimicnorm_resnet18": {"normalisation": "mimic"},
     },
-    "vgg11": {"vgg11": {}, "mimicnorm_vgg11": {"normalisation": "mimic"}},
+    "vgg11": {"vgg11": {}, "mimicnorm_vgg11": {"normalisation": "mimic", "classifier_width": 4096}},
 }
 """Of each model the names of ``--arch`` and what they set where the user has not."""
 

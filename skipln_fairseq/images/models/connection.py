@@ -1,12 +1,14 @@
 """The connections of ``nn`` on feature maps."""
 
-import math
 from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
 from ...errors import UserError
 from ...nn import NORMS, ConnectionConfig, SkipOptions, build_connection
+from ...numbers import finite, whole
 
 __all__ = ["OVER", "SpatialConnection", "add_connection_args", "connection_config"]
 
@@ -59,21 +61,14 @@ def add_connection_args(parser) -> None:
     )
 
 
-def _number(args: Namespace, name: str, kind: type, owner: str) -> float | int | None:
+def _number(args: Namespace, name: str, read: Callable[[str, Any], float], owner: str) -> float | int | None:
     value = getattr(args, name, None)
     flag = "--" + name.replace("_", "-")
     if value is None:
         return None
     if (getattr(args, "skip_type", None) or "plain") != owner:
         raise UserError(f"{flag} belongs to --skip-type {owner}")
-    try:
-        number = kind(str(value))
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or (kind is int and number < 1):
-        valid = "a whole number of at least 1" if kind is int else "a finite number"
-        raise UserError(f"{flag} {value}: valid is {valid}")
-    return number
+    return read(flag, value)
 
 
 def connection_config(args: Namespace) -> tuple[ConnectionConfig, str]:
@@ -95,8 +90,8 @@ def connection_config(args: Namespace) -> tuple[ConnectionConfig, str]:
     over = getattr(args, "skip_norm_over", None) or "channels"
     if over not in OVER:
         raise UserError(f"--skip-norm-over {over}: valid are {', '.join(OVER)}")
-    order = _number(args, "skip_order", int, "recursive")
-    scale = _number(args, "skip_scale", float, "expanded")
+    order = _number(args, "skip_order", whole, "recursive")
+    scale = _number(args, "skip_scale", finite, "expanded")
     if skip == "expanded" and scale is None:
         raise UserError("--skip-type expanded needs --skip-scale λ")
     share = bool(getattr(args, "share_skip_norms", None))

@@ -127,6 +127,15 @@ def test_a_curve_far_above_does_not_hide_the_others():
     assert "<svg" in draw_curves({"none": []}, "token")
 
 
+@pytest.mark.parametrize("points", [1, 3])
+def test_each_validation_has_a_mark(points):
+    """A line of one would be none."""
+    picture = draw_curves({"one": [[(n, 5.0 + n) for n in range(points)]]}, "token")
+    assert (
+        len(re.findall(r'<use [^>]*style="fill: #1f77b4; stroke: #1f77b4"', picture)) == points + 1
+    )  # and in the legend
+
+
 def test_a_failed_baseline_is_compared_with_its_own_spread(compared):
     """The pool, which has no spread here, would tell anything apart."""
     variants = {"plain": {"behave": "diverge-of-seed-2"}, "good": {"good": True}, "same": None}
@@ -186,7 +195,7 @@ def test_the_page_is_whole_and_needs_no_network(compared, tmp_path):
 
 
 def test_the_tables_of_the_markdown_are_whole(compared, tmp_path):
-    compared(tune={"flag": "lr", "values": [1.0, 2.0], "seed": 1})
+    compared(tune={"flag": "lr", "values": [1.0, 2.0], "seed": 1}, train={"arch": "a"})
     folder = tmp_path / "work" / "grid"
     lines = (folder / "report.md").read_text().splitlines()
     widths = []

@@ -1,6 +1,6 @@
 """How many images a second one process reads, changes by chance and puts into batches, as a training has them.
 
-    python examples/evidence/cifar10-loading.py runs/cifar10-subset
+python examples/evidence/cifar10-loading.py runs/cifar10-subset
 """
 
 import argparse

@@ -42,8 +42,9 @@ def draw_curves(curves: Mapping[str, Sequence[Curve]], unit: str) -> str:
             "linestyle": LINES[number // len(colours) % len(LINES)],
         }
         label = f"{variant} (above)" if variant in apart else variant
-        axes.plot(updates, mean, label=label, linewidth=1.2, **style)
-        axes.fill_between(updates, low, high, color=style["color"], alpha=0.15)
+        # marks and edges: a training may have been validated once
+        axes.plot(updates, mean, label=label, linewidth=1.2, marker=".", **style)
+        axes.fill_between(updates, low, high, color=style["color"], alpha=0.15, linewidth=1)
     if apart:
         margin = 0.05 * ((top - bottom) or top)
         axes.set_ylim(bottom - margin, top + margin)

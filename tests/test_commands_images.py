@@ -33,16 +33,18 @@ def test_the_test_set_is_measured_by_validate(digits):
     [
         ("--arch", "preact_resnet20"),
         ("--arch", "preact_resnet20_rskip", "--skip-norm", "batch", "--bf16"),
-        ("--arch", "vgg11", "--normalisation", "mimic", "--lr", "0.01"),
-        ("--arch", "mimicnorm_resnet18", "--lr", "0.01", "--bf16"),
+        ("--arch", "mimicnorm_resnet18", "--lr", "0.01"),
+        ("--arch", "vgg11", "--normalisation", "mimic", "--lr", "0.01", "--bf16"),
     ],
     ids=lambda flags: " ".join(flags),
 )
 def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, flags):
-    """With crops and an epoch's end between."""
-    whole = train(tmp_path / "whole", "--max-update", "26", *flags)
-    first = train(tmp_path / "parts", "--max-update", "12", *flags)
-    rest = train(tmp_path / "parts", "--max-update", "26", *flags)
+    """With crops and an epoch's end between: of three batches, since many processors have no bfloat16 of their own."""
+    flags = (*flags, "--held-out", "0.9", "--disable-validation")
+    whole = train(tmp_path / "whole", "--max-update", "5", *flags)
+    first = train(tmp_path / "parts", "--max-update", "2", *flags)
+    rest = train(tmp_path / "parts", "--max-update", "5", *flags)
+    assert [entry["epoch"] for entry in whole.logged("train_inner")] == [1, 1, 1, 2, 2]
     assert first.losses() + rest.losses() == whole.losses()
     expected = weights(tmp_path / "whole")
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "parts").items())

@@ -9,6 +9,8 @@ from skipln_fairseq.generator import QuickGenerator
 from tests.build import CONNECTIONS, build, build_connection_model
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-4}
+# Without norms logits are of order 300 where others' are of order 20: fairseq's own are 9e-4 from those in float64.
+WITHOUT_NORM = 1.5e-3
 
 
 def sharpened(model, by=6):
@@ -104,4 +106,5 @@ def test_other_searches(name, monkeypatch):
 def test_every_connection(name, monkeypatch):
     model = sharpened(build_connection_model(name))
     reference = sharpened(build_connection_model(name, "--kernels", "reference"))
-    assert_finds_the_same(model, reference, {}, monkeypatch=monkeypatch)
+    close = {**CLOSE, "atol": WITHOUT_NORM} if name == "no-norm" else CLOSE
+    assert_finds_the_same(model, reference, {}, monkeypatch=monkeypatch, close=close)

@@ -148,6 +148,7 @@ def translations(model, stock=False, seed=7, **options):
     return [[(round(one["score"].item(), 3), *one["tokens"].tolist()) for one in each] for each in found]
 
 
+@tiles
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.float32])
 def test_a_model_that_is_cast_after_it_was_prepared_is_prepared_anew(kind):
     """As ``from_pretrained(…).half()`` does, which prepares when it loads."""
@@ -180,6 +181,7 @@ def test_what_is_loaded_into_a_prepared_model_is_used():
     assert translations(model) == translations(other, stock=True) != before
 
 
+@tiles
 def test_a_copy_of_a_prepared_model_is_one():
     model, _ = pair()
     model.make_generation_fast_()

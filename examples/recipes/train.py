@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from skipln_fairseq.arguments import whole
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.numbers import whole
 from skipln_fairseq.runs import locked, record, remove_damaged
 from skipln_fairseq.runs.settings import words
 

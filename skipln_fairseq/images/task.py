@@ -9,7 +9,7 @@ import numpy as np
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.tasks import LegacyFairseqTask, register_task
 
-from .. import numbers
+from .. import arguments
 from ..errors import UserError
 from .data import FORMATS, ImageDataset, Images, moments, read_split, recognise
 from .running_statistics import average_running_statistics
@@ -74,8 +74,8 @@ class ImageClassificationTask(LegacyFairseqTask):
         if name not in ("auto", *FORMATS):
             raise UserError(f"--image-format {name}: valid are auto, {', '.join(FORMATS)}")
         for flag, read in (
-            *(("crop_padding", numbers.count), ("data_seed", numbers.count)),
-            *((name, numbers.whole) for name in ("image_size", "batch_size", "max_tokens")),
+            *(("crop_padding", arguments.count), ("data_seed", arguments.count)),
+            *((name, arguments.whole) for name in ("image_size", "batch_size", "max_tokens")),
         ):
             if getattr(args, flag, None) is not None:
                 read(f"--{flag.replace('_', '-')}", getattr(args, flag))

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..arguments import count, finite, positive, whole
 from ..errors import UserError
 from ..nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig, SkipOptions
 from ..nn.init import deepnorm_constants
-from ..numbers import count, finite, positive, whole
 from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args, attentions
 from .config import StackConfig

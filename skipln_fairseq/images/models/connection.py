@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...arguments import finite, whole
 from ...errors import UserError
 from ...nn import NORMS, ConnectionConfig, SkipOptions, build_connection
-from ...numbers import finite, whole
 
 __all__ = ["OVER", "SpatialConnection", "add_connection_args", "connection_config"]
 

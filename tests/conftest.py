@@ -31,7 +31,9 @@ COMMANDS = ("train", "preprocess", "generate", "interactive", "validate", "score
 
 SERVER = multiprocessing.get_context("forkserver")
 # fairseq_cli.train first: it sets up logging as a user sees it, and only the first one to do so has an effect
-SERVER.set_forkserver_preload([*(f"fairseq_cli.{command}" for command in COMMANDS), "pytest", "sacrebleu"])
+IMPORTS = [*(f"fairseq_cli.{command}" for command in COMMANDS), "pytest", "sacrebleu"]
+# which torch imports for seconds when an optimizer is made, and in each process that loads data
+SERVER.set_forkserver_preload([*IMPORTS, "torch._dynamo"])
 
 TRAIN = [
     *("--arch", "transformer_rskip_tiny", "--optimizer", "adam", "--lr", "0.002", "--cpu"),
@@ -127,6 +129,9 @@ def forked(argv: list[str], folder: str, env: dict[str, str]) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # or a log line lands in the midst of a printed one
     sys.stdin = os.fdopen(0)
     os.environ.update(env)
+    multiprocessing.set_start_method(
+        None, force=True
+    )  # the default, or workers are forked from a server of their own
     command, *rest = sys.argv = argv
     try:
         if command == "-m":

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from skipln_fairseq.attack import __main__ as attack
-from skipln_fairseq.attack.transfer import Success, _names, success
+from skipln_fairseq.attack.transfer import Success, _names, load_classifiers, load_images, success
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.images import predict
 from tests.image_commands import train_on_colours
@@ -39,6 +39,8 @@ def test_images_that_fool_one_model_are_tried_on_another(digits, tmp_path, monke
         assert line == f"| {name} | {' | '.join(cells)} |"
     assert "60 images of digits, test; ε 0.2, 10 steps of 0.05" in lines[-1]
     assert list(pictures) == ["clean", "PGD", "SGM γ = 0.5"]
+    drawn, _ = load_images(*load_classifiers([Path(checkpoints[0])], None, "cpu"), "test", 60, 1)
+    assert torch.equal(pictures["clean"], drawn[[0, 8, 16, 25, 33, 42, 50, 59]])  # from the first to the last
     for name in list(pictures)[1:]:
         assert 0.19 < (pictures[name] - pictures["clean"]).abs().max() < 0.2001
     assert not torch.equal(pictures["PGD"], pictures["SGM γ = 0.5"])

@@ -39,8 +39,8 @@ def test_the_test_set_is_measured_by_validate(digits):
     ids=lambda flags: " ".join(flags),
 )
 def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, flags):
-    """With crops and an epoch's end between: of three batches, since many processors have no bfloat16 of their own."""
-    flags = (*flags, "--held-out", "0.9", "--disable-validation")
+    """With crops and an epoch's end between; three small batches, as many processors have no bfloat16 of their own."""
+    flags = (*flags, "--batch-size", "8", "--held-out", "0.984", "--disable-validation")
     whole = train(tmp_path / "whole", "--max-update", "5", *flags)
     first = train(tmp_path / "parts", "--max-update", "2", *flags)
     rest = train(tmp_path / "parts", "--max-update", "5", *flags)
@@ -168,7 +168,8 @@ def test_workers_do_not_change_the_images(tmp_path):
 @pytest.mark.parametrize("precision", [(), ("--bf16",)], ids=["fp32", "bf16"])
 def test_filters_lose_their_means_at_every_step(tmp_path, precision):
     mimic = ("--arch", "vgg11", "--normalisation", "mimic")
-    train(tmp_path, *mimic, "--max-update", "3", "--lr", "0.01", *precision)
+    few = ("--max-update", "3", "--batch-size", "8", "--disable-validation")
+    train(tmp_path, *mimic, *few, "--lr", "0.01", *precision)
     state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
     filters = [value for name, value in state["model"].items() if value.dim() == 4 and value[0].numel() > 50]
     assert len(filters) == 7

@@ -19,6 +19,7 @@ TWO_COMMANDS, OWN_TRAINING = (
 )
 
 
+IMAGES = re.findall(r"^    (fairseq-\S+ digits .*)$", README, re.MULTILINE)
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -49,6 +50,18 @@ def test_the_first_own_training(texts, tmp_path):
     assert re.findall(r"^H-\d+\t", output["fairseq-interactive"], re.MULTILINE)
     assert (tmp_path / "checkpoints" / "average.pt").exists()
     assert len(OWN_TRAINING) == 5
+
+
+def test_the_first_training_on_images(tmp_path):
+    """Both lines as they stand, but for the place of the checkpoints and the length of the training."""
+    output = []
+    for line in IMAGES:
+        line = line.replace("--max-epoch 20", "--max-update 2").replace("checkpoints", f"{tmp_path}")
+        program, *words = shlex.split(line.replace("skipln_fairseq", str(USER_DIR)))
+        output.append(run(program, *words, user_dir=None, env=NO_GPU).output)
+    trained, validated = output
+    assert "num_updates: 2" in trained
+    assert re.search(r"top1 \d", validated)
 
 
 def test_the_table_of_connections_is_the_code_s():

@@ -128,11 +128,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     targets = [source, *others]
     images, labels = (each.to(device) for each in load_images(source, args.split, args.images, args.seed))
     clean = [target.predict(images) for target in targets]
-    rows, shown = {}, {"clean": images[:SHOWN].cpu()}
+    # over the whole of them: many data sets have their classes one after the other
+    pictured = torch.linspace(0, len(images) - 1, min(SHOWN, len(images))).long()
+    rows, shown = {}, {"clean": images[pictured].cpu()}
     for gamma in gammas:
         name = _name(gamma, budget.momentum)
         changed = _craft(source, images, labels, budget, gamma)
-        shown[name] = changed[:SHOWN].cpu()
+        shown[name] = changed[pictured].cpu()
         rows[name] = [
             success(clean[0], before, target.predict(changed), labels)
             for target, before in zip(targets, clean, strict=True)

@@ -39,7 +39,7 @@ def train(args: argparse.Namespace) -> None:
         if args.behave == "fail":
             print("RuntimeError: out of memory")
             sys.exit(1)
-        while args.behave == "wait" and not (args.data / "go").exists():
+        while args.behave == "wait" and not args.data.with_name("go").exists():
             time.sleep(0.05)
 
 

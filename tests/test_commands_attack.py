@@ -152,6 +152,14 @@ def test_a_checkpoint_whose_weights_do_not_fit_is_refused_in_one_line(digits, tm
     assert "\n" not in str(error.value)
 
 
+def test_a_file_of_something_else_is_refused_in_one_line(tmp_path):
+    (tmp_path / "junk.pt").write_text("junk")
+    torch.save({"model": {}}, tmp_path / "other.pt")
+    for name in ("junk.pt", "other.pt"):
+        with pytest.raises(UserError, match=rf"{name} is no checkpoint, or a damaged one"):
+            attack.main(["--source", str(tmp_path / name)])
+
+
 def test_a_translation_model_is_not_attacked(trained, tmp_path):
     """Nor are its data asked for."""
     state = torch.load(trained.checkpoint, weights_only=False)

@@ -99,10 +99,10 @@ def test_a_run_that_fails_does_not_end_the_others_and_is_told(compared):
 
 def test_other_lines_than_the_references_are_refused(compared, tmp_path, grid):
     other = tmp_path / "other.de"
-    other.write_text("one line\n")
+    other.write_text("one line\nanother\n")
     grid["data"]["d"]["reference"] = f"{other}"
     _, printed = compared(fails=True)
-    assert "has 1 lines, the test set of" in printed
+    assert "has 2 lines, the test set of" in printed
 
 
 KILLED = """
@@ -124,17 +124,20 @@ def test_a_killed_comparison_leaves_nothing_running_and_goes_on(compared, grid, 
     arguments = [written({**grid, **changes}, tmp_path), "--work-dir", tmp_path / "work", "--processes", "2"]
     process = subprocess.Popen([sys.executable, "-c", script, *arguments])
     deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("work/runs/*/*/*/checkpoint_best.pt"))) < 2 and time.monotonic() < deadline:
+    while len(list(tmp_path.glob("work/runs/*/*/*/checkpoint_best.pt"))) < 2:
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
     time.sleep(0.5)
     assert not _alive(tmp_path)
-    (tmp_path / "data" / "go").touch()
+    (tmp_path / "go").touch()
     table, printed = compared(**changes)
     assert table["missing"] == []
     assert printed.count("BLEU") == 6
-    assert [updates for updates, _ in table["curves"]["plain"][0]] == [1, 2, 3]
+    logs = [file.read_text() for file in tmp_path.glob("work/runs/*/*/*/train.log")]
+    assert len(logs) == 6
+    assert all(re.findall(r'"num_updates": "(\d)"', log) == ["1", "2", "3"] for log in logs)
 
 
 def _alive(folder) -> list[str]:
@@ -257,7 +260,9 @@ def test_a_diverged_model_of_images_gets_all_of_its_trainings_images_wrong(tmp_p
     training = Training(tmp_path, "", Data("digits", Path("digits")), "a", 1, {"lr": 9, "held-out": 0.5})
     training.folder.mkdir(parents=True)
     (training.folder / "trained.json").write_text('{"diverged": true}')
-    result = Classification(training, {"split": "valid"}, {}).evaluate(os.environ, lambda process: None)
+    cell = Classification(training, {"split": "valid"}, {})
+    result = cell.evaluate(os.environ, lambda process: None)
+    assert " ".join(cell.command).endswith("--split valid --diverged --lr 9 --held-out 0.5")
     assert result == {"scores": {"top-1 %": 0, "top-5 %": 0}, "signatures": ["718 images"]}
 
 

@@ -18,6 +18,7 @@ def grid(tmp_path):
 def test_flags_become_words():
     flags = {"lr": 0.001, "cpu": True, "bf16": False, "clip-norm": None, "adam-betas": "(0.9, 0.98)"}
     assert words(flags) == ["--lr", "0.001", "--cpu", "--adam-betas", "(0.9, 0.98)"]
+    assert words({"skip-scale": -0.00001}) == ["--skip-scale=-1e-05"]  # argparse takes -1e-05 for a flag
 
 
 def test_data_override_the_grids_flags_and_variants_override_both(grid, tmp_path):
@@ -50,6 +51,12 @@ def test_data_override_the_grids_flags_and_variants_override_both(grid, tmp_path
         ({"seeds": [True]}, r"seeds \[True\]: valid is a list"),
         ({"data": {"d": {"path": 3, "source": "x", "reference": "y"}}}, "data: d: path 3: valid is a path"),
         ({"tune": {"flag": "lr", "values": [0.1, "0.1"], "seed": 1}}, "at least two, all different"),
+        ({"tune": {"flag": "lr", "values": [1, 1.0], "seed": 1}}, "at least two, all different"),
+        ({"tune": {"flag": "lr", "values": [1, None], "seed": 1}}, "all different and none null"),
+        (
+            {"tune": {"flag": ["lr"], "values": [1, 2], "seed": 1}},
+            r"tune: flag \['lr'\]: valid is a flag's name",
+        ),
         ({"tune": {"flag": "lr", "values": [[0.1], 1], "seed": 1}}, "tune: lr: valid is one value"),
         ({"tune": {"flag": "seed", "values": [1, 2], "seed": 1}}, "tune: seed is set by this command itself"),
         ({"tune": {"flag": "lr", "values": [1, 2], "seed": 1}}, "lr is tuned: leave it out of train, data"),
@@ -103,6 +110,12 @@ def test_the_grids_of_the_evidence_can_be_read(file):
     assert len(grid.seeds) == (1 if file.stem == "cifar10-memory" else 3)
     assert file.stem in ("cifar10-connections", "cifar10-memory") or len(grid.tune.values) == 3
     assert "depth" not in file.stem or [train["encoder-layers"] for train in names.values()] == [6, 12, 24]
+
+
+def test_a_single_sentence_is_no_test_set(grid, tmp_path):
+    (tmp_path / "data" / "test.de").write_text("one\n")
+    with pytest.raises(UserError, match=r"test\.de: fewer than two sentences to test on"):
+        compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work")])
 
 
 @pytest.mark.parametrize("missing", ["test.de", "dict.en.txt"])

@@ -103,6 +103,22 @@ def test_a_value_at_which_all_diverges_is_told_so(compared, tmp_path):
     assert "| good | diverged | **2.333** |" in (tmp_path / "work" / "grid" / "report.md").read_text()
 
 
+def test_values_that_the_first_variant_has_not_tried_are_shown(compared, tmp_path):
+    """It fails with all but one of them."""
+    tune = {"flag": "lr", "values": [1.0, 2.0], "seed": 1}
+    variants = {"plain": {"behave": "fail"}, "good": {"good": True}}
+    table, _ = compared(variants=variants, tune=tune, train={"arch": "a"}, fails=True)
+    assert table["rows"]["plain"]["losses"] == {}
+    report = (tmp_path / "work" / "grid" / "report.md").read_text()
+    assert "| variant | 1.0 | 2.0 |" in report
+    assert "| good | **1.333** | 2.333 |" in report
+
+
+def test_a_name_is_no_formula(compared, tmp_path):
+    compared(variants={"plain": None, "$a^$": None}, seeds=[1])
+    assert "<!-- $a^$ -->" in (tmp_path / "work" / "grid" / "curves-d.svg").read_text()
+
+
 def test_losses_that_are_no_numbers_are_in_no_curve(compared):
     table, _ = compared(variants={"plain": None, "nan": {"behave": "nan"}})
     assert table["curves"]["nan"] == [[], [], []]

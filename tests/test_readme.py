@@ -117,6 +117,14 @@ def test_the_evidence_told_is_the_evidence_found(results, tmp_path):
     assert all(each in EXAMPLES for each in told)
 
 
+def test_the_transfer_told_is_the_transfer_found():
+    told = re.findall(r"^\| (?:PGD|MI|SGM).*$", EXAMPLES, re.MULTILINE)
+    files = sorted((REPOSITORY / "examples" / "evidence" / "cifar10-transfer").glob("*/transfer.md"))
+    reports = "".join(file.read_text(encoding="utf-8") for file in files)
+    assert told == re.findall(r"^\| (?:PGD|MI|SGM).*$", reports, re.MULTILINE)
+    assert len(told) == 8
+
+
 def test_every_evidence_on_the_page_was_found():
     rows = {row for results in EVIDENCE for row in (results.parent / "report.md").read_text().splitlines()}
     told = re.findall(

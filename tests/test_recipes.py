@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from examples.recipes import __main__ as recipes
 from examples.recipes.recipe import read_recipe
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.runs import read_lines
-from tests.recipe_files import RECIPES, TEST, VALID, plain, side, small, write_files
+from tests.recipe_files import RECIPES, TEST, TRAIN, VALID, plain, side, small, write_files
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -68,6 +69,26 @@ def test_characters_of_the_test_set_are_replaced_in_its_tokens_alone(prepared):
     assert read_lines(work / "test.tokens.en") == [line.replace("w", "’") for line in side("en", TEST)]
     (tokens,) = work.glob("tokens-*")
     assert "’" not in (tokens / "train.en").read_text() + (tokens / "valid.en").read_text()
+
+
+def test_carriage_returns_in_a_sentence_shift_no_other(tmp_path):
+    """Nor other characters of that kind: each is in another pair, so that the sides would have as many lines still."""
+    files, work = tmp_path / "files", tmp_path / "work"
+    files.mkdir()
+    write_files("own-data", files)
+    for lang, number in (("en", 11), ("de", 201)):
+        lines = side(lang, TRAIN)
+        lines[number] = "\r".join(lines[number].split(" ", 1)).replace("known", "kn\x85own")
+        (files / f"train.{lang}").write_bytes(plain(lines))
+    recipe = small("own-data", tmp_path, subwords={"kind": "subword-nmt", "size": 110})
+    recipes.main(["prepare", recipe, "--from", str(files), "--work-dir", str(work), "--workers", "1"])
+    (log,) = work.glob("binary-*/preprocess.log")
+    assert re.findall(r"train\.(\w+): (\d+) sents", log.read_text()) == [("en", "300"), ("de", "300")]
+
+
+def test_pairs_of_which_none_is_left_are_told(prepared):
+    with pytest.raises(UserError, match="corpus: train: no pairs are left of it"):
+        prepared("own-data", clean={"longest": 1, "ratio": 1}, subwords={"kind": "subword-nmt", "size": 110})
 
 
 def test_public_files_that_have_changed_are_refused(prepared, tmp_path):
@@ -152,6 +173,8 @@ def test_bad_input_is_refused_in_one_line(arguments, message, tmp_path):
         ({"text": {"mose": True}}, "text has 'mose'"),
         ({"more": 1}, "the recipe has 'more'"),
         ({"source-lang": False}, "source-lang False: valid is a word"),
+        ({"source-lang": "../x"}, r"language '\.\./x': valid are letters"),
+        ({"source-lang": "de"}, "source-lang and target-lang are both de"),
         ({"work-dir": None}, "work-dir None: valid is a word"),
         ({"files": 3}, "files 3: valid is a list"),
         ({"tokens-per-update": "many"}, "tokens-per-update many: valid is a whole number of at least 0"),

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,12 @@ def test_a_file_that_an_archive_lacks_is_named(tmp_path):
         list(corpora.read("a.tgz/y/z", lambda name: tmp_path / name))
 
 
+@pytest.mark.parametrize("path", ["", "#1-2"])
+def test_a_path_that_names_no_file_is_refused(path):
+    with pytest.raises(UserError, match="names no file"):
+        list(corpora.read(path, Path))
+
+
 @pytest.mark.parametrize("name", ["broken.tgz", "broken.gz", "cut.gz", "latin1.txt"])
 def test_damaged_files_are_refused_in_one_line(tmp_path, name):
     content = gzip.compress(b"line\n" * 1000)[:-20][:40] + b"x" * 30 if name == "cut.gz" else b"Stra\xdfe\n"
@@ -30,8 +37,8 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, name):
 
 
 def test_only_line_feeds_end_a_sentence():
-    stream = io.BytesIO("a\u2028b\x85c\r\nd\n".encode())
-    assert list(corpora.lines_of(stream, "train.en")) == ["a\u2028b\x85c", "d"]
+    stream = io.BytesIO("a\u2028b\x85c\r\nd\re\n".encode())
+    assert list(corpora.lines_of(stream, "train.en")) == ["a\u2028b\x85c", "d e"]
 
 
 def test_a_part_of_a_file_is_taken_by_its_lines(tmp_path):

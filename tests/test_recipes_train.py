@@ -109,7 +109,8 @@ def test_two_processes_train_wmt_and_its_scores_are_those_of_its_files(prepared,
 
 
 def test_a_lower_cased_recipe_is_trained_on_and_scored(prepared):
-    recipe, work = prepared("iwslt14-de-en", train={**TINY, "max-update": 4}, average=0)
+    score = {"bleu": {"lowercase": True}}
+    recipe, work = prepared("iwslt14-de-en", train={**TINY, "max-update": 4}, average=0, score=score)
     rest = [recipe, "--work-dir", str(work), "--variant", "baseline", "--cpu"]
     with pytest.raises(UserError, match="run train first"):
         recipes.main(["evaluate", *rest])

@@ -63,6 +63,13 @@ def test_translations_are_told_apart_by_their_numbers():
     assert counts == [1, 2, 3]
 
 
+def test_of_several_translations_the_best_counts():
+    translations = Translations()
+    for line in ("D-0\t-0.1\tbest\n", "D-0\t-0.5\tworse\n"):
+        translations.on_line(line)
+    assert translations.lines() == ["best"]
+
+
 def test_a_command_is_logged_watched_and_measured(tmp_path):
     lines = []
     memory = "x = bytearray(200 << 20); print('one'); print('two')"

@@ -4,7 +4,8 @@
     python -m examples.recipes train multi30k-en-de --variant rskip
     python -m examples.recipes evaluate multi30k-en-de --variant rskip
 
-Each step is done once and goes on where it was interrupted. What a recipe is: ``examples/*/recipe.yaml``.
+Data are prepared once, a training goes on where it was interrupted, an evaluation begins anew. What a recipe is:
+``examples/*/recipe.yaml``.
 """
 
 import argparse

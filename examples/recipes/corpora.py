@@ -62,7 +62,8 @@ def lines_of(stream: IO[bytes], name: str) -> Iterator[str]:
         stream, name = gzip.GzipFile(fileobj=stream), name.removesuffix(".gz")
     # only \n ends a line: corpora hold other characters that Python takes for ends
     text = io.TextIOWrapper(stream, "utf-8-sig", newline="\n")
-    yield from _reader(name)(text)
+    for line in _reader(name)(text):
+        yield line.replace("\r", " ")  # which ends one for fairseq-preprocess
 
 
 def read(path: str, find: Callable[[str], Path]) -> Iterator[str]:
@@ -73,6 +74,8 @@ def read(path: str, find: Callable[[str], Path]) -> Iterator[str]:
     """
     name, first, last = SLICE.fullmatch(path).groups()
     parts = PurePosixPath(name).parts
+    if not parts:
+        raise UserError(f"corpus: {path!r} names no file")
     if first == "0":
         raise UserError(f"{path}: lines are counted from 1")
     file = find(parts[0])

@@ -63,7 +63,7 @@ def evaluate(
     write_text(where / "test.hypotheses", "".join(f"{line}\n" for line in plain))
     case = {"lowercase": True} if recipe.text.get("lowercase") else {}
     split = bool(recipe.score.get("compound-split"))
-    bleu, chrf = BLEU(**recipe.score.get("bleu", {}), **case), CHRF(**case)
+    bleu, chrf = BLEU(**{**case, **recipe.score.get("bleu", {})}), CHRF(**case)
     scores = {
         "checkpoint": checkpoint.name,
         "bleu": bleu.corpus_score(plain, [references]).score,

@@ -139,6 +139,9 @@ def _write_tokens(recipe: Recipe, text: Path, folder: Path, workers: int) -> Non
         counts[part] = _write(folder, part, recipe.langs, pairs, "tokenising")
     if not isinstance(recipe.corpus["valid"], list):
         counts |= _hold_out(recipe, folder, recipe.corpus["valid"]["every"])
+    for part, count in counts.items():
+        if not count:
+            raise UserError(f"corpus: {part}: no pairs are left of it")
     (folder / "counts.json").write_text(json.dumps(counts) + "\n", "utf-8")
 
 

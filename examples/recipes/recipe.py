@@ -49,6 +49,7 @@ NEEDED = (
 OPTIONAL = ("clean", "text", "replace", "tokens-per-update", "average", "score")
 TEXT = ("nfc", "moses", "normalise", "split_hyphens", "lowercase")
 SCORE = ("compound-split", "tokenised")
+LANGUAGE = re.compile(r"[\w-]+")
 CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
 NOT_HERE = (
     *("save-dir", "user-dir", "update-freq", "distributed-world-size", "seed"),
@@ -139,6 +140,12 @@ def _check_words_and_numbers(content: Mapping[str, Any]) -> None:
             raise UserError(
                 f"{key} {content[key]}: valid is a word, in quotation marks if it is one of YAML's"
             )
+    source, target = content["source-lang"], content["target-lang"]
+    for lang in (source, target):
+        if not LANGUAGE.fullmatch(lang):
+            raise UserError(f"language {lang!r}: valid are letters, digits, _ and -, which end a file's name")
+    if source == target:
+        raise UserError(f"source-lang and target-lang are both {source}")
     if not isinstance(content["files"] or [], list):
         raise UserError(f"files {content['files']}: valid is a list")
     for key in ("tokens-per-update", "average"):

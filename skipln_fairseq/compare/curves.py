@@ -41,7 +41,8 @@ def draw_curves(curves: Mapping[str, Sequence[Curve]], unit: str) -> str:
             "color": colours[number % len(colours)],
             "linestyle": LINES[number // len(colours) % len(LINES)],
         }
-        label = f"{variant} (above)" if variant in apart else variant
+        label = variant.replace("$", r"\$")  # or matplotlib reads a formula between two of them
+        label += " (above)" if variant in apart else ""
         # marks and edges: a training may have been validated once
         axes.plot(updates, mean, label=label, linewidth=1.2, marker=".", **style)
         axes.fill_between(updates, low, high, color=style["color"], alpha=0.15, linewidth=1)

@@ -20,6 +20,7 @@ variants may override ``train``: first the data's own ``train``, then the varian
 command runs.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,11 +173,20 @@ def _data(name: str, entry: Any, measure: type[Cell]) -> Data:
     return Data(name, Path(entry["path"]), {key: Path(entry[key]) for key in measure.files}, train)
 
 
+def _differ(values: list[Any]) -> bool:
+    """As numbers and as words."""
+    return all(a != b and str(a) != str(b) for a, b in itertools.combinations(values, 2))
+
+
 def _tuning(entry: Any) -> Tuning:
     check_keys("tune", entry, needed=("flag", "values", "seed"))
     flag, values = entry["flag"], entry["values"]
-    if not isinstance(values, list) or len(set(map(str, values))) < max(2, len(values)):
-        raise UserError(f"tune: values {values}: valid is a list of at least two, all different")
+    if not isinstance(flag, str):
+        raise UserError(f"tune: flag {flag}: valid is a flag's name")
+    if not isinstance(values, list) or len(values) < 2 or None in values or not _differ(values):
+        raise UserError(
+            f"tune: values {values}: valid is a list of at least two, all different and none null"
+        )
     for value in values:
         _flags("tune", {flag: value})
     return Tuning(flag, tuple(values), *_seeds([entry["seed"]]))

@@ -39,7 +39,7 @@ def summarise(experiment: Experiment, samples: int) -> dict[str, Any]:
         "score": grid.measure.score,
         "further": list(grid.measure.further),
         "unit": grid.measure.unit,
-        "tuned": None if grid.tune is None else {"flag": grid.tune.flag, "seed": grid.tune.seed},
+        "tuned": None if grid.tune is None else asdict(grid.tune) | {"values": [*map(str, grid.tune.values)]},
         "data": [_table(experiment, data, samples) for data in grid.data],
     }
 

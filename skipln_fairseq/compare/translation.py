@@ -35,6 +35,10 @@ class Translation(Cell):
         for file in data.files.values():
             if not file.is_file():
                 raise UserError(f"data: {data.name}: {file}: no such file")
+        if len(read_lines(data.files["reference"])) < 2:
+            raise UserError(
+                f"data: {data.name}: {data.files['reference']}: fewer than two sentences to test on"
+            )
         if not list(data.path.glob("dict.*.txt")):
             raise UserError(f"data: {data.name}: {data.path}: no binarised data of fairseq-preprocess")
 

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import pickle
 import re
+import struct
 from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +37,7 @@ HARMLESS = [
 ]
 
 # What torch and fairseq raise on a file that is cut short, or that something else than fairseq wrote.
-UNREADABLE = (RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError)
+UNREADABLE = (RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, struct.error)
 
 
 def apply() -> None:

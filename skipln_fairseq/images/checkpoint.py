@@ -27,7 +27,8 @@ def load_model(file: Path, data: str | None) -> tuple[ImageModel, ImageClassific
     overrides = {} if data is None else {"images": data, "image_format": "auto"}
     state = checkpoint_utils.load_checkpoint_to_cpu(str(file), overrides)
     # before anything is built, which another task might want its own data for
-    task = state["cfg"]["task"]._name
+    with explain_refusal(str(file)):
+        task = state["cfg"]["task"]._name
     if task != NAME:
         raise UserError(f"{file}: a model of the task {task}, and no model of images")
     with explain_refusal(str(file)):

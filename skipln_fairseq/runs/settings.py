@@ -57,8 +57,10 @@ def words(flags: Flags) -> list[str]:
     for name, value in flags.items():
         if value is None or value is False:
             continue
-        line.append(f"--{name}")
-        line += [] if value is True else [str(value)]
+        if str(value).startswith("-"):  # which would be a flag of its own
+            line.append(f"--{name}={value}")
+        else:
+            line += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     return line
 
 

@@ -20,7 +20,7 @@ class Translations:
         """A line of the output; those that are no translation are left alone."""
         if line.startswith("D-"):  # number, score, text without sub-words
             number, _, text = line.rstrip("\n").split("\t")
-            self._found[int(number.removeprefix("D-"))] = text
+            self._found.setdefault(int(number.removeprefix("D-")), text)  # the best of several comes first
             self._on_progress(len(self._found))
 
     def lines(self) -> list[str]:

@@ -129,9 +129,8 @@ def forked(argv: list[str], folder: str, env: dict[str, str]) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # or a log line lands in the midst of a printed one
     sys.stdin = os.fdopen(0)
     os.environ.update(env)
-    multiprocessing.set_start_method(
-        None, force=True
-    )  # the default, or workers are forked from a server of their own
+    # the interpreter's default: workers would be forked from one more server, which takes seconds to start
+    multiprocessing.set_start_method(None, force=True)
     command, *rest = sys.argv = argv
     try:
         if command == "-m":

@@ -104,7 +104,7 @@ def test_a_value_at_which_all_diverges_is_told_so(compared, tmp_path):
 
 
 def test_values_that_the_first_variant_has_not_tried_are_shown(compared, tmp_path):
-    """It fails with all but one of them."""
+    """All of its trainings fail."""
     tune = {"flag": "lr", "values": [1.0, 2.0], "seed": 1}
     variants = {"plain": {"behave": "fail"}, "good": {"good": True}}
     table, _ = compared(variants=variants, tune=tune, train={"arch": "a"}, fails=True)

@@ -72,13 +72,13 @@ def test_characters_of_the_test_set_are_replaced_in_its_tokens_alone(prepared):
 
 
 def test_carriage_returns_in_a_sentence_shift_no_other(tmp_path):
-    """Nor other characters of that kind: each is in another pair, so that the sides would have as many lines still."""
+    """There is one on each side, in another pair: as many lines on both, even if they end some."""
     files, work = tmp_path / "files", tmp_path / "work"
     files.mkdir()
     write_files("own-data", files)
     for lang, number in (("en", 11), ("de", 201)):
         lines = side(lang, TRAIN)
-        lines[number] = "\r".join(lines[number].split(" ", 1)).replace("known", "kn\x85own")
+        lines[number] = "\r".join(lines[number].split(" ", 1))
         (files / f"train.{lang}").write_bytes(plain(lines))
     recipe = small("own-data", tmp_path, subwords={"kind": "subword-nmt", "size": 110})
     recipes.main(["prepare", recipe, "--from", str(files), "--work-dir", str(work), "--workers", "1"])

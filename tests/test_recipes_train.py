@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import sacrebleu
@@ -10,12 +11,12 @@ from conftest import REPOSITORY
 from examples.recipes import __main__ as recipes
 from examples.recipes import began
 from examples.recipes import evaluate as evaluation
-from examples.recipes.evaluate import tokenised_bleu
+from examples.recipes.evaluate import metrics, tokenised_bleu
 from examples.recipes.recipe import read_recipe
 from examples.recipes.train import Devices, train_command
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.runs import locked, read_lines
-from tests.recipe_files import RECIPES, TEST, side
+from tests.recipe_files import RECIPES, TEST, side, small
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -109,8 +110,7 @@ def test_two_processes_train_wmt_and_its_scores_are_those_of_its_files(prepared,
 
 
 def test_a_lower_cased_recipe_is_trained_on_and_scored(prepared):
-    score = {"bleu": {"lowercase": True}}
-    recipe, work = prepared("iwslt14-de-en", train={**TINY, "max-update": 4}, average=0, score=score)
+    recipe, work = prepared("iwslt14-de-en", train={**TINY, "max-update": 4}, average=0)
     rest = [recipe, "--work-dir", str(work), "--variant", "baseline", "--cpu"]
     with pytest.raises(UserError, match="run train first"):
         recipes.main(["evaluate", *rest])
@@ -132,6 +132,15 @@ def test_a_lower_cased_recipe_is_trained_on_and_scored(prepared):
     assert "case:lc" in scores["bleu_signature"]
     assert scores["checkpoint"] == "checkpoint_best.pt"
     assert {"tokenised_bleu", "chrf"} <= scores.keys()
+
+
+@pytest.mark.parametrize("score", [{}, {"bleu": {"lowercase": True}}], ids=["text alone", "score too"])
+def test_lower_cased_text_is_scored_without_case(score, tmp_path):
+    recipe = read_recipe(Path(small("own-data", tmp_path, text={"lowercase": True}, score=score)))
+    for metric in metrics(recipe):
+        assert metric.corpus_score(["one two three four"], [["One TWO three four"]]).score == pytest.approx(
+            100
+        )
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from .subwords import REMOVE
 from .text import Text
 from .train import folder
 
-__all__ = ["evaluate", "tokenised_bleu"]
+__all__ = ["evaluate", "metrics", "tokenised_bleu"]
 
 COMET_MODEL = "Unbabel/wmt22-comet-da"
 
@@ -61,9 +61,8 @@ def evaluate(
     if len(references) != len(plain):
         raise UserError(f"{len(plain)} translations of {len(references)} sentences: prepare and train again")
     write_text(where / "test.hypotheses", "".join(f"{line}\n" for line in plain))
-    case = {"lowercase": True} if recipe.text.get("lowercase") else {}
     split = bool(recipe.score.get("compound-split"))
-    bleu, chrf = BLEU(**{**case, **recipe.score.get("bleu", {})}), CHRF(**case)
+    bleu, chrf = metrics(recipe)
     scores = {
         "checkpoint": checkpoint.name,
         "bleu": bleu.corpus_score(plain, [references]).score,
@@ -78,6 +77,12 @@ def evaluate(
         scores["comet"], scores["comet_model"] = _comet(sources, plain, references, cpu), COMET_MODEL
     write_json(where / "scores.json", scores)
     return scores
+
+
+def metrics(recipe: Recipe) -> tuple[BLEU, CHRF]:
+    """sacreBLEU's, without case where the recipe's text has none."""
+    case = {"lowercase": True} if recipe.text.get("lowercase") else {}
+    return BLEU(**{**case, **recipe.score.get("bleu", {})}), CHRF(**case)
 
 
 def _words(

@@ -95,16 +95,10 @@ class Cell(ABC):
         done = self.file(".json")
         return json.loads(done.read_text("utf-8")) if done.is_file() else None
 
-    def has_model(self) -> bool:
-        """Whether there is one: a training that diverged before its first checkpoint has left none.
-
-        Raises:
-            UserError: there is none although the training went well.
-        """
-        there = self.training.checkpoint.is_file()
-        if not there and not self.training.result()["diverged"]:
-            raise UserError(f"{self.training.checkpoint} is missing: remove its folder to train again")
-        return there
+    @property
+    def lost(self) -> bool:
+        """Whether there is no model, as the training diverged before its first checkpoint."""
+        return self.training.result()["diverged"] and not self.training.checkpoint.is_file()
 
     def evaluate(
         self, environment: Mapping[str, str], on_start: Callable[[subprocess.Popen], None]
@@ -112,8 +106,10 @@ class Cell(ABC):
         """Evaluate, and keep the result.
 
         Raises:
-            UserError: the command failed, or the test set is another one.
+            UserError: the model was removed, the command failed, or the test set is another one.
         """
+        if not (self.lost or self.training.checkpoint.is_file()):
+            raise UserError(f"{self.training.checkpoint} is missing: remove its folder to train again")
         result = self._evaluate(environment, on_start)
         write_json(self.file(".json"), result)
         return result

@@ -36,16 +36,14 @@ class Classification(Cell):
 
     @property
     def command(self) -> list[str]:
-        lost = self.training.result()["diverged"] and not self.training.checkpoint.is_file()
         return [
             *("python", "-m", COMMAND, "--path", str(self.training.checkpoint)),
             *("--data", str(self.training.data.path), "--output", str(self.file(".txt"))),
             *words(self.flags),
-            *(["--diverged", *words(self.training.flags)] if lost else []),
+            *(["--diverged", *words(self.training.flags)] if self.lost else []),
         ]
 
     def _evaluate(self, environment, on_start) -> dict[str, Any]:
-        self.has_model()  # or says what is wrong
         command = [sys.executable, *self.command[1:]]
         run(command, self.file(".log"), environment=environment, on_start=on_start)
         found = np.array([int(line) for line in read_lines(self.file(".txt"))])

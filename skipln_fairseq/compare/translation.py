@@ -69,7 +69,7 @@ class Translation(Cell):
     def _evaluate(self, environment, on_start) -> dict[str, Any]:
         references = self.references()
         lines = [""] * len(references)
-        if self.has_model():
+        if not self.lost:
             lines = self._translated(environment, on_start)
         if len(lines) != len(references):
             raise UserError(

@@ -13,6 +13,7 @@
 | `bfloat16` | `--cpu --bf16` dies in search of a TPU | fairseq trains in bfloat16 on CPUs |
 | `binarised` | a damaged data folder gives tracebacks or garbage | fairseq checks sizes as it opens files |
 | `plain_text` | `fairseq-preprocess` writes half a folder from bad text | fairseq checks before it writes |
+| `interval_checkpoints` | no checkpoint of an update that ends an epoch | fairseq saves it |
 | `repeated_ngrams` | `--no-repeat-ngram-size` blocks nothing | fairseq reads the words that are written |
 | `decoding_flags` | decoding flags do nothing, or end in an assertion | fairseq checks them |
 | `architecture_flag` | no `--arch` gives an empty traceback | fairseq names it |
@@ -33,6 +34,7 @@ from skipln_fairseq.compat import (
     commands,
     decoding_flags,
     diverse_beams,
+    interval_checkpoints,
     last_batch,
     long_integers,
     plain_text,
@@ -60,6 +62,7 @@ WORKAROUNDS = (
     bfloat16,
     binarised,
     plain_text,
+    interval_checkpoints,
     repeated_ngrams,
     decoding_flags,
     architecture_flag,

@@ -1,12 +1,13 @@
 """fairseq's beam search, quicker: what ``fairseq-generate`` and ``fairseq-interactive`` search with."""
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from fairseq.search import BeamSearch
-from fairseq.sequence_generator import SequenceGenerator
+from fairseq.sequence_generator import EnsembleModel, SequenceGenerator
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
@@ -80,6 +81,12 @@ class _History:
         return found
 
 
+def is_ours(model: EnsembleModel) -> bool:
+    """Whether it is one translation model of this plugin, and no other beside it."""
+    decoder = getattr(model.single_model, "decoder", None)
+    return model.models_size == 1 and isinstance(decoder, SkipDecoder) and model.has_encoder()
+
+
 class QuickGenerator(SequenceGenerator):
     """fairseq's generator; plain beam search with one of our models on a CPU takes a shorter way to the same.
 
@@ -87,8 +94,14 @@ class QuickGenerator(SequenceGenerator):
     is one row, not one for each hypothesis. Nothing is reordered but a table (:class:`.models.beams.Beams`).
 
     Sampling, diverse beams, constraints, prefixes, ensembles, a language model beside, n-gram blocking and lengths
-    matched to the source are searched by fairseq's own loop, over the same decoder.
+    matched to the source are searched by fairseq's own loop, over the same decoder. So is all that TorchScript makes
+    of it.
     """
+
+    def __prepare_scriptable__(self) -> SequenceGenerator:
+        scriptable = copy.copy(self)
+        scriptable.__class__ = SequenceGenerator
+        return scriptable
 
     def _generate(
         self,
@@ -103,17 +116,14 @@ class QuickGenerator(SequenceGenerator):
 
     def knows(self, net_input: dict[str, Any]) -> bool:
         """Whether this is plain beam search with a model whose decoder keeps its cache as :class:`.Beams`."""
-        model = self.model.single_model
         return (
-            self.model.models_size == 1
-            and isinstance(getattr(model, "decoder", None), SkipDecoder)
-            and self.model.has_encoder()
+            is_ours(self.model)
             and "src_tokens" in net_input
             and type(self.search) is BeamSearch
             and self.lm_model is None
             and self.repeat_ngram_blocker is None
             and not self.match_source_len
-            and model.decoder.keeps_beams()
+            and self.model.single_model.decoder.keeps_beams()
         )
 
     def search_beams(self, net_input: dict[str, Tensor], first: int) -> list[list[Hypothesis]]:
@@ -197,8 +207,8 @@ class QuickGenerator(SequenceGenerator):
 
 @around(FairseqTask, "build_generator")
 def build_generator(stock, self: FairseqTask, *args: Any, **kwargs: Any) -> Any:
-    """Whatever fairseq builds; its plain generator becomes ours."""
+    """Whatever fairseq builds; its plain generator of a model of ours becomes ours."""
     generator = stock(self, *args, **kwargs)
-    if type(generator) is SequenceGenerator:
+    if type(generator) is SequenceGenerator and is_ours(generator.model):
         generator.__class__ = QuickGenerator
     return generator

@@ -60,10 +60,12 @@ def apply() -> None:
             sum_gradients_in_single(self.get_model())
 
     @around(optim.FP16Optimizer, "build_optimizer")
-    def build_optimizer(stock, cfg: Any, params: list[nn.Parameter], **kwargs: Any) -> optim.FP16Optimizer:
-        if cfg.common.bf16 and params[0].device.type == "cpu":
+    def build_optimizer(
+        stock, cls: type[optim.FP16Optimizer], cfg: Any, params: list[nn.Parameter], **kwargs: Any
+    ) -> optim.FP16Optimizer:
+        if cls is optim.FP16Optimizer and getattr(cfg.common, "bf16", False) and params[0].device.type == "cpu":
             return BF16Optimizer(cfg, params, **kwargs)
-        return stock(cfg, params, **kwargs)
+        return stock(cls, cfg, params, **kwargs)
 
 
 class BF16Optimizer(optim.FP16Optimizer):

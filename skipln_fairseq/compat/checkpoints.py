@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
-from fairseq.file_io import PathManager
 
 from skipln_fairseq.compat.patch import around
 from skipln_fairseq.errors import UserError
@@ -46,13 +45,6 @@ def apply() -> None:
     fairseq's commands, its trainer and its hub all go through ``checkpoint_utils.load_checkpoint_to_cpu``.
     """
     torch.serialization.add_safe_globals(HARMLESS)
-
-    @around(checkpoint_utils, "load_checkpoint")
-    def load_checkpoint(stock, cfg: Any, *args: Any, **kwargs: Any) -> Any:
-        pretrained = cfg.finetune_from_model
-        if pretrained and not PathManager.exists(pretrained):
-            raise UserError(f"--finetune-from-model {pretrained} does not exist")
-        return stock(cfg, *args, **kwargs)
 
     @around(checkpoint_utils, "load_checkpoint_to_cpu")
     def load_checkpoint_to_cpu(stock, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def users_problem(error: BaseException) -> str | None:
             type(error) is Exception
         ):  # fairseq's own words to its user: an oversized sentence, …
             return " ".join(str(error).split())
+        case ValueError() if str(error).startswith("--"):  # of flags; some print the whole configuration after it
+            return str(error).partition(": {")[0]
     return None
 
 

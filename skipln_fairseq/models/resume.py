@@ -19,6 +19,7 @@ from fairseq.trainer import Trainer
 from torch import Tensor, nn
 
 from ..changes import Changes
+from ..compat.patch import around
 from ..errors import UserError
 from ..nn import Connection, ConnectionConfig
 from .attention import AttentionConfig
@@ -155,9 +156,9 @@ def check_checkpoints_when_training() -> None:
     Raises (in the trainer):
         UserError: when a run would resume with other connections than the checkpoint's.
     """
-    load_checkpoint = Trainer.load_checkpoint
 
-    def load_checked(trainer: Trainer, filename: str, *args, **kwargs):
+    @around(Trainer, "load_checkpoint")
+    def load_checked(load_checkpoint, trainer: Trainer, filename: str, *args, **kwargs):
         model = trainer.get_model()
         finetuning = filename == trainer.cfg.checkpoint.finetune_from_model
 
@@ -193,5 +194,3 @@ def check_checkpoints_when_training() -> None:
 
         with _each_loaded_state(check):
             return load_checkpoint(trainer, filename, *args, **kwargs)
-
-    Trainer.load_checkpoint = load_checked

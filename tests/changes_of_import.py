@@ -40,6 +40,14 @@ def described(function):
     return type(function), inspect.signature(called), called.__module__, called.__qualname__, names
 
 
+def is_alike(new, old):
+    """Whether it is a subclass, or wraps the same function and is called in the same way."""
+    if inspect.isclass(new):
+        return issubclass(new, old) and inspect.signature(new) == inspect.signature(old)
+    functions = (inspect.unwrap(getattr(each, "__func__", each)) for each in (new, old))
+    return len(set(functions)) == 1 and described(new) == described(old)
+
+
 def main():
     """Print the names that mean something else, those of them that are no like wrappers, and lost registrations."""
     before, registries = functions(), registered()
@@ -50,10 +58,7 @@ def main():
         new = inspect.getattr_static(owner, attribute, None)
         if new is not old:
             changed.append(name)
-            wraps = inspect.unwrap(getattr(new, "__func__", new)) is inspect.unwrap(
-                getattr(old, "__func__", old)
-            )
-            if not wraps or described(new) != described(old):
+            if not is_alike(new, old):
                 other.append(name)
     lost = [
         key

@@ -23,7 +23,18 @@ def imports(file):
 IMAGES = ("skipln_fairseq.images", "skipln_fairseq.attack")
 SHARED = tuple(
     f"skipln_fairseq.{name}"
-    for name in ("nn", "compat", "runs", "errors", "files", "arguments", "changes", "machine", "version")
+    for name in (
+        "nn",
+        "compat",
+        "runs",
+        "errors",
+        "files",
+        "arguments",
+        "changes",
+        "machine",
+        "unpack",
+        "version",
+    )
 )
 
 

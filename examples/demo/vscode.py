@@ -7,9 +7,11 @@ others of the Latin script ("Øpëñ fïlë"), one for one: reading it backwards
 import json
 import re
 import tarfile
+import zlib
 from pathlib import Path
 
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.unpack import members
 
 from .pairs import Pair
 from .tools import CorpusUnavailable, call
@@ -19,6 +21,7 @@ __all__ = ["LANGUAGES", "fetch", "read_pairs", "undo_pseudo"]
 PACKAGE = "@codingame/monaco-vscode-language-pack-{}@25.1.2"
 PSEUDO = "qps-ploc"
 LANGUAGES = ("cs", "de", "es", "fr", "it", "ja", "ko", "pl", "pt-br", "ru", "tr", "zh-hans", "zh-hant")
+MEMBER = re.compile(r"/translations/.*\.i18n\.json(\.js)?$")
 FROM_PSEUDO = str.maketrans("æþçðëïñøµÿÆßÇÐËÏ£ÑØ§ÜÝ", "abcdeinouyABCDEILNOSUY")
 
 # Texts of the main file have no names. Neighbours belong together, so this many make one "page".
@@ -71,20 +74,17 @@ def _pack(lang: str, cache: Path) -> dict[str, str]:
         (download / printed.split()[-1]).rename(file)
     try:
         return _read_pack(file)
-    except (tarfile.TarError, ValueError, KeyError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, KeyError) as error:
         raise CorpusUnavailable(f"{file} is no language pack in the form that is known here") from error
 
 
 def _read_pack(file: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
-    with tarfile.open(file) as pack:
-        for member in pack:
-            if not re.search(r"/translations/.*\.i18n\.json(\.js)?$", member.name):
-                continue
-            content = pack.extractfile(member).read().decode("utf-8")
-            name = member.name.split("/translations/")[1]
-            found = _main_texts(content) if name.endswith(".js") else _extension_texts(content)
-            texts |= {f"{name} {key}": text for key, text in found.items()}
+    for member, stream in members(file, MEMBER.search):
+        content = stream.read().decode("utf-8")
+        name = member.split("/translations/")[1]
+        found = _main_texts(content) if name.endswith(".js") else _extension_texts(content)
+        texts |= {f"{name} {key}": text for key, text in found.items()}
     return texts
 
 

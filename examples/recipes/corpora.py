@@ -10,7 +10,6 @@ last suffixes say how it is read:
 ``.gz`` comes off first. ``#11-20`` at the end takes these lines alone, counted from 1; ``#21-`` all from there.
 """
 
-import gzip
 import html
 import io
 import itertools
@@ -22,31 +21,59 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.unpack import members, unpacked
 
 __all__ = ["lines_of", "read"]
 
 SLICE = re.compile(r"(.*?)(?:#(\d+)-(\d*))?")
 ARCHIVES = (".tgz", ".tar.gz", ".tar")
-SEGMENT = re.compile(r"<seg\b[^>]*>(.*?)</seg>", re.DOTALL | re.IGNORECASE)
+SEGMENT = re.compile(r"<(/?)seg\b[^<>]*?(/?)>", re.IGNORECASE)
+LONGEST_LINE = 1 << 20  # characters: no sentence is as long, and what is could fill the memory
+LONGEST_FILE = 1 << 24  # of those that are read as a whole: test sets
 # of a talk, and no sentences of it
 ABOUT = re.compile(r"\s*<(url|talkid|keywords|speaker|reviewer|translator|doc|/doc)\b", re.IGNORECASE)
 TITLE = re.compile(r"</?(title|description)>", re.IGNORECASE)
 
 
 def _segments(stream: IO[str]) -> Iterator[str]:
-    for found in SEGMENT.finditer(stream.read()):
-        yield " ".join(html.unescape(found[1]).split())
+    """In time that grows with the file's length alone: from tag to tag, without a look ahead."""
+    text = stream.read(LONGEST_FILE + 1)
+    if len(text) > LONGEST_FILE:
+        raise ValueError(f"more than {LONGEST_FILE} characters")
+    start = None
+    for tag in SEGMENT.finditer(text):
+        closes, empty = tag[1], tag[2]
+        if (start is None) == bool(closes):
+            line = text.count("\n", 0, tag.start()) + 1
+            raise ValueError(
+                f"line {line}: {tag[0][:20]} where a <seg> is {'not open' if closes else 'open'}"
+            )
+        if closes or empty:
+            yield " ".join(html.unescape(text[start : tag.start()] if closes else "").split())
+        start = None if closes or empty else tag.end()
+    if start is not None:
+        raise ValueError("a <seg> is open at its end")
+
+
+def _lines(stream: IO[str]) -> Iterator[str]:
+    for number in itertools.count(1):
+        line = stream.readline(LONGEST_LINE + 1)
+        if len(line) > LONGEST_LINE:
+            raise ValueError(f"line {number} has more than {LONGEST_LINE} characters")
+        if not line:
+            return
+        yield line
 
 
 def _tagged(stream: IO[str]) -> Iterator[str]:
     """Titles and descriptions are sentences too."""
-    for line in stream:
+    for line in _lines(stream):
         if not ABOUT.match(line):
             yield TITLE.sub("", line).strip()
 
 
 def _plain(stream: IO[str]) -> Iterator[str]:
-    for line in stream:
+    for line in _lines(stream):
         yield line.rstrip("\n").strip()
 
 
@@ -59,7 +86,7 @@ def _reader(name: str) -> Callable[[IO[str]], Iterator[str]]:
 def lines_of(stream: IO[bytes], name: str) -> Iterator[str]:
     """The sentences of an open file called ``name``."""
     if name.endswith(".gz"):
-        stream, name = gzip.GzipFile(fileobj=stream), name.removesuffix(".gz")
+        stream, name = unpacked(stream), name.removesuffix(".gz")
     # only \n ends a line: corpora hold other characters that Python takes for ends
     text = io.TextIOWrapper(stream, "utf-8-sig", newline="\n")
     for line in _reader(name)(text):
@@ -70,7 +97,7 @@ def read(path: str, find: Callable[[str], Path]) -> Iterator[str]:
     """The sentences of the file that ``path`` names; ``find`` gives the file, or archive, of a name.
 
     Raises:
-        UserError: an archive has no such file, or something is damaged or not UTF-8.
+        UserError: an archive has no such file, or something is damaged, not UTF-8, or beyond all that a corpus holds.
     """
     name, first, last = SLICE.fullmatch(path).groups()
     parts = PurePosixPath(name).parts
@@ -82,7 +109,7 @@ def read(path: str, find: Callable[[str], Path]) -> Iterator[str]:
     try:
         lines = _member(file, "/".join(parts[1:])) if parts[0].endswith(ARCHIVES) else _file(file)
         yield from itertools.islice(lines, int(first or 1) - 1, int(last) if last else None)
-    except (OSError, EOFError, zlib.error, tarfile.TarError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
         raise UserError(f"{file}: {path}: {' '.join(str(error).split())}") from error
 
 
@@ -92,9 +119,7 @@ def _file(file: Path) -> Iterator[str]:
 
 
 def _member(archive: Path, name: str) -> Iterator[str]:
-    with tarfile.open(archive) as tar:
-        for member in tar:  # in its order: looking a name up would read all of it first
-            if member.name.removeprefix("./") == name:
-                yield from lines_of(tar.extractfile(member), PurePosixPath(name).name)
-                return
+    for found, stream in members(archive, lambda each: each.removeprefix("./") == name):
+        yield from lines_of(stream, PurePosixPath(found).name)
+        return
     raise UserError(f"{archive} holds no {name}")

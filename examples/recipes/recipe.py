@@ -50,6 +50,7 @@ OPTIONAL = ("clean", "text", "replace", "tokens-per-update", "average", "score")
 TEXT = ("nfc", "moses", "normalise", "split_hyphens", "lowercase")
 SCORE = ("compound-split", "tokenised")
 LANGUAGE = re.compile(r"[\w-]+")
+FILE_NAME = re.compile(r"[^/\\\0]+")
 CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
 NOT_HERE = (
     *("save-dir", "user-dir", "update-freq", "distributed-world-size", "seed"),
@@ -236,8 +237,8 @@ def _source(entry: Any) -> Source:
     if url is not None and not (isinstance(url, str) and re.match(r"(https?|ftp)://", url)):
         raise UserError(f"files: url {url}: valid is an address with https://, http:// or ftp://")
     name = url.rsplit("/", 1)[-1] if name is None else name
-    if not isinstance(name, str) or not name:
-        raise UserError(f"files: name {name!r}: valid is a file's name")
+    if not isinstance(name, str) or name in ("", ".", "..") or not FILE_NAME.fullmatch(name):
+        raise UserError(f"files: name {name!r}: valid is a file's name, without a folder")
     if checksum is not None and not CHECKSUM.fullmatch(str(checksum)):
         raise UserError(f"files: {name}: checksum {checksum}: valid are md5:… and sha256:…, in hexadecimal")
     _check_switches(f"files: {name}", entry, ("tried",))

@@ -11,7 +11,8 @@
 | `diverse_beams` | `--diverse-beam-groups` fails on a second batch | fairseq indexes by place in the batch |
 | `long_integers` | language models do not generate on numpy ≥ 2 | fairseq asks numpy for no `long` |
 | `bfloat16` | `--cpu --bf16` dies in search of a TPU | fairseq trains in bfloat16 on CPUs |
-| `binarised` | a damaged data folder gives tracebacks or garbage | fairseq checks sizes as it opens files |
+| `binarised` | a damaged data folder gives tracebacks or garbage | fairseq checks what it maps |
+| `dictionaries` | a damaged or another dictionary gives a traceback | fairseq names the line, or the size |
 | `plain_text` | `fairseq-preprocess` writes half a folder from bad text | fairseq checks before it writes |
 | `interval_checkpoints` | no checkpoint of an update that ends an epoch | fairseq saves it |
 | `repeated_ngrams` | `--no-repeat-ngram-size` blocks nothing | fairseq reads the words that are written |
@@ -33,6 +34,7 @@ from skipln_fairseq.compat import (
     checkpoints,
     commands,
     decoding_flags,
+    dictionaries,
     diverse_beams,
     interval_checkpoints,
     last_batch,
@@ -61,6 +63,7 @@ WORKAROUNDS = (
     long_integers,
     bfloat16,
     binarised,
+    dictionaries,
     plain_text,
     interval_checkpoints,
     repeated_ngrams,

@@ -6,22 +6,19 @@ in the middle of an epoch, or garbage sentences.
 
 import re
 import struct
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from fairseq.data import FairseqDataset, data_utils, indexed_dataset
-from fairseq.data.indexed_dataset import MMapIndexedDataset
+from fairseq.data.indexed_dataset import IndexedDataset
 from fairseq.tasks import FairseqTask
 
+from skipln_fairseq.compat.index import check_sentences, check_words, read_index
 from skipln_fairseq.compat.patch import around
 from skipln_fairseq.errors import UserError
 
 __all__ = ["apply"]
-
-MAGIC = MMapIndexedDataset.Index._HDR_MAGIC
-HEADER = struct.Struct(f"<{len(MAGIC)}sQBQ")  # magic, version, code of the data type, number of sentences
-PER_SENTENCE = np.dtype(np.int32).itemsize + np.dtype(np.int64).itemsize  # its length, its place in .bin
 
 
 def apply() -> None:
@@ -30,6 +27,7 @@ def apply() -> None:
     Its tasks go through ``indexed_dataset.dataset_exists`` and ``data_utils.load_indexed_dataset``, which
     calls ``indexed_dataset.make_dataset``.
     """
+    checked: set[str] = set()
 
     @around(data_utils, "infer_language_pair")
     def infer_language_pair(stock, path: str) -> tuple[str, str]:
@@ -44,14 +42,22 @@ def apply() -> None:
         return stock(path, impl)
 
     @around(indexed_dataset, "make_dataset")
-    def make_dataset(stock, path: str, impl: str, *args: Any, **kwargs: Any) -> Any:
+    def make_dataset(
+        stock, path: str, impl: str, fix_lua_indexing: bool = False, dictionary: Sized | None = None
+    ) -> Any:
         check_pair_of_files(path)
-        if impl == "mmap" and MMapIndexedDataset.exists(path):
-            sentences = check_sizes(path)
-            other = other_side(path)
-            if other and MMapIndexedDataset.exists(other) and (count := check_sizes(other)) != sentences:
-                raise UserError(f"{path} holds {sentences} sentences, but {other} {count}: preprocess again")
-        return stock(path, impl, *args, **kwargs)
+        if impl in ("mmap", "lazy", "cached") and IndexedDataset.exists(path):
+            check_contents(path, impl, fix_lua_indexing, dictionary)
+            checked.update({path + ".idx", path + ".bin"})
+        try:
+            return stock(path, impl, fix_lua_indexing, dictionary)
+        except (AssertionError, ValueError, LookupError, struct.error) as error:
+            raise UserError(f"{path} cannot be read with --dataset-impl {impl}: preprocess again") from error
+
+    @around(indexed_dataset, "_warmup_mmap_file")
+    def warm_up(stock, file: str) -> None:
+        if file not in checked:  # what was is in the memory of the system already, as far as it fits
+            stock(file)
 
     @around(FairseqTask, "build_criterion")
     def build_criterion(stock, self: FairseqTask, *args: Any, **kwargs: Any) -> Any:
@@ -74,29 +80,19 @@ def check_pair_of_files(path: str) -> None:
         raise UserError(f"{missing} is missing, though its other half is there: preprocess again")
 
 
-def check_sizes(path: str) -> int:
-    """Number of sentences in the memory-mapped data at *path*; refuse files shorter or longer than stated."""
-    index, data = Path(path + ".idx"), Path(path + ".bin")
-    with index.open("rb") as stream:
-        header = stream.read(HEADER.size)
-        if len(header) < HEADER.size or not header.startswith(MAGIC):
-            raise UserError(f"{index} is no index, or cut short: preprocess again")
-        _, _, code, sentences = HEADER.unpack(header)
-        if sentences == 0:
-            raise UserError(f"{data} holds no sentences")
-        refuse_other_size(index, HEADER.size + sentences * PER_SENTENCE)
-        stream.seek(HEADER.size + (sentences - 1) * np.dtype(np.int32).itemsize)
-        (last_length,) = struct.unpack("<i", stream.read(4))
-        stream.seek(-8, 2)
-        (last_place,) = struct.unpack("<q", stream.read(8))
-    refuse_other_size(data, last_place + last_length * indexed_dataset._code_to_dtype[code]().itemsize)
-    return sentences
-
-
-def refuse_other_size(file: Path, stated: int) -> None:
-    """Refuse *file* if it does not have as many bytes as its index states."""
-    if file.stat().st_size != stated:
-        raise UserError(f"{file} has {file.stat().st_size} bytes instead of {stated}: preprocess again")
+def check_contents(path: str, impl: str, fix_lua_indexing: bool, dictionary: Sized | None) -> None:
+    """Refuse what does not fit the index of *path*: itself, its words, the dictionary, or the other side's count."""
+    index = read_index(path, impl)
+    check_sentences(index)
+    if dictionary is not None:
+        check_words(index, int(fix_lua_indexing and impl != "mmap"), len(dictionary))
+    other = other_side(path)
+    if other and indexed_dataset.infer_dataset_impl(other) == indexed_dataset.infer_dataset_impl(path):
+        count = read_index(other, impl).sentences
+        if count != index.sentences:
+            raise UserError(
+                f"{path} holds {index.sentences} sentences, but {other} {count}: preprocess again"
+            )
 
 
 def other_side(path: str) -> str | None:

@@ -1,6 +1,5 @@
 """The IDX files of MNIST and Fashion-MNIST, packed by gzip or not."""
 
-import gzip
 import math
 import zlib
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import UserError
+from ...unpack import unpacked
 from .images import ArrayImages
 
 __all__ = ["is_idx", "read_idx"]
@@ -24,8 +24,8 @@ def _find(folder: Path, name: str) -> Path | None:
 def _read(file: Path, dimensions: int) -> np.ndarray:
     """An array of bytes: two zeros, the type, the number of dimensions, each as a big-endian word, the data."""
     try:
-        content = file.read_bytes()
-        content = gzip.decompress(content) if file.suffix == ".gz" else content
+        with file.open("rb") as stream:
+            content = (unpacked(stream) if file.suffix == ".gz" else stream).read()
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
     head = 4 + 4 * dimensions

@@ -25,7 +25,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["skipln_fairseq", "skipln_fairseq.*"]),
     package_data={
-        "skipln_fairseq.nn.kernels": ["*/*.c", "*/*.h"],
+        "skipln_fairseq.nn.kernels": ["*.h", "*/*.c", "*/*.h"],
         "skipln_fairseq.bench": ["*.txt"],
         "skipln_fairseq.compare": ["templates/*.jinja"],
     },

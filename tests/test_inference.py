@@ -276,6 +276,15 @@ def test_eight_bits_are_not_summed_in_sixteen(monkeypatch):
     assert (reduced(x) - expected).std() < 0.02 * expected.std()
 
 
+@torch.no_grad()
+def test_eight_bits_do_not_hide_what_is_no_number():
+    plain, x = torch.nn.Linear(64, 32), torch.randn(3, 64)
+    x[1, 5] = torch.nan
+    y = Int8Linear.take(plain)(x)
+    assert y[1].isnan().all()
+    assert y[[0, 2]].isfinite().all()
+
+
 def test_a_first_word_that_is_none_is_refused():
     model, _ = pair()
     model.make_generation_fast_()

@@ -62,6 +62,31 @@ def test_scores_far_apart_do_not_overflow():
     assert out.eq(60).all()
 
 
+@pytest.mark.parametrize(
+    ("key", "positions"), [(1e38, 1), (-1e38, 1), (-1e38, 3), (math.nan, 1), (math.nan, 3)]
+)
+def test_scores_that_overflow_stay_visible(key, positions):
+    """All infinite or not numbers, in the last of these positions at least; before it nothing is attended to."""
+    records = Records(0, 4)
+    for _ in range(positions):
+        records.append(torch.cat((torch.full((2, 4), key), torch.ones(2, 4)), 1))
+    table = torch.tensor([[-1] * (positions - 1) + [1], [-1] * positions], dtype=torch.int32)
+    out, weights = attend(torch.full((2, 4), 60.0), records, table, 1, weights=True)
+    assert out[0].isnan().all()
+    assert weights[0, 0].isnan().all()
+    assert out[1].eq(0).all()
+    assert weights[0, 1].eq(0).all()
+
+
+def test_one_score_that_is_not_a_number_leaves_none():
+    records = Records(0, 4)
+    for key in (1.0, math.nan, 2.0):
+        records.append(torch.cat((torch.full((1, 4), key), torch.ones(1, 4)), 1))
+    out, weights = attend(torch.ones(1, 4), records, torch.zeros(1, 3, dtype=torch.int32), 1, weights=True)
+    assert out.isnan().all()
+    assert weights.isnan().all()
+
+
 def chosen(choice):
     return [tensor.tolist() for tensor in vars(choice).values()]
 
@@ -154,6 +179,21 @@ def test_products_by_tiles(rows, inputs, outputs, threads, torch_threads):
         (product(x, Product(linears, form)) - expected).abs().max() for form in ("fp32", "bf16", "int8")
     ]
     assert 10 * errors[0] < errors[1] < 10 * errors[2]
+
+
+@tiles
+@pytest.mark.parametrize("form", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_product_of_what_is_no_number_is_none(value, form):
+    linear, x = nn.Linear(40, 20), torch.randn(3, 40)
+    x[1, 2] = value
+    found = product(x, Product([linear], form))
+    assert found[[0, 2]].isfinite().all()
+    assert not found[1].isfinite().any()
+    with torch.no_grad():
+        linear.weight[4, 3] = value
+    found = product(torch.randn(3, 40), Product([linear], form))
+    assert not found[:, 4].isfinite().any()
 
 
 @tiles

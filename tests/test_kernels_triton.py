@@ -224,6 +224,18 @@ def test_a_mean_far_from_zero(interpreted):
     assert (y - expected).abs().max() < 3e-4
 
 
+@pytest.mark.parametrize("dim", [16, 40])
+def test_an_overflow_stays_visible(interpreted, dim):
+    grad, f, x, weights, biases = case((3, dim), 2)
+    f[1] *= 1e30
+    y, saved = interpreted(cuda.forward, f, x, weights, biases, Step())
+    df, dx, dw, _ = interpreted(cuda.backward, grad, f, x, weights, biases, Step(), saved)
+    for found in (y, df, dx):
+        assert found[[0, 2]].isfinite().all()
+        assert found[1].isnan().all()
+    assert torch.stack(dw).isnan().all()
+
+
 def test_which_tensors_it_takes():
     with FakeTensorMode():
         takes = [cuda.fits(torch.empty(2, cuda.WIDEST, dtype=dtype, device="cuda")) for dtype in FLOATS]

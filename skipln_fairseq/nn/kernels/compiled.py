@@ -1,7 +1,7 @@
 """C sources beside this file, compiled for the machine at hand when they are first needed.
 
-As Triton does for a GPU. The library is kept in the user's cache, under a name that says what it was made of, so each
-machine compiles each version once (a second or two).
+As Triton does for a GPU. The library is kept in the user's cache, so each machine compiles each version once (a second
+or two); without a cache each process does, in a private folder that is gone when the library is loaded.
 """
 
 import ctypes
@@ -14,6 +14,8 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
+
+from . import cache
 
 __all__ = ["load"]
 
@@ -29,49 +31,67 @@ FLAGS = (
 WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
 
 
-def _processor() -> str:
-    """What ``-march=native`` depends on."""
+@functools.cache
+def load(source: Path) -> ctypes.CDLL | None:
+    """The compiled library of a C file, or None where it cannot be compiled or loaded: with a line of warning, once."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return "".join(dict.fromkeys(line for line in lines if line.startswith(("flags", "Features", "model"))))
+        compiler = _compiler()
+        name = _name(compiler, source)
+        library = cache.load(name)
+        return _compile(compiler, source, name) if library is None else library
+    except subprocess.CalledProcessError as error:
+        _warn(_main_line(error.stderr.decode(errors="replace")) or str(error))
+    except (OSError, ValueError) as error:
+        _warn(str(error))
+    return None
 
 
-def _cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(root) / "skipln_fairseq"
+def _compiler() -> list[str]:
+    """As the environment names it, with arguments.
+
+    Raises:
+        ValueError: where that cannot be split into words.
+    """
+    words = os.environ.get("CC", "")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:  # a home that cannot be written to: each process compiles for itself
-        return Path(tempfile.mkdtemp(prefix="skipln_fairseq-"))
+        return shlex.split(words) or ["cc"]
+    except ValueError as error:
+        raise ValueError(f"CC is {words!r}: {error}") from error
 
 
-def _compile(source: Path) -> Path:
-    command = [*shlex.split(os.environ.get("CC") or "cc"), *FLAGS, *WIDE, str(source)]
-    version = subprocess.run([command[0], "--version"], capture_output=True, check=True).stdout
-    headers = b"".join(header.read_bytes() for header in sorted(source.parent.glob("*.h")))
-    made_of = (source.read_bytes(), headers, version, " ".join(command[1:-1]).encode(), _processor().encode())
-    name = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
-    library = _cache() / f"{source.stem}-{name}.so"
-    if not library.exists():
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            fresh = Path(folder) / library.name
-            subprocess.run([*command, "-o", str(fresh), "-lm"], capture_output=True, check=True, text=True)
-            fresh.replace(library)  # at once, so that of several processes none loads half a file
-    return library
+def _name(compiler: list[str], source: Path) -> str:
+    """After all that the library depends on.
+
+    The preprocessor's output has the headers' text, and the definitions by which the compiler tells the processor's
+    features, which ``-march=native`` makes use of.
+    """
+    command = [*compiler, *FLAGS, *WIDE]
+    text = _run([*command, "-E", "-dD", "-P", str(source)])
+    made_of = b"\0".join((text, _run([*compiler, "--version"]), *map(os.fsencode, command)))
+    return f"{source.stem}-{hashlib.sha256(made_of).hexdigest()[:16]}"
+
+
+def _compile(compiler: list[str], source: Path, name: str) -> ctypes.CDLL:
+    # a file that is loaded can be removed: its memory stays
+    with tempfile.TemporaryDirectory(prefix="skipln_fairseq-", ignore_cleanup_errors=True) as folder:
+        fresh = Path(folder) / f"{name}.so"
+        _run([*compiler, *FLAGS, *WIDE, str(source), "-o", str(fresh), "-lm"])
+        cache.keep(name, fresh.read_bytes())
+        # from the cache first, since nothing may be executed from some systems' temporary folders
+        kept = cache.load(name)
+        return ctypes.CDLL(str(fresh)) if kept is None else kept
+
+
+def _run(command: list[str]) -> bytes:
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
+
+
+def _main_line(printed: str) -> str:
+    """Of what a compiler has printed: the first error, or the last line."""
+    lines = printed.strip().splitlines() or [""]
+    return next((line for line in lines if "error" in line), lines[-1])
 
 
 @functools.cache
-def load(source: Path) -> ctypes.CDLL | None:
-    """The compiled library of a C file, or None, with one warning, where it cannot be compiled or loaded."""
-    try:
-        return ctypes.CDLL(str(_compile(source)))
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        why = getattr(error, "stderr", None) or error
-        logger.warning(
-            f"{source.name} does not compile here, slower torch operations take its place: {str(why).strip()}"
-        )
-        return None
+def _warn(why: str) -> None:
+    logger.warning(f"the kernels in C do not compile here, slower torch operations take their place: {why}")

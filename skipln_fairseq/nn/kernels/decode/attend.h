@@ -68,17 +68,23 @@ static inline void add_times(float *restrict sum, float weight, const void *reco
     }
 }
 
-static void softmax(float *restrict score, int64_t size) {  // nothing to attend to: zeros, and no NaN
+// Of scores that are not numbers, or all infinite, none becomes a number.
+static void softmax(float *restrict score, int64_t size) {
     float largest = -INFINITY, total = 0;
     for (int64_t t = 0; t < size; t++) largest = score[t] > largest ? score[t] : largest;
-    if (largest == -INFINITY) largest = 0;
 #pragma omp simd reduction(+ : total)
     for (int64_t t = 0; t < size; t++) {
         score[t] = exponential(score[t] - largest);
         total += score[t];
     }
-    const float factor = total > 0 ? 1 / total : 0;
+    const float factor = 1 / total;
     for (int64_t t = 0; t < size; t++) score[t] *= factor;
+}
+
+static int attends(const int32_t *table, int64_t positions) {
+    for (int64_t t = 0; t < positions; t++)
+        if (table[t] >= 0) return 1;
+    return 0;
 }
 
 // out: (rows, heads dim); weights: (heads, rows, positions), or NULL where nobody asks for them.
@@ -107,13 +113,16 @@ static inline __attribute__((always_inline)) void attend_rows(
                     score[h * positions] = record < 0 ? -INFINITY : dot(q, m->records[t], type, at, dim);
                 }
             }
-        for (int64_t row = 0; row < rows; row++)
+        for (int64_t row = 0; row < rows; row++) {
+            const int something = attends(table + row * positions, positions);
             for (int64_t h = 0; h < heads; h++) {
                 float *score = scores + (row * heads + h) * positions;
-                softmax(score, positions);
+                if (something) softmax(score, positions);
+                else memset(score, 0, positions * sizeof(float));
                 if (weights)
                     memcpy(weights + (h * m->rows + start + row) * positions, score, positions * sizeof(float));
             }
+        }
         for (int64_t t = 0; t < positions; t++)
             for (int64_t row = 0; row < rows; row++) {
                 const int64_t record = table[row * positions + t];

@@ -1,6 +1,7 @@
 // A step of a Transformer decoder, from the newest words to the logits, in one call: nothing but arithmetic is between
 // the matrix products of its layers.
 
+#include "../deviation.h"
 #include "attend.h"
 #include "product.h"
 
@@ -53,7 +54,7 @@ static void norm_row(const float *x, float *y, const float *restrict w, const fl
     const float mean = sum / dim;
 #pragma omp simd reduction(+ : squares)
     for (int64_t j = 0; j < dim; j++) squares += (x[j] - mean) * (x[j] - mean);
-    const float rstd = 1 / sqrtf(squares / dim + eps);
+    const float rstd = inverse_deviation(squares / dim, eps);
 #pragma omp simd
     for (int64_t j = 0; j < dim; j++) y[j] = (x[j] - mean) * rstd * w[j] + b[j];
 }

@@ -115,7 +115,9 @@ def _forward(
         v -= mean
         if D < CHUNKS * WIDTH:
             v = tl.where(column < D, v, 0.0)
-        rstd = tl.rsqrt(_mean(v * v, D, CHUNKS, ROWS, WIDTH) + eps)
+        variance = _mean(v * v, D, CHUNKS, ROWS, WIDTH)
+        # 0 would make y the bias, and an overflow must stay visible
+        rstd = tl.where(variance < float("inf"), tl.rsqrt(variance + eps), float("nan"))
         kept = tl.where(slot == 2 * k, mean, tl.where(slot == 2 * k + 1, rstd, kept))
         v = v * rstd * _parameter(weights, k, column, D, ROWS) + _parameter(biases, k, column, D, ROWS)
     if K == 0:

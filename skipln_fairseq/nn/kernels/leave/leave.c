@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../deviation.h"
+
 enum { FLOAT32, BFLOAT16 };
 
 typedef struct {
@@ -126,7 +128,7 @@ static void forward_rows(
             float squares = 0;
 #pragma omp simd reduction(+ : squares)
             for (int64_t j = 0; j < dim; j++) squares += (out[j] - mean) * (out[j] - mean);
-            const float rstd = 1 / sqrtf(squares / dim + step->eps);
+            const float rstd = inverse_deviation(squares / dim, step->eps);
             statistics[2 * row * step->norms + k] = mean;
             statistics[(2 * row + 1) * step->norms + k] = rstd;
             if (k + 1 < step->norms) {

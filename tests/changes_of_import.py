@@ -50,7 +50,7 @@ def is_alike(new, old):
 
 def main():
     """Print the names that mean something else, those of them that are no like wrappers, and lost registrations."""
-    before, registries = functions(), registered()
+    registries, before = registered(), functions()
     import skipln_fairseq  # noqa: F401
 
     changed, other = [], []

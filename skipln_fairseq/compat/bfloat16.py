@@ -63,7 +63,11 @@ def apply() -> None:
     def build_optimizer(
         stock, cls: type[optim.FP16Optimizer], cfg: Any, params: list[nn.Parameter], **kwargs: Any
     ) -> optim.FP16Optimizer:
-        if cls is optim.FP16Optimizer and getattr(cfg.common, "bf16", False) and params[0].device.type == "cpu":
+        if (
+            cls is optim.FP16Optimizer
+            and getattr(cfg.common, "bf16", False)
+            and params[0].device.type == "cpu"
+        ):
             return BF16Optimizer(cfg, params, **kwargs)
         return stock(cls, cfg, params, **kwargs)
 

@@ -36,7 +36,9 @@ def users_problem(error: BaseException) -> str | None:
             return str(error)
         case OSError(errno=None) if type(error) is OSError:  # fairseq-generate: "Model file not found"
             return str(error)
-        case ValueError() if str(error).startswith("--"):  # of flags; some print the whole configuration after it
+        case ValueError() if str(error).startswith(
+            "--"
+        ):  # of flags; some print the whole configuration after it
             return str(error).partition(": {")[0]
     return None
 

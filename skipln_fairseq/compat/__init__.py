@@ -13,6 +13,11 @@
 | `bfloat16` | `--cpu --bf16` dies in search of a TPU | fairseq trains in bfloat16 on CPUs |
 | `binarised` | a damaged data folder gives tracebacks or garbage | fairseq checks sizes as it opens files |
 | `plain_text` | `fairseq-preprocess` writes half a folder from bad text | fairseq checks before it writes |
+| `interval_checkpoints` | no checkpoint of an update that ends an epoch | fairseq saves it |
+| `repeated_ngrams` | `--no-repeat-ngram-size` blocks nothing | fairseq reads the words that are written |
+| `decoding_flags` | decoding flags do nothing, or end in an assertion | fairseq checks them |
+| `architecture_flag` | no `--arch` gives an empty traceback | fairseq names it |
+| `pretrained_embeddings` | a wrong width gives a traceback | fairseq checks it |
 | `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
 
 The encoder fast path of fairseq 0.12.2, which leaves out the residual connection, is switched off where it
@@ -22,14 +27,19 @@ is chosen: by the encoder layer.
 import functools
 
 from skipln_fairseq.compat import (
+    architecture_flag,
     bfloat16,
     binarised,
     checkpoints,
     commands,
+    decoding_flags,
     diverse_beams,
+    interval_checkpoints,
     last_batch,
     long_integers,
     plain_text,
+    pretrained_embeddings,
+    repeated_ngrams,
     same_batches,
     stand_in_batches,
     torchrun,
@@ -52,6 +62,11 @@ WORKAROUNDS = (
     bfloat16,
     binarised,
     plain_text,
+    interval_checkpoints,
+    repeated_ngrams,
+    decoding_flags,
+    architecture_flag,
+    pretrained_embeddings,
     commands,
 )
 

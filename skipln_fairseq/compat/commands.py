@@ -32,13 +32,21 @@ def users_problem(error: BaseException) -> str | None:
             return f"text in the wrong encoding, UTF-8 is expected: {error}"
         case FileExistsError(errno=None):  # fairseq-preprocess, of a dictionary
             return f"{error} exists already"
-        case FileNotFoundError() | NotADirectoryError() | IsADirectoryError() | PermissionError():
+        case (
+            FileNotFoundError()
+            | FileExistsError()
+            | NotADirectoryError()
+            | IsADirectoryError()
+            | PermissionError()
+        ):
             return str(error)
         case OSError(errno=None) if type(error) is OSError:  # fairseq-generate: "Model file not found"
             return str(error)
-        case ValueError() if str(error).startswith(
-            "--"
-        ):  # of flags; some print the whole configuration after it
+        case Exception() if (
+            type(error) is Exception
+        ):  # fairseq's own words to its user: an oversized sentence, …
+            return " ".join(str(error).split())
+        case ValueError() if str(error).startswith("--"):  # of flags; all of them may come behind it
             return str(error).partition(": {")[0]
     return None
 

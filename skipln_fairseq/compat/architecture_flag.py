@@ -1,0 +1,25 @@
+"""A training without ``--arch`` ends in one line."""
+
+from typing import Any
+
+from fairseq import options
+
+from skipln_fairseq.compat.patch import around
+from skipln_fairseq.errors import UserError
+
+__all__ = ["apply"]
+
+
+def apply() -> None:
+    """Say what fairseq's parser only raises, without a word."""
+
+    @around(options, "parse_args_and_arch")
+    def parse_args_and_arch(stock, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return stock(*args, **kwargs)
+        except RuntimeError as error:
+            if error.args:
+                raise
+            raise UserError(
+                "no --arch: name an architecture, for example --arch transformer_rskip"
+            ) from error

@@ -40,17 +40,17 @@ def described(function):
     return type(function), inspect.signature(called), called.__module__, called.__qualname__, names
 
 
-def is_alike(new, old):
-    """Whether it is a subclass, or wraps the same function and is called in the same way."""
-    if inspect.isclass(new):
+def takes_the_place(new, old):
+    """Whether one is a subclass of the other, or a wrapper around it that is called as it was."""
+    if inspect.isclass(old):
         return issubclass(new, old) and inspect.signature(new) == inspect.signature(old)
-    functions = (inspect.unwrap(getattr(each, "__func__", each)) for each in (new, old))
-    return len(set(functions)) == 1 and described(new) == described(old)
+    inner, stock = (inspect.unwrap(getattr(each, "__func__", each)) for each in (new, old))
+    return inner is stock and described(new) == described(old)
 
 
 def main():
-    """Print the names that mean something else, those of them that are no like wrappers, and lost registrations."""
-    registries, before = registered(), functions()
+    """Print which names mean something else, which of these cannot take the old one's place, and what is lost."""
+    before, registries = functions(), registered()
     import skipln_fairseq  # noqa: F401
 
     changed, other = [], []
@@ -58,7 +58,7 @@ def main():
         new = inspect.getattr_static(owner, attribute, None)
         if new is not old:
             changed.append(name)
-            if not is_alike(new, old):
+            if not takes_the_place(new, old):
                 other.append(name)
     lost = [
         key

@@ -21,8 +21,6 @@ from pathlib import Path
 
 import pytest
 
-from examples.demo.generator import generate
-
 os.environ["OMP_NUM_THREADS"] = "1"  # of the server too: a process with running threads must not fork
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -155,6 +153,8 @@ def forked(argv: list[str], folder: str, env: dict[str, str]) -> None:
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory) -> Path:
     """Folder of ``train``, ``valid`` and ``test`` in two languages."""
+    from examples.demo.generator import generate  # on top, all commands would have this package
+
     folder = tmp_path_factory.mktemp("texts")
     pairs = iter(generate(sum(SIZES.values()), seed=7))
     for split, size in SIZES.items():

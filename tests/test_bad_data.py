@@ -213,3 +213,14 @@ def test_finetuning_from_a_checkpoint_that_is_not_there(data, tmp_path):
     last = failed.output.strip().splitlines()[-1]
     assert last == f"skipln_fairseq: error: --finetune-from-model {missing} does not exist"
     assert "Traceback" not in failed.output
+    failed = run("fairseq-train", data, *TRAIN, *flags, "--reset-optimizer", succeeds=False)
+    assert "can not be set together with either --reset-optimizer" in one_line(failed)
+    failed = run("fairseq-train", data, *TRAIN, "--restore-file", "other.pt", *flags, succeeds=False)
+    assert one_line(failed).endswith("can not be specified together")
+
+
+def test_a_run_resumes_when_the_checkpoint_it_was_finetuned_from_is_gone(data, trained, tmp_path):
+    shutil.copy(trained.checkpoint, tmp_path)
+    flags = ("--finetune-from-model", tmp_path / "missing.pt", "--save-dir", tmp_path, "--max-epoch=3")
+    resumed = run("fairseq-train", data, *TRAIN, *flags)
+    assert "Loaded checkpoint" in resumed.output

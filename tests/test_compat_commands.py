@@ -16,6 +16,10 @@ from skipln_fairseq.compat.commands import users_problem
         (PermissionError(errno.EACCES, "Permission denied", "x.pt"), "Permission denied: 'x.pt'"),
         (OSError("Model file not found: x.pt"), "Model file not found: x.pt"),
         (FileExistsError("dict.en.txt"), "dict.en.txt exists already"),
+        (
+            ValueError("--langs and --lang-dict can not both be specified"),
+            "--langs and --lang-dict can not both",
+        ),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "UTF-8 is expected: 'utf-8'"),
     ],
 )

@@ -65,15 +65,21 @@ def test_other_generators_stay_too():
 
 
 @pytest.mark.parametrize(
-    ("arch", "groups", "prepared"), [(STOCK, -1, False), (STOCK, 2, True), (OURS, -1, True), (OURS, 2, False)]
+    ("arch", "settings", "prepared"),
+    [
+        (STOCK, {}, False),
+        (STOCK, {"diverse_beam_groups": 2}, True),
+        (OURS, {}, True),
+        (OURS, {"diverse_beam_groups": 2, "no_repeat_ngram_size": 2}, False),
+    ],
 )
 @torch.no_grad()
-def test_a_generator_scripts(arch, groups, prepared, tmp_path):
+def test_a_generator_scripts(arch, settings, prepared, tmp_path):
     """Saved and loaded it finds what it finds in Python, where it works on as it did."""
     model = sharpened(build(arch, "--export"))
     if prepared:
         model.make_generation_fast_()
-    generator = generator_of(model, diverse_beam_groups=groups)
+    generator = generator_of(model, **settings)
     kind, sample = type(generator), sources()
     expected = generator.generate([model], sample)
     scripted = reloaded(generator, tmp_path)

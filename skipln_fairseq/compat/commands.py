@@ -44,11 +44,9 @@ def users_problem(error: BaseException) -> str | None:
             return str(error)
         case Exception() if (
             type(error) is Exception
-        ):  # fairseq's words to its user, as of an oversized sentence
+        ):  # fairseq's own words to its user: an oversized sentence, …
             return " ".join(str(error).split())
-        case ValueError() if str(error).startswith(
-            "--"
-        ):  # of flags; some print the whole configuration after it
+        case ValueError() if str(error).startswith("--"):  # of flags; all of them may come behind it
             return str(error).partition(": {")[0]
     return None
 

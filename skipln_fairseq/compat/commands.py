@@ -42,9 +42,7 @@ def users_problem(error: BaseException) -> str | None:
             return str(error)
         case OSError(errno=None) if type(error) is OSError:  # fairseq-generate: "Model file not found"
             return str(error)
-        case Exception() if (
-            type(error) is Exception
-        ):  # fairseq's own words to its user: an oversized sentence, …
+        case Exception() if type(error) is Exception:  # fairseq's words to its user, of a too long sentence
             return " ".join(str(error).split())
         case ValueError() if str(error).startswith("--"):  # of flags; all of them may come behind it
             return str(error).partition(": {")[0]

@@ -2,6 +2,8 @@
 
 | file | without it | can go when |
 |---|---|---|
+| `evaluated` | flags, also those of a checkpoint, run any code | fairseq reads them as literals |
+| `stored_flags` | the name of an unknown task, model or encoder gives a traceback | fairseq reports it in one line |
 | `checkpoints` | no checkpoint loads on torch ≥ 2.6 | fairseq allow-lists its types |
 | `user_dir` | a second spelling of `--user-dir` is "not globally unique" | fairseq compares resolved paths |
 | `torchrun` | `torchrun … --cpu` trains N copies, `--cpu` beside GPUs fails | fairseq counts no GPUs on a CPU |
@@ -27,11 +29,13 @@ from skipln_fairseq.compat import (
     checkpoints,
     commands,
     diverse_beams,
+    evaluated,
     last_batch,
     long_integers,
     plain_text,
     same_batches,
     stand_in_batches,
+    stored_flags,
     torchrun,
     user_dir,
 )
@@ -41,6 +45,8 @@ __all__ = ["apply"]
 
 
 WORKAROUNDS = (
+    evaluated,
+    stored_flags,
     checkpoints,
     user_dir,
     torchrun,

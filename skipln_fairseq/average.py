@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from fairseq.models import ARCH_MODEL_REGISTRY
 
-from .compat.checkpoints import explain_refusal
+from .compat.checkpoints import read_checkpoint
 from .errors import UserError
 
 __all__ = ["average", "main"]
@@ -36,7 +36,7 @@ def average(files: Sequence[Path]) -> dict[str, Any]:
     Sums are float64, and half-precision parameters come out as float32, so that nothing is rounded away.
     Integers, such as counters, have no mean worth having, nor have draws of random features: the last file's are kept.
     """
-    first = state = _read(files[0])
+    first = state = read_checkpoint(files[0])
     sums = {
         name: value.double()
         for name, value in state["model"].items()
@@ -44,7 +44,7 @@ def average(files: Sequence[Path]) -> dict[str, Any]:
     }
     kind, shapes = _model_flags(first), _shapes(first)
     for file in files[1:]:
-        state = _read(file)
+        state = read_checkpoint(file)
         if other := _difference(kind, _model_flags(state)) or _difference(shapes, _shapes(state)):
             raise UserError(f"{files[0]} and {file} hold different models: {other}")
         sums = {name: total + state["model"][name] for name, total in sums.items()}
@@ -53,13 +53,6 @@ def average(files: Sequence[Path]) -> dict[str, Any]:
         state["model"][name] = (total / len(files)).to(precision)
     state.pop("last_optimizer_state", None)
     return state
-
-
-def _read(file: Path) -> dict[str, Any]:
-    with explain_refusal(str(file)):
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        state["model"].items()
-        return state
 
 
 def _shapes(state: dict[str, Any]) -> dict[str, Any]:

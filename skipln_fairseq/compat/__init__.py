@@ -2,6 +2,8 @@
 
 | file | without it | can go when |
 |---|---|---|
+| `evaluated` | flags, also those of a checkpoint, run any code | fairseq reads them as literals |
+| `stored_flags` | the name of an unknown task, model or encoder gives a traceback | fairseq reports it in one line |
 | `checkpoints` | no checkpoint loads on torch ≥ 2.6 | fairseq allow-lists its types |
 | `user_dir` | a second spelling of `--user-dir` is "not globally unique" | fairseq compares resolved paths |
 | `torchrun` | `torchrun … --cpu` trains N copies, `--cpu` beside GPUs fails | fairseq counts no GPUs on a CPU |
@@ -36,6 +38,7 @@ from skipln_fairseq.compat import (
     decoding_flags,
     dictionaries,
     diverse_beams,
+    evaluated,
     interval_checkpoints,
     last_batch,
     long_integers,
@@ -44,6 +47,7 @@ from skipln_fairseq.compat import (
     repeated_ngrams,
     same_batches,
     stand_in_batches,
+    stored_flags,
     torchrun,
     user_dir,
 )
@@ -53,6 +57,8 @@ __all__ = ["apply"]
 
 
 WORKAROUNDS = (
+    evaluated,
+    stored_flags,
     checkpoints,
     user_dir,
     torchrun,

@@ -1,6 +1,9 @@
 """torch ≥ 2.6 unpickles nothing but tensors unless it is told what is harmless: tell it, and no more.
 
-What one process of a run has read and hands on to the others is no file, and is taken as it is.
+All that a file holds is data, also for fairseq: its flags pass :func:`.stored_flags.check_flags` and its tensors
+:func:`.stored_tensors.check_tensors` before fairseq sees them, and the model is built within an
+:class:`.stored_tensors.Allowance`. What one process of a run has read and hands on to the others is no file, and is
+taken as it is.
 """
 
 import contextlib
@@ -9,18 +12,26 @@ import pickle
 import re
 import struct
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils
+from fairseq import checkpoint_utils, models
 from fairseq.distributed import utils as distributed_utils
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
 
 from skipln_fairseq.compat.patch import around
+from skipln_fairseq.compat.stored_flags import check_flags
+from skipln_fairseq.compat.stored_tensors import Allowance, check_tensors
 from skipln_fairseq.errors import UserError
 
-__all__ = ["apply", "explain_refusal"]
+__all__ = ["apply", "explain_refusal", "read_checkpoint"]
 
 RECONSTRUCT = np.zeros(0).__reduce__()[0]
 SCALAR = np.float64(0).__reduce__()[0]
@@ -36,7 +47,32 @@ HARMLESS = [
 ]
 
 # What torch and fairseq raise on a file that is cut short, or that something else than fairseq wrote.
-UNREADABLE = (RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, struct.error)
+UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    SyntaxError,
+    struct.error,
+    OmegaConfBaseException,
+    HydraException,
+)
+# And on flags that describe no model, or not the one whose parameters are there.
+IMPOSSIBLE = (*UNREADABLE, AssertionError, ArithmeticError, MemoryError)
+
+
+@dataclass
+class Loading:
+    """A model that is being loaded: the file, and its parameters once they are read."""
+
+    file: str
+    parameters: dict[str, Tensor] | None = None
+    builds: bool = False
+
+
+CURRENT: ContextVar[Loading | None] = ContextVar("CURRENT", default=None)
 
 
 def apply() -> None:
@@ -48,18 +84,91 @@ def apply() -> None:
 
     @around(checkpoint_utils, "load_checkpoint_to_cpu")
     def load_checkpoint_to_cpu(stock, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        with explain_refusal(path):
-            return stock(path, *args, **kwargs)
+        loading = CURRENT.get()
+        if loading and loading.builds:
+            raise UserError(f"its flags name one more checkpoint, {path}, which is not read for them")
+        with explain_refusal(path), _of_file(path), _loads_by(functools.partial(_read, torch.load)):
+            state = stock(path, *args, **kwargs)
+        if loading:
+            loading.file, loading.parameters = str(path), state["model"]
+        return state
+
+    @around(checkpoint_utils, "load_model_ensemble_and_task")
+    def load_model_ensemble_and_task(
+        stock,
+        filenames: list[str],
+        arg_overrides: dict[str, Any] | None = None,
+        task: Any = None,
+        strict: bool = True,
+        suffix: str = "",
+        num_shards: int = 1,
+        state: dict[str, Any] | None = None,
+    ) -> Any:
+        loading = Loading(str(filenames[0]), state and state["model"])
+        before = CURRENT.set(loading)
+        try:
+            return stock(filenames, arg_overrides, task, strict, suffix, num_shards, state)
+        except IMPOSSIBLE as error:
+            raise UserError(f"{loading.file} makes no model ({_reason(error)})") from error
+        finally:
+            CURRENT.reset(before)
+
+    @around(models, "build_model")
+    def build_model(stock, *args: Any, **kwargs: Any) -> Any:
+        loading = CURRENT.get()
+        if loading is None or loading.parameters is None:
+            return stock(*args, **kwargs)
+        loading.builds = True
+        with _of_file(loading.file), Allowance(loading.parameters):
+            model = stock(*args, **kwargs)
+        loading.builds = False
+        return model
 
     @around(distributed_utils, "_broadcast_object_slow")
     def broadcast_object(stock, *args: Any, **kwargs: Any) -> Any:
         # what another process of this run has read, with the check above, and hands on to resume from
-        load = torch.load
-        torch.load = functools.partial(load, weights_only=False)
-        try:
+        with _loads_by(functools.partial(torch.load, weights_only=False)):
             return stock(*args, **kwargs)
-        finally:
-            torch.load = load
+
+
+@contextlib.contextmanager
+def _loads_by(load: Callable[..., Any]) -> Iterator[None]:
+    """Let fairseq's functions, which call ``torch.load``, call another one."""
+    stock = torch.load
+    torch.load = load
+    try:
+        yield
+    finally:
+        torch.load = stock
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """A checkpoint for a tool that builds no model.
+
+    Raises:
+        UserError: it is none, is damaged, or is not to be trusted.
+    """
+    with explain_refusal(str(file)), _of_file(str(file)):
+        return _read(torch.load, file, map_location="cpu")
+
+
+def _read(load: Callable[..., Any], file: Any, **kwargs: Any) -> dict[str, Any]:
+    """What ``torch.load`` reads, once its flags and tensors have been looked through."""
+    state = load(file, **kwargs, weights_only=True)
+    if not isinstance(state, dict):
+        raise TypeError(f"a {type(state).__name__} and no dictionary")
+    check_flags(state)
+    check_tensors(state)
+    return state
+
+
+@contextlib.contextmanager
+def _of_file(path: str) -> Iterator[None]:
+    """Say of which file it is that something is wrong in it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -76,5 +185,9 @@ def explain_refusal(path: str) -> Iterator[None]:
             ) from error
         raise UserError(f"{path} is no checkpoint, or a damaged one") from error
     except UNREADABLE as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{path} is no checkpoint, or a damaged one ({reason})") from error
+        raise UserError(f"{path} is no checkpoint, or a damaged one ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says, in one line of bounded length."""
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.300}"

@@ -117,6 +117,24 @@ def test_what_contradicts_itself_is_told_before_what_is_missing(conflict, tmp_pa
         checkpoint_utils.load_checkpoint(flags, trainer)
 
 
+def test_flags_may_name_what_another_user_dir_brings(tmp_path):
+    """It is imported only while the flags are parsed."""
+    (tmp_path / "some_tasks").mkdir()
+    (tmp_path / "some_tasks" / "__init__.py").write_text(
+        "from fairseq.tasks import register_task\n"
+        "from fairseq.tasks.translation import TranslationTask\n"
+        "register_task('some_task')(type('SomeTask', (TranslationTask,), {}))\n"
+    )
+    flags = ["--user-dir", str(tmp_path / "some_tasks"), "--task", "some_task", "--path", "x.pt"]
+    code = f"""
+import skipln_fairseq
+from fairseq import options
+parser = options.get_generation_parser()
+print("TASK", options.parse_args_and_arch(parser, {flags!r}).task)
+"""
+    assert "TASK some_task" in run("-c", code).output
+
+
 class Owner:
     """Has one of each kind."""
 

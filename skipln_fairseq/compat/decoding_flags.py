@@ -5,6 +5,7 @@ that end in an assertion deep in the search.
 """
 
 import math
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
@@ -62,8 +63,9 @@ def apply() -> None:
     def parse_args_and_arch(
         stock, parser: Any, input_args: list[str] | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        # Nothing reads --sacrebleu. A scorer brings flags of its own, so it is chosen before these are read.
-        if getattr(parser.parse_known_args(input_args)[0], "sacrebleu", False):
+        # Nothing reads --sacrebleu. A scorer brings flags of its own, so it is chosen before these are read; the parser
+        # cannot read a thing yet, since it may have to import another --user-dir first.
+        if "--sacrebleu" in (sys.argv if input_args is None else input_args):
             parser.set_defaults(scoring="sacrebleu")
         parsed = stock(parser, input_args, *args, **kwargs)
         flags: Namespace = parsed[0] if isinstance(parsed, tuple) else parsed
@@ -131,7 +133,9 @@ def _refuse_sizes_that_do_not_fit(flags: Namespace) -> None:
         )
     if flags.max_len_a == 0 and flags.min_len > flags.max_len_b:
         raise UserError(f"--min-len {flags.min_len} is larger than --max-len-b {flags.max_len_b}")
-    if flags.diverse_beam_groups > 0 and flags.beam % flags.diverse_beam_groups:
+    # beside --match-source-len fairseq says that the two exclude each other
+    alone = not flags.match_source_len
+    if alone and flags.diverse_beam_groups > 0 and flags.beam % flags.diverse_beam_groups:
         raise UserError(
             f"--diverse-beam-groups {flags.diverse_beam_groups}: --beam {flags.beam} must be a multiple of it"
         )

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import SIZES, TRAIN, preprocess, run
+from conftest import SIZES, TRAIN, run
 from fairseq.data.bucket_pad_length_dataset import get_buckets
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from fairseq.modules import DynamicCRF
@@ -48,10 +48,8 @@ def test_an_index_of_two_gigabytes_is_written_right(tmp_path):
 def language_model(texts, tmp_path_factory):
     """Data of one side, and a model of blocks of 16 words."""
     folder = tmp_path_factory.mktemp("lm")
-    preprocess(texts, folder / "data", "--only-source")
-    (folder / "data" / "dict.en.txt").rename(folder / "data" / "dict.txt")
-    for file in (folder / "data").glob("*.en-None.en.*"):
-        file.rename(file.with_name(file.name.replace(".en-None.en", "")))
+    prefixes = (f"--{split}pref={texts / split}.en" for split in SIZES)
+    run("fairseq-preprocess", "--only-source", *prefixes, "--destdir", folder / "data")
     small = ("--decoder-embed-dim=16", "--decoder-ffn-embed-dim=32", "--decoder-layers=2")
     flags = ("--task=language_modeling", "--arch=transformer_lm_rskip", *small, "--decoder-attention-heads=2")
     run("fairseq-train", folder / "data", *TRAIN, *flags, "--tokens-per-sample=16", "--save-dir", folder)

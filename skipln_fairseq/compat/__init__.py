@@ -11,7 +11,8 @@
 | `stand_in_batches` | a worker without a batch repeats one into BatchNorm's statistics | fairseq tells the model |
 | `last_batch` | up to a batch of sentences is left out | fairseq keeps the last batch, issue 5036 |
 | `diverse_beams` | `--diverse-beam-groups` fails on a second batch | fairseq indexes by place in the batch |
-| `long_integers` | language models do not generate on numpy ≥ 2 | fairseq asks numpy for no `long` |
+| `numpy2` | language models do not generate, batches are not bucketed | fairseq asks nothing removed of numpy |
+| `skipped_blocks` | a perplexity leaves out what is too long | fairseq-eval-lm skips nothing |
 | `bfloat16` | `--cpu --bf16` dies in search of a TPU | fairseq trains in bfloat16 on CPUs |
 | `binarised` | a damaged data folder gives tracebacks or garbage | fairseq checks what it maps |
 | `dictionaries` | a damaged or another dictionary gives a traceback | fairseq names the line, or the size |
@@ -41,11 +42,12 @@ from skipln_fairseq.compat import (
     evaluated,
     interval_checkpoints,
     last_batch,
-    long_integers,
+    numpy2,
     plain_text,
     pretrained_embeddings,
     repeated_ngrams,
     same_batches,
+    skipped_blocks,
     stand_in_batches,
     stored_flags,
     torchrun,
@@ -66,7 +68,8 @@ WORKAROUNDS = (
     stand_in_batches,
     last_batch,
     diverse_beams,
-    long_integers,
+    numpy2,
+    skipped_blocks,
     bfloat16,
     binarised,
     dictionaries,

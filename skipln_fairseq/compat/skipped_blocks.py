@@ -1,0 +1,37 @@
+"""``fairseq-eval-lm`` measures all of the text, or says that the model cannot.
+
+Without it blocks that are longer than the model's positions are left out, and the perplexity is of the rest: 1.00
+where nothing is left.
+"""
+
+from typing import Any
+
+import numpy as np
+from fairseq.data import FairseqDataset
+from fairseq.tasks.language_modeling import LanguageModelingTask
+
+from skipln_fairseq.compat.patch import around
+from skipln_fairseq.errors import UserError
+
+__all__ = ["apply"]
+
+
+def apply() -> None:
+    """Use that ``fairseq-eval-lm`` alone calls ``eval_lm_dataloader``."""
+
+    @around(LanguageModelingTask, "eval_lm_dataloader")
+    def eval_lm_dataloader(
+        stock,
+        self: LanguageModelingTask,
+        dataset: FairseqDataset,
+        *,
+        max_positions: int | None,
+        **kwargs: Any,
+    ) -> Any:
+        longest = int(np.max(dataset.sizes))
+        if max_positions is not None and longest > max_positions:
+            raise UserError(
+                f"a block of the text has {longest} words, and the model was made for {max_positions}: give "
+                f"--tokens-per-sample {max_positions} or less, and --sample-break-mode none for longer sentences"
+            )
+        return stock(self, dataset, max_positions=max_positions, **kwargs)

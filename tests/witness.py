@@ -62,7 +62,7 @@ class Witness:
             case "open", (str() | bytes() as file, mode, _):
                 path = str(Path(file.decode() if isinstance(file, bytes) else file).resolve())
                 writes = isinstance(mode, str) and set(mode) & set("wax+")
-                return writes or path not in self.allowed and not path.startswith(LIBRARIES)
+                return writes or not (path in self.allowed or path.startswith(LIBRARIES))
             case "exec", (code,):
                 return (
                     not str(Path(code.co_filename).resolve()).startswith(LIBRARIES)
@@ -167,7 +167,8 @@ def main(checkpoint, data, folder, examples, how=""):
         witness.looks = False
 
     def check():
-        assert not witness.seen and not (folder / "pwned").exists(), witness.seen
+        assert not witness.seen, witness.seen
+        assert not (folder / "pwned").exists()
 
     for old in (False, True):  # what is imported once
         load(fresh(), old)

@@ -85,8 +85,7 @@ def apply() -> None:
     @around(checkpoint_utils, "load_checkpoint_to_cpu")
     def load_checkpoint_to_cpu(stock, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         loading = CURRENT.get()
-        if loading and loading.builds:
-            raise UserError(f"its flags name one more checkpoint, {path}, which is not read for them")
+        _refuse_while_building(path)
         with explain_refusal(path), _of_file(path), _loads_by(functools.partial(_read, torch.load)):
             state = stock(path, *args, **kwargs)
         if loading:
@@ -104,6 +103,7 @@ def apply() -> None:
         num_shards: int = 1,
         state: dict[str, Any] | None = None,
     ) -> Any:
+        _refuse_while_building(filenames[0])
         loading = Loading(str(filenames[0]), state and state["model"])
         before = CURRENT.set(loading)
         try:
@@ -129,6 +129,13 @@ def apply() -> None:
         # what another process of this run has read, with the check above, and hands on to resume from
         with _loads_by(functools.partial(torch.load, weights_only=False)):
             return stock(*args, **kwargs)
+
+
+def _refuse_while_building(file: str) -> None:
+    """A model that is built from stored flags reads no other model's file."""
+    loading = CURRENT.get()
+    if loading and loading.builds:
+        raise UserError(f"its flags name one more checkpoint, {file}, which is not read for them")
 
 
 @contextlib.contextmanager

@@ -115,6 +115,8 @@ def _combined(operation: ast.AST, left: Any, right: Any) -> Any:
     match operation, left, right:
         case ast.Mult(), list() | tuple(), int() if right * _items(left) <= MOST_ITEMS:
             return left * right
+        case ast.Mult(), int(), list() | tuple():
+            return _combined(operation, right, left)
         case ast.Add(), list() | tuple(), list() | tuple():
             return left + right
         case _, int() | float(), int() | float():

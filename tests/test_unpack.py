@@ -198,7 +198,7 @@ def test_lines_that_no_file_has_are_refused(tmp_path):
     assert "a" in refused(tmp_path, f"a#{10**30}-")
 
 
-@pytest.mark.parametrize("name", ["../a", "/tmp/a", "..", ".", "a/b"])
+@pytest.mark.parametrize("name", ["../a", "/a", "..", ".", "a/b"])
 def test_a_recipes_file_lies_in_its_folder(tmp_path, name):
     content = yaml.safe_load((REPOSITORY / "examples" / "own-data" / "recipe.yaml").read_text())
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**content, "files": [{"name": name}]}))

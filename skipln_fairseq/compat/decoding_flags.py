@@ -91,7 +91,7 @@ def _refuse_what_no_one_reads(flags: Namespace) -> None:
             )
     for flag in ("no_early_stop", "no_beamable_mm"):
         if _given(flags, flag):
-            raise UserError(f"{_name(flag)} does nothing since fairseq 0.10: leave it out")
+            raise UserError(f"{_name(flag)} does nothing in fairseq 0.12: leave it out")
     for flag, other in NEEDS.items():
         if _given(flags, flag) and not _given(flags, other):
             raise UserError(f"{_name(flag)} acts only beside {_name(other)}")

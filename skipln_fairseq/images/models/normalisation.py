@@ -16,7 +16,9 @@ from ..running_statistics import BatchNorm1d, BatchNorm2d
 __all__ = ["NORMALISATIONS", "Normalisation", "Scalar"]
 
 GAIN = 1.2
-"""A branch's scalar is at first GAIN² over the number of the block, from 1 on, that of a projected shortcut GAIN."""
+"""A branch's scalar is at first GAIN² over the number of the block, from 1 on, that of a projected shortcut GAIN.
+
+The latter is the authors' ImageNet code; in their CIFAR code a projected shortcut of a ResNet has no scalar."""
 
 
 class Scalar(nn.Module):

@@ -80,7 +80,8 @@ def test_a_form_that_is_none_is_refused():
 
 
 @pytest.mark.parametrize(
-    "flags", ["--skip-type plain --norm-placement sub", "--skip-type rezero", "--skip-type dual"]
+    "flags",
+    ["--skip-type plain --norm-placement sub", "--skip-type rezero", "--skip-type dual", "--skip-norm power"],
 )
 def test_resuming_an_older_run_names_the_flag(flags):
     now = parse("transformer_rskip", *flags.split())

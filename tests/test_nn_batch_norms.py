@@ -62,24 +62,34 @@ def test_batch_norms_gradients_are_the_forwards_derivative():
     assert torch.autograd.gradcheck(lambda v: norm(v, padding)[~padding], (v.requires_grad_(),))
 
 
-def power_by_hand(steps, warmup, decay=0.9, eps=1e-5):
-    """The paper's forward and backward in numpy over successive (tokens, gradient) of unit weights."""
+def power_by_hand(steps, warmup, published, decay=0.9, eps=1e-5):
+    """The paper's or the published code's steps in numpy over successive (tokens, gradient), with unit weights."""
     psi2, nu, results = np.ones(DIM), np.zeros(DIM), []
     for t, (tokens, g) in enumerate(steps, start=1):
         own = (tokens**2).mean(0)
         psi = np.sqrt((own if t <= warmup else psi2) + eps)
-        psi2 = psi2 + max(1 / t, 1 - decay) * (own - psi2)
+        if published:
+            psi2 = psi2 + (own - psi2) / t if t < warmup else psi2
+            psi2 = decay * psi2 + (1 - decay) * own
+        else:
+            psi2 = psi2 + max(1 / t, 1 - decay) * (own - psi2)
         z = tokens / psi
-        results.append((z, (g - nu * z) / psi))
+        results.append((z, (g - nu * z) / (np.sqrt(own + eps) if published else psi)))
         gamma, lamda = (z**2).mean(0), (g * z).mean(0)
         nu = nu * (1 - (1 - decay) * gamma) + (1 - decay) * lamda
     return results, psi2, nu
 
 
+@pytest.mark.parametrize("published", [False, True], ids=["paper", "published code"])
 @pytest.mark.parametrize("warmup", [0, 2, 100])
-def test_power_norm_equals_the_papers_forward_and_backward(warmup):
-    norm, steps = PowerNorm(DIM, warmup=warmup).double(), [inputs(seed) for seed in range(5)]
-    expected, psi2, nu = power_by_hand([(v[~p].numpy(), g[~p].numpy()) for v, p, g in steps], warmup)
+def test_power_norm_equals_the_papers_and_the_codes_forward_and_backward(warmup, published):
+    norm, steps = (
+        PowerNorm(DIM, warmup=warmup, published=published).double(),
+        [inputs(seed) for seed in range(5)],
+    )
+    expected, psi2, nu = power_by_hand(
+        [(v[~p].numpy(), g[~p].numpy()) for v, p, g in steps], warmup, published
+    )
     for (v, padding, g), (z, d_v) in zip(steps, expected, strict=True):
         out = norm(v.requires_grad_(), padding)
         out.backward(g)

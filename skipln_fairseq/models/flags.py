@@ -19,7 +19,7 @@ from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args, attentions
 from .config import StackConfig
 from .family import NORM_OPTIONS, OPTIONS, valid_norms, valid_placements
-from .forms import FORMS, form_of, formed_options, formed_placement, initialisation
+from .forms import FORMS, form_of, formed_norm_options, formed_options, formed_placement, initialisation
 from .kernels import add_kernels_arg
 
 __all__ = [
@@ -275,6 +275,7 @@ def _stack(args, side: str) -> StackConfig:
         norm = _norm(args, side, slot)
         names = NORM_OPTIONS.get(norm, ())
         norm_options = tuple((NORM_FIELDS[name], _option(args, side, skip, name)) for name in names)
+        norm_options += formed_norm_options(form, norm)
         placement = _placement(args, side, norm)
         skip_options = SkipOptions(**options, **formed_options(form, skip, norm))
         where = formed_placement(form, slot, placement)

@@ -11,13 +11,14 @@ Sub-LN     no inner norm in cross-attention, weights   inner norm in every sub-l
 ReZero     one α for all sub-layers of a layer         one α for each
 ResiDual   LayerNorm at the end with eps 1e-7          with eps 1e-5
 B2T        weights times layers^(−1/2)                 weights as fairseq draws them
+PowerNorm  ψ² and the backward of the code             of the paper
 =========  ==========================================  ===========================================
 """
 
 from ..errors import UserError
 from ..nn.init import deepnorm_constants, subln_gains
 
-__all__ = ["FORMS", "form_of", "formed_options", "formed_placement", "initialisation"]
+__all__ = ["FORMS", "form_of", "formed_norm_options", "formed_options", "formed_placement", "initialisation"]
 
 FORMS = ("authors", "first")
 
@@ -46,6 +47,11 @@ def formed_options(form: str, skip: str, norm: str) -> dict[str, object]:
     if form == "authors" and (skip, norm) == ("dual", "layer"):
         return {"end_eps": 1e-7}
     return {}
+
+
+def formed_norm_options(form: str, norm: str) -> tuple[tuple[str, bool], ...]:
+    """Those keyword arguments of a norm that follow from the form."""
+    return (("published", True),) if (form, norm) == ("authors", "power") else ()
 
 
 def initialisation(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fairseq.models import ARCH_MODEL_REGISTRY
+from test_language_model import parse as parse_lm
 from torch import nn
 
 from skipln_fairseq.errors import UserError
@@ -13,6 +14,7 @@ from skipln_fairseq.models import resume
 from skipln_fairseq.models.flags import connections
 from skipln_fairseq.nn import ConnectionConfig, SkipOptions, build_connection, build_end
 from skipln_fairseq.nn.init import subln_gains
+from skipln_fairseq.nn.norm import PowerNorm
 from tests import oracles
 from tests.build import Task, batch, build, parse
 
@@ -185,6 +187,25 @@ def test_sub_ln_starts_with_them():
         else:
             assert gain == 1, name
     assert len(seen) == 2 * 4
+
+
+# PowerNorm
+
+
+def test_power_norm_models_have_the_authors_form_with_a_group_for_each_head():
+    flags = ("--skip-type", "plain", "--skip-norm", "power", "--encoder-attention-heads", "4")
+    for form, encoder, decoder in (("authors", 4, 2), ("first", 0, 0)):
+        model = build("transformer_rskip", *flags, "--connection-form", form)
+        norms = {
+            side: {m for m in getattr(model, side).modules() if isinstance(m, PowerNorm)}
+            for side in ("encoder", "decoder")
+        }
+        assert {side: len(found) for side, found in norms.items()} == {"encoder": 4, "decoder": 6}
+        for side, groups in (("encoder", encoder), ("decoder", decoder)):
+            assert {getattr(norm.scaling, "groups", 0) for norm in norms[side]} == {groups}
+            assert {norm.published for norm in norms[side]} == {form == "authors"}
+    of_lm = parse_lm("transformer_lm_rskip", "--skip-norm=power", "--decoder-attention-heads=8")
+    assert dict(connections(of_lm)["decoder"].ffn.norm_options)["groups"] == 8
 
 
 # ReZero

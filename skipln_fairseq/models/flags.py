@@ -275,7 +275,7 @@ def _stack(args, side: str) -> StackConfig:
         norm = _norm(args, side, slot)
         names = NORM_OPTIONS.get(norm, ())
         norm_options = tuple((NORM_FIELDS[name], _option(args, side, skip, name)) for name in names)
-        norm_options += formed_norm_options(form, norm)
+        norm_options += formed_norm_options(form, norm, getattr(args, f"{side}_attention_heads", 1))
         placement = _placement(args, side, norm)
         skip_options = SkipOptions(**options, **formed_options(form, skip, norm))
         where = formed_placement(form, slot, placement)

@@ -11,7 +11,8 @@ Sub-LN     no inner norm in cross-attention, weights   inner norm in every sub-l
 ReZero     one α for all sub-layers of a layer         one α for each
 ResiDual   LayerNorm at the end with eps 1e-7          with eps 1e-5
 B2T        weights times layers^(−1/2)                 weights as fairseq draws them
-PowerNorm  ψ² and the backward of the code             of the paper
+PowerNorm  ψ² and the backward of the code, each       of the paper, no scaling
+           head's features scaled before
 =========  ==========================================  ===========================================
 """
 
@@ -49,9 +50,9 @@ def formed_options(form: str, skip: str, norm: str) -> dict[str, object]:
     return {}
 
 
-def formed_norm_options(form: str, norm: str) -> tuple[tuple[str, bool], ...]:
-    """Those keyword arguments of a norm that follow from the form."""
-    return (("published", True),) if (form, norm) == ("authors", "power") else ()
+def formed_norm_options(form: str, norm: str, heads: int) -> tuple[tuple[str, int], ...]:
+    """Those keyword arguments of a norm that follow from the form; ``heads`` are those of its side's attention."""
+    return (("published", True), ("groups", heads)) if (form, norm) == ("authors", "power") else ()
 
 
 def initialisation(

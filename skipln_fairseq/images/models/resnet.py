@@ -27,7 +27,7 @@ class BasicBlock(nn.Module):
     """``ReLU(connection(F(x), x))``, F = convolution, norm, ReLU, convolution, norm.
 
     Where a stage begins, x goes through a 1 × 1 convolution with a norm (option B of the source), or without norms a
-    learned scalar.
+    learned scalar unless that is left out.
 
     Source: He, Zhang, Ren, Sun 2016, arXiv:1512.03385.
     """

@@ -1,10 +1,13 @@
 """``--connection-form``: the authors' form of a method, and the one that this plugin had first."""
 
+from copy import copy
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from conftest import TRAIN, run
+from fairseq.checkpoint_utils import load_model_ensemble
 from fairseq.models import ARCH_MODEL_REGISTRY
 from test_language_model import parse as parse_lm
 from torch import nn
@@ -20,6 +23,7 @@ from tests.build import Task, batch, build, parse
 
 DIM = 6
 FIRST = ("--connection-form", "first")
+ONE_UPDATE = ("--max-update", "1", "--disable-validation")
 SUB = ("--skip-type", "plain", "--norm-placement", "sub")
 
 
@@ -74,6 +78,45 @@ def test_checkpoints_from_before_the_flag_give_what_they_gave(flags):
     assert len(model.state_dict()) == count
     assert logits(model) == pytest.approx(numbers, rel=1e-9)
     assert logits(numbered(build("transformer_rskip", *flags.split(), *FIRST))) == logits(model)
+
+
+@pytest.fixture(scope="module")
+def older_checkpoint(data, tmp_path_factory):
+    """A checkpoint file by flags, of the first form and without the flag, and the model that it was stored from."""
+
+    def train(flags):
+        folder = tmp_path_factory.mktemp("checkpoint")
+        file = folder / "checkpoint_last.pt"
+        run("fairseq-train", data, *TRAIN, *flags.split(), *FIRST, *ONE_UPDATE, "--save-dir", folder)
+        (stored,), _ = load_model_ensemble([str(file)], {"data": str(data)})
+        state = torch.load(file, weights_only=False)
+        del state["cfg"]["model"].connection_form
+        torch.save(state, file)
+        return file, stored
+
+    return train
+
+
+@pytest.mark.parametrize("flags", OLD)
+def test_a_checkpoint_file_from_before_the_flag_is_the_model_that_it_was(flags, older_checkpoint, data):
+    file, stored = older_checkpoint(flags)
+    (loaded,), _ = load_model_ensemble([str(file)], {"data": str(data)})
+    loaded.eval(), stored.eval()
+    assert torch.equal(loaded(*batch())[0], stored(*batch())[0])
+    assert connections(loaded.args) == connections(stored.args)
+    args = copy(stored.args)
+    args.connection_form = "authors"
+    assert connections(loaded.args) != connections(args)
+
+
+def test_a_run_from_before_the_flag_resumes_with_the_first_form_alone(older_checkpoint, data):
+    file, _ = older_checkpoint("--skip-type rezero")
+    resumed = [data, *TRAIN, "--skip-type", "rezero", "--max-update", "2", "--disable-validation"]
+    resumed += ["--save-dir", file.parent]
+    refused = run("fairseq-train", *resumed, succeeds=False)
+    assert "--connection-form first → authors" in refused.output
+    run("fairseq-train", *resumed, *FIRST)
+    assert torch.load(file, weights_only=False)["optimizer_history"][-1]["num_updates"] == 2
 
 
 def test_a_form_that_is_none_is_refused():

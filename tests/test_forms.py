@@ -212,6 +212,7 @@ def gains(*flags):
         ((3, 2), {"encoder": 1.034473, "decoder": 1.338566}),  # √(ln 6 · ln 6 / 3) and √ln 6
         ((3, 0), {"encoder": 1.338566}),
         ((0, 2), {"decoder": 1.177410}),  # √ln 4
+        ((0, 0), {}),
     ],
 )
 def test_sub_ln_has_the_authors_gains(layers, expected):

@@ -31,8 +31,8 @@ def deepnorm_constants(encoder_layers: int, decoder_layers: int) -> dict[str, tu
     if n and m:
         depth = (n**4 * m) ** (1 / 16)
         return {"encoder": (0.81 * depth, 0.87 / depth), "decoder": ((3 * m) ** 0.25, (12 * m) ** -0.25)}
-    side, layers = ("encoder", n) if n else ("decoder", m)
-    return {side: ((2 * layers) ** 0.25, (8 * layers) ** -0.25)}
+    sides = {"encoder": n, "decoder": m}
+    return {side: ((2 * k) ** 0.25, (8 * k) ** -0.25) for side, k in sides.items() if k}
 
 
 def deepnorm_(query_key: list[nn.Linear], other: list[nn.Linear], beta: float) -> None:
@@ -70,7 +70,8 @@ def subln_gains(encoder_layers: int, decoder_layers: int) -> dict[str, float]:
     if n and m:
         decoder = math.log(3 * m)
         return {"encoder": math.sqrt(decoder * math.log(2 * n) / 3), "decoder": math.sqrt(decoder)}
-    return {"encoder" if n else "decoder": math.sqrt(math.log(2 * (n or m)))}
+    sides = {"encoder": n, "decoder": m}
+    return {side: math.sqrt(math.log(2 * k)) for side, k in sides.items() if k}
 
 
 @torch.no_grad()

@@ -230,11 +230,13 @@ def test_a_batch_of_one_token_or_none_is_finite(name, tokens):
     assert all(buffer.isfinite().all() for buffer in norm.buffers())
 
 
-@pytest.mark.parametrize("name", BATCH_NORMS)
-def test_half_precision_keeps_its_statistics_in_single(name):
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("batch", {}), ("power", {}), ("power", {"published": True, "groups": 1})]
+)
+def test_half_precision_keeps_its_statistics_in_single(name, numbers):
     """Squares of 300 are beyond float16; sums over real tokens must not be."""
     v = 300 + torch.randn(8, 4, DIM).half()
-    norm = NORMS[name](DIM).half()
+    norm = NORMS[name](DIM, **numbers).half()
     for _ in range(5):
         assert norm(v).dtype == torch.float16
         assert norm(v).isfinite().all()

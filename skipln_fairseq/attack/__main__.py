@@ -130,7 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     source, *others = load_classifiers([args.source, *args.targets], args.data, device)
     if min(gammas) < 1 and not residual_blocks(source.model, args.all_blocks):
         raise UserError(
-            f"{args.source} has no residual branches to decay: --gammas 1 alone means something there"
+            f"{args.source} has no residual branches to decay{_but_first(source.model)}: --gammas 1 alone means "
+            "something there"
         )
     targets = [source, *others]
     images, labels = (each.to(device) for each in load_images(source, args.split, args.images, args.seed))
@@ -167,6 +168,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
     )
     print(table, *files, sep="\n")
+
+
+def _but_first(model: torch.nn.Module) -> str:
+    return " but each stage's first, see --all-blocks" if residual_blocks(model) else ""
 
 
 def _craft(

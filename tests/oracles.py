@@ -24,8 +24,8 @@ def layer_norm(v, weight, bias, eps=EPS):
     return weight * standardised(v, eps)[0] + bias
 
 
-def layer_norm_backward(v, g, weight=1.0, bias=0.0):
-    y, deviation = standardised(v)
+def layer_norm_backward(v, g, weight=1.0, bias=0.0, eps=EPS):
+    y, deviation = standardised(v, eps)
     g = weight * g
     return (g - mean(g) - y * mean(g * y)) / deviation
 
@@ -148,3 +148,22 @@ def dual(x, branches, norm, end):
 def highway(x, f, weight, bias):
     gate = 1 / (1 + np.exp(-(x @ weight.T + bias)))
     return (1 - gate) * x + gate * f
+
+
+def rezero(x, branches, alphas):
+    """A layer: the outputs of its sub-layers are given, and the α of each."""
+    for f, alpha in zip(branches, alphas, strict=True):
+        x = x + alpha * f
+    return x
+
+
+def rezero_backward(branches, g):
+    """The gradient of each α; a shared one has their sum."""
+    return [(g * f).sum() for f in branches]
+
+
+def sub_ln(x, projections, norms):
+    """A sub-layer ``x + W₂ N₂(W₁ N₁(x))``."""
+    first, last = projections
+    outer, inner = norms
+    return x + inner(outer(x) @ first.T) @ last.T

@@ -12,7 +12,7 @@ from skipln_fairseq.attack import __main__ as attack
 from skipln_fairseq.attack.transfer import Success, _names, load_classifiers, load_images, success
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.images import predict
-from tests.image_commands import train_on_colours
+from tests.image_commands import train, train_on_colours
 
 
 def test_images_that_fool_one_model_are_tried_on_another(digits, tmp_path, monkeypatch):
@@ -38,6 +38,7 @@ def test_images_that_fool_one_model_are_tried_on_another(digits, tmp_path, monke
         cells = [f"{100 * one['fooled'] / one['of']:.1f} % of {one['of']}" for one in found]
         assert line == f"| {name} | {' | '.join(cells)} |"
     assert "60 images of digits, test; ε 0.2, 10 steps of 0.05" in lines[-1]
+    assert lines[-1].endswith("γ decays all blocks but the first of each stage.")
     assert list(pictures) == ["clean", "PGD", "SGM γ = 0.5"]
     drawn, _ = load_images(*load_classifiers([Path(checkpoints[0])], None, "cpu"), "test", 60, 1)
     assert torch.equal(pictures["clean"], drawn[[0, 8, 16, 25, 33, 42, 50, 59]])  # from the first to the last
@@ -52,6 +53,21 @@ def test_images_that_fool_one_model_are_tried_on_another(digits, tmp_path, monke
     content = json.loads((tmp_path / "transfer.json").read_text())
     assert set(content["results"]) == {"MI", "SGM+MI γ = 0.5"}
     assert not torch.equal(pictures["MI"], without["PGD"])
+    attack.main([*arguments, "--all-blocks"])
+    assert torch.equal(pictures["PGD"], without["PGD"])
+    assert not torch.equal(pictures["SGM γ = 0.5"], without["SGM γ = 0.5"])
+    assert (tmp_path / "transfer.md").read_text().endswith("γ decays all blocks.\n")
+
+
+def test_a_model_of_first_blocks_alone_says_how_they_are_decayed(tmp_path):
+    train(tmp_path, "--depth", "8", "--max-update", "1")
+    arguments = ["--source", str(tmp_path / "checkpoint_last.pt"), "--images", "5", "--steps", "1"]
+    arguments += ["--gammas", "0.5", "--output", str(tmp_path / "out")]
+    with pytest.raises(
+        UserError, match="no residual branches to decay but each stage's first, see --all-blocks"
+    ):
+        attack.main(arguments)
+    attack.main([*arguments, "--all-blocks"])
 
 
 def test_a_picture_has_a_row_for_each_attack_and_a_column_for_each_image(tmp_path):

@@ -60,6 +60,7 @@ def test_flags_that_mean_nothing_are_refused(flags, message):
         ("vgg11", {"weight_mean_rule": "fan-in"}, "belongs to --normalisation mimic"),
         ("mimicnorm_vgg11", {"weight_mean_rule": "all"}, "valid are fan-in, ungrouped"),
         ("mimicnorm_resnet18", {"skip_norm": "layer"}, "goes with no norm but its last"),
+        ("resnet18", {"no_shortcut_scalar": True}, "belongs to --normalisation none and mimic"),
         ("vgg11", {"classifier_width": -1}, "valid is 0 or more"),
     ],
 )
@@ -110,6 +111,12 @@ def flags_of(arch, **flags):
             ["normalisation batch → mimic", "classifier_width None → 4096"],
         ),
         (("vgg11", {}), ("vgg11", {"classifier_width": 64}), [], ["classifier_width None → 64"]),
+        (
+            ("mimicnorm_resnet18", {}),
+            ("mimicnorm_resnet18", {"no_shortcut_scalar": True}),
+            [],
+            ["no_shortcut_scalar None → True"],
+        ),
         (("resnet18", {}), ("vgg11", {}), [], ["model resnet18 → vgg11"]),
     ],
 )

@@ -134,19 +134,20 @@ def last_norm(state, logits):
 
 
 @pytest.mark.parametrize(
-    ("size", "kind", "normalisation"),
+    ("size", "kind", "normalisation", "flags"),
     [
-        *((8, kind, "batch") for kind in CONNECTIONS),
-        (64, "plain", "batch"),
-        (64, "rskip 3 over the image", "batch"),
-        (8, "rskip 1", "none"),
-        (8, "plain", "none"),
-        (8, "plain", "mimic"),
+        *((8, kind, "batch", {}) for kind in CONNECTIONS),
+        (64, "plain", "batch", {}),
+        (64, "rskip 3 over the image", "batch", {}),
+        (8, "rskip 1", "none", {}),
+        (8, "plain", "none", {}),
+        (8, "plain", "mimic", {}),
+        (8, "plain", "mimic", {"no_shortcut_scalar": True}),
     ],
 )
-def test_resnet18_equals_the_published_architecture(size, kind, normalisation):
-    """Without norms a branch ends in a scalar, and so does a shortcut that projects."""
-    model = random(make("resnet18", size=size, normalisation=normalisation, **CONNECTIONS[kind]))
+def test_resnet18_equals_the_published_architecture(size, kind, normalisation, flags):
+    """Without norms a branch ends in a scalar, and so does a shortcut that projects unless that is left out."""
+    model = random(make("resnet18", size=size, normalisation=normalisation, **CONNECTIONS[kind], **flags))
     batch, state = normalisation == "batch", model.net.state_dict()
     image, x = pixels(model, 1, 3, size, size)
     found = model(image)
@@ -163,7 +164,7 @@ def test_resnet18_equals_the_published_architecture(size, kind, normalisation):
         y = convolve(f"{name}.shortcut", y, 2, 1) if stride == 2 else y
         if not batch:
             f_y = state[f"{name}.scale.scale"] * f_y
-            y = state[f"{name}.shortcut.2.scale"] * y if stride == 2 else y
+            y = state[f"{name}.shortcut.2.scale"] * y if stride == 2 and not flags else y
         y = sums(state, f"{name}.connection.connection", f_y, y, kind).clamp(min=0)
     logits = y.mean((2, 3)) @ state["fc.weight"].t() + state["fc.bias"]
     torch.testing.assert_close(found, last_norm(state, logits) if normalisation == "mimic" else logits)
@@ -205,6 +206,8 @@ def test_mimicnorm_has_no_norm_but_the_last():
     assert scales == pytest.approx([1.44 / k for k in range(1, 9)])
     shortcuts = [block.shortcut[-1].scale.item() for block in model.net.blocks[2::2]]
     assert shortcuts == pytest.approx([1.2] * 3)
+    without = make("mimicnorm_resnet18", no_shortcut_scalar=True)
+    assert not any("shortcut" in name and "scale" in name for name in without.state_dict())
 
 
 @pytest.mark.parametrize("normalisation", ["batch", "none", "mimic"])

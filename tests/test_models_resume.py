@@ -41,6 +41,11 @@ FINETUNED = {
     "to ResiDual": ("--skip-order 2", "--skip-type dual"),
     "from ResiDual": ("--skip-type dual", "--skip-type b2t"),
     "from Admin": ("--skip-type admin", "--skip-type deepnorm"),
+    "Sub-LN's form": (
+        "--connection-form first --skip-type plain --norm-placement sub",
+        "--skip-type plain --norm-placement sub",
+    ),
+    "PowerNorm's form": ("--connection-form first --skip-norm power", "--skip-norm power"),
 }
 
 
@@ -63,6 +68,21 @@ def test_any_connection_may_become_any_other(change, caplog):
         elif "proj.weight" in name or (".fc" in name and ".norm." not in name):
             assert torch.equal(value, stored.state_dict()[name]), name
     assert "starting fresh" in caplog.text
+
+
+def test_a_layers_one_alpha_is_that_of_its_first_sub_layer(caplog):
+    caplog.set_level(logging.INFO)
+    stored = build("transformer_rskip", "--skip-type", "rezero", "--connection-form", "first")
+    model = build("transformer_rskip", "--skip-type", "rezero")
+    for number, (name, parameter) in enumerate(stored.named_parameters()):
+        if "skip.scale" in name:
+            torch.nn.init.constant_(parameter, number)
+    state = {"model": stored.state_dict()}
+    resume._adopt(state, model, resume._changes(stored.args, model.args).retyped)
+    model.load_state_dict(state["model"])
+    for layer, before in zip(model.decoder.layers, stored.decoder.layers, strict=True):
+        assert layer.final_layer_norm.skip.scale == before.self_attn_layer_norm.skip.scale
+    assert "decoder.layers.0.final_layer_norm.skip.scale" in caplog.text.partition("not taken")[2]
 
 
 @pytest.mark.parametrize(

@@ -62,24 +62,39 @@ def test_batch_norms_gradients_are_the_forwards_derivative():
     assert torch.autograd.gradcheck(lambda v: norm(v, padding)[~padding], (v.requires_grad_(),))
 
 
-def power_by_hand(steps, warmup, decay=0.9, eps=1e-5):
-    """The paper's forward and backward in numpy over successive (tokens, gradient) of unit weights."""
+def power_by_hand(steps, warmup, published, decay=0.9, eps=1e-5, padding=None):
+    """The paper's or the published code's steps in numpy over successive (tokens, gradient), with unit weights.
+
+    ``padding`` are further (tokens, gradient) of each step that Γ and Λ are means over as well.
+    """
     psi2, nu, results = np.ones(DIM), np.zeros(DIM), []
-    for t, (tokens, g) in enumerate(steps, start=1):
+    padding = padding or [(np.zeros((0, DIM)), np.zeros((0, DIM)))] * len(steps)
+    for t, ((tokens, g), (more, more_g)) in enumerate(zip(steps, padding, strict=True), start=1):
         own = (tokens**2).mean(0)
         psi = np.sqrt((own if t <= warmup else psi2) + eps)
-        psi2 = psi2 + max(1 / t, 1 - decay) * (own - psi2)
+        if published:
+            psi2 = psi2 + (own - psi2) / t if t < warmup else psi2
+            psi2 = decay * psi2 + (1 - decay) * own
+        else:
+            psi2 = psi2 + max(1 / t, 1 - decay) * (own - psi2)
         z = tokens / psi
-        results.append((z, (g - nu * z) / psi))
+        results.append((z, (g - nu * z) / (np.sqrt(own + eps) if published else psi)))
+        z, g = np.concatenate((z, more / psi)), np.concatenate((g, more_g))
         gamma, lamda = (z**2).mean(0), (g * z).mean(0)
         nu = nu * (1 - (1 - decay) * gamma) + (1 - decay) * lamda
     return results, psi2, nu
 
 
+@pytest.mark.parametrize("published", [False, True], ids=["paper", "published code"])
 @pytest.mark.parametrize("warmup", [0, 2, 100])
-def test_power_norm_equals_the_papers_forward_and_backward(warmup):
-    norm, steps = PowerNorm(DIM, warmup=warmup).double(), [inputs(seed) for seed in range(5)]
-    expected, psi2, nu = power_by_hand([(v[~p].numpy(), g[~p].numpy()) for v, p, g in steps], warmup)
+def test_power_norm_equals_the_papers_and_the_codes_forward_and_backward(warmup, published):
+    norm, steps = (
+        PowerNorm(DIM, warmup=warmup, published=published).double(),
+        [inputs(seed) for seed in range(5)],
+    )
+    expected, psi2, nu = power_by_hand(
+        [(v[~p].numpy(), g[~p].numpy()) for v, p, g in steps], warmup, published
+    )
     for (v, padding, g), (z, d_v) in zip(steps, expected, strict=True):
         out = norm(v.requires_grad_(), padding)
         out.backward(g)
@@ -92,6 +107,65 @@ def test_power_norm_equals_the_papers_forward_and_backward(warmup):
     v, padding, _ = steps[0]
     out = norm.eval()(v.detach(), padding).detach().numpy()
     np.testing.assert_allclose(out, v.detach().numpy() / np.sqrt(psi2 + 1e-5), rtol=0, atol=1e-12)
+
+
+def groups_scaled(v, groups, eps=1e-5):
+    runs = np.split(v, groups, axis=-1)
+    return np.concatenate([run / np.sqrt((run**2).mean(-1, keepdims=True) + eps) for run in runs], -1)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_group_scaling_stands_before_power_norm(groups, warmup):
+    """The backward: what the norm gives to the scaled v, through the scaling's derivative by finite differences."""
+    generator = np.random.default_rng(0)
+    steps = [tuple(generator.standard_normal((2, 7, 6))) for _ in range(3)]
+    norm = PowerNorm(6, warmup=warmup, published=True, groups=groups).double()
+    plain = PowerNorm(6, warmup=warmup, published=True).double()
+    for tokens, g in steps:
+        v = torch.tensor(tokens, requires_grad=True)
+        scaled = torch.tensor(groups_scaled(tokens, groups), requires_grad=True)
+        out, expected = norm(v), plain(scaled)
+        np.testing.assert_allclose(out.detach().numpy(), expected.detach().numpy(), rtol=0, atol=1e-12)
+        for each in (out, expected):
+            each.backward(torch.tensor(g))
+        direction = generator.standard_normal(tokens.shape)
+        ends = [groups_scaled(tokens + sign * 1e-6 * direction, groups) for sign in (1, -1)]
+        slope = (scaled.grad.numpy() * (ends[0] - ends[1])).sum() / 2e-6
+        assert (v.grad.numpy() * direction).sum() == pytest.approx(slope, rel=1e-6)
+    for name, buffer in plain.named_buffers():
+        torch.testing.assert_close(norm.get_buffer(name), buffer, rtol=0, atol=1e-12)
+
+
+def test_padding_has_no_part_in_power_norms_backward_as_it_has_in_the_published_code():
+    """A deviation. Theirs: Γ and Λ are means over padding too, so a real token's gradient follows from how long the
+    batch's longest sentence is. Ours: over real tokens, however much padding there is, which has no gradient."""
+    ours, theirs, running = [], [], []
+    for longer in (0, 5):
+        steps = []
+        for v, mask, g in (inputs(seed) for seed in range(3)):
+            more = torch.full((longer, 3, DIM), 0.5, dtype=torch.float64)
+            mask = torch.cat((mask, torch.ones(longer, 3, dtype=torch.bool)))
+            steps.append((torch.cat((v, more)), mask, torch.cat((g, more)).masked_fill(mask[..., None], 0)))
+        norm = PowerNorm(DIM, published=True).double()
+        for v, mask, g in steps:
+            norm(v.requires_grad_(), mask).backward(g)
+            assert v.grad[mask].eq(0).all()
+        ours.append(steps[-1][0].grad[~mask].numpy())
+        running.append(norm.running_gradient.numpy())
+        real = [(v.detach()[~mask].numpy(), g[~mask].numpy()) for v, mask, g in steps]
+        padding = [(v.detach()[mask].numpy(), g[mask].numpy()) for v, mask, g in steps]
+        results, _, nu = power_by_hand(real, 4000, True)
+        np.testing.assert_allclose(ours[-1], results[-1][1], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(running[-1], nu, rtol=0, atol=1e-12)
+        results, _, nu = power_by_hand(real, 4000, True, padding=padding)
+        theirs.append((results[-1][1], nu))
+    assert np.array_equal(*running)
+    assert np.array_equal(*ours)
+    for our, (their, their_nu), nu in zip(ours, theirs, running, strict=True):
+        assert abs(our - their).max() > 1e-3
+        assert abs(nu - their_nu).max() > 5e-3
+    assert abs(theirs[0][0] - theirs[1][0]).max() > 1e-3
 
 
 def test_power_norms_affine_map():
@@ -156,11 +230,13 @@ def test_a_batch_of_one_token_or_none_is_finite(name, tokens):
     assert all(buffer.isfinite().all() for buffer in norm.buffers())
 
 
-@pytest.mark.parametrize("name", BATCH_NORMS)
-def test_half_precision_keeps_its_statistics_in_single(name):
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("batch", {}), ("power", {}), ("power", {"published": True, "groups": 1})]
+)
+def test_half_precision_keeps_its_statistics_in_single(name, numbers):
     """Squares of 300 are beyond float16; sums over real tokens must not be."""
     v = 300 + torch.randn(8, 4, DIM).half()
-    norm = NORMS[name](DIM).half()
+    norm = NORMS[name](DIM, **numbers).half()
     for _ in range(5):
         assert norm(v).dtype == torch.float16
         assert norm(v).isfinite().all()

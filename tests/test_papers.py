@@ -251,6 +251,7 @@ def test_jacobian_of_layer_norm_has_norm_root_d_over_the_length_of_x():
         ((100, 100), (3.415742, 0.206310), (4.161791, 0.169904)),  # 0.81 · 10^(5/8) and 300^(1/4)
         ((6, 0), (1.861210, 0.379918), None),  # 12^(1/4) and 48^(−1/4)
         ((0, 12), None, (2.213364, 0.319472)),  # 24^(1/4) and 96^(−1/4)
+        ((0, 0), None, None),
     ],
 )
 def test_deepnorm_constants_are_those_of_the_papers_table(layers, encoder, decoder):

@@ -17,6 +17,7 @@ from matplotlib.image import imread
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.files import write_all
 from skipln_fairseq.nn import SKIPS, ConnectionConfig, SkipOptions, build_connection
+from skipln_fairseq.nn.norm.power import GroupScaling
 from skipln_fairseq.probe.__main__ import main
 from skipln_fairseq.probe.batch import random_batch
 from skipln_fairseq.probe.draw import draw
@@ -45,12 +46,11 @@ def mean_loss(model):
     return F.cross_entropy(logits.flatten(0, 1), target.roll(-1, 1).flatten(), ignore_index=1)
 
 
-def connection_and_inputs(skip, norm, **options):
+def connection_and_inputs(skip, norm, norm_options=(), **options):
     """A connection with norm parameters off the identity, and F(x) and x, in double precision."""
     torch.manual_seed(0)
-    connection = build_connection(
-        DIM, ConnectionConfig(skip, norm, options=SkipOptions(**options)), "last"
-    ).double()
+    config = ConnectionConfig(skip, norm, options=SkipOptions(**options), norm_options=norm_options)
+    connection = build_connection(DIM, config, "last").double()
     with torch.no_grad():
         for parameter in connection.parameters():
             parameter.add_(0.3 * torch.rand_like(parameter))
@@ -72,12 +72,23 @@ def frozen(norm, name, v):
         return norm.weight * v / v.detach().norm(dim=-1, keepdim=True)
     if name == "batch":
         return norm.weight * (v - real.mean(0)) / (real.var(0, correction=0) + norm.eps).sqrt() + norm.bias
+    if isinstance(norm.scaling, GroupScaling):
+        runs = v.detach().unflatten(-1, (norm.scaling.groups, -1))
+        scale = (runs.square().mean(-1, keepdim=True) + norm.eps).sqrt().expand_as(runs).flatten(-2)
+        v = v / scale
+        real = v[~PADDING].detach()
     return norm.weight * v / (real.square().mean(0) + norm.eps).sqrt() + norm.bias  # power, warming up
 
 
-@pytest.mark.parametrize("norm", ["layer", "ada", "rms", "scale", "batch", "power"])
-def test_a_recursions_coefficients_equal_autograd_with_constant_statistics(norm):
-    connection, f_x, x = connection_and_inputs("recursive", norm, order=3)
+PUBLISHED = (("published", True), ("groups", 2))
+
+
+@pytest.mark.parametrize(
+    ("norm", "norm_options"),
+    [*((norm, ()) for norm in ("layer", "ada", "rms", "scale", "batch", "power")), ("power", PUBLISHED)],
+)
+def test_a_recursions_coefficients_equal_autograd_with_constant_statistics(norm, norm_options):
+    connection, f_x, x = connection_and_inputs("recursive", norm, norm_options, order=3)
     a, b = coefficients(connection.skip, f_x, x, PADDING)
     f_x.requires_grad_()
     x.requires_grad_()

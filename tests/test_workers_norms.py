@@ -23,6 +23,7 @@ DIM = 5
 MAKE_NORM = {
     "batch": NORMS["batch"],
     "power": lambda dim: NORMS["power"](dim, warmup=2),  # two of the four steps, so that both phases are seen
+    "published power": lambda dim: NORMS["power"](dim, warmup=2, published=True, groups=1),
 }
 # Real tokens on each worker in each sentence of so many positions; None: no mask at all, as fairseq gives it
 # where no sentence is padded.

@@ -6,7 +6,7 @@
 set -eu
 models=runs/compare/runs
 for momentum in 0 1; do
-    python -m skipln_fairseq.attack --gammas 1 0.7 0.4 0.2 --momentum "$momentum" --images 1000 \
+    python -m skipln_fairseq.attack --all-blocks --gammas 1 0.7 0.4 0.2 --momentum "$momentum" --images 1000 \
         --source "$models"/PreAct-ResNet-20/plain/seed-1-*/checkpoint_best.pt \
         --targets "$models"/PreAct-ResNet-20/plain/seed-2-*/checkpoint_best.pt \
         "$models"/PreAct-ResNet-20/rSkip+LN_2/seed-1-*/checkpoint_best.pt \

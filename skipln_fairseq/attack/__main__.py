@@ -61,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
         help="decays of the branches' gradients, above 0 to 1",
     )
     parser.add_argument(
+        "--all-blocks",
+        action="store_true",
+        help="decay each stage's first block too, which the method's published code leaves out",
+    )
+    parser.add_argument(
         "--epsilon", default="8/255", metavar="ε", help="largest change of a pixel, 8/255 unless given"
     )
     parser.add_argument("--step", default="2/255", metavar="α", help="change of one step, 2/255 unless given")
@@ -123,8 +128,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"--output {args.output}: a file, and no folder")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     source, *others = load_classifiers([args.source, *args.targets], args.data, device)
-    if min(gammas) < 1 and not residual_blocks(source.model):
-        raise UserError(f"{args.source} has no residual branches: --gammas 1 alone means something there")
+    if min(gammas) < 1 and not residual_blocks(source.model, args.all_blocks):
+        raise UserError(
+            f"{args.source} has no residual branches to decay{_but_first(source.model)}: --gammas 1 alone means "
+            "something there"
+        )
     targets = [source, *others]
     images, labels = (each.to(device) for each in load_images(source, args.split, args.images, args.seed))
     clean = [target.predict(images) for target in targets]
@@ -133,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows, shown = {}, {"clean": images[pictured].cpu()}
     for gamma in gammas:
         name = _name(gamma, budget.momentum)
-        changed = _craft(source, images, labels, budget, gamma)
+        changed = _craft(source, images, labels, budget, gamma, args.all_blocks)
         shown[name] = changed[pictured].cpu()
         rows[name] = [
             success(clean[0], before, target.predict(changed), labels)
@@ -162,8 +170,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table, *files, sep="\n")
 
 
-def _craft(source: Classifier, images: Tensor, labels: Tensor, budget: Budget, gamma: float) -> Tensor:
-    with decayed_branches(source.model, gamma):
+def _but_first(model: torch.nn.Module) -> str:
+    return " but each stage's first, see --all-blocks" if residual_blocks(model) else ""
+
+
+def _craft(
+    source: Classifier, images: Tensor, labels: Tensor, budget: Budget, gamma: float, every: bool
+) -> Tensor:
+    with decayed_branches(source.model, gamma, every):
         parts = zip(images.split(BATCH), labels.split(BATCH), strict=True)
         return torch.cat([craft(source.logits, part, right, budget) for part, right in parts])
 
@@ -182,7 +196,8 @@ def _about(settings: Mapping[str, Any]) -> str:
         "Share of the images which source and target classify rightly that the target gets wrong when changed. "
         f"{settings['drawn']} images of {settings['data']}, {settings['split']}; ε {settings['epsilon']}, "
         f"{settings['steps']} steps of {settings['step']}, momentum {settings['momentum']}, "
-        f"seed {settings['seed']}."
+        f"seed {settings['seed']}. γ decays all blocks"
+        f"{'' if settings['all_blocks'] else ' but the first of each stage'}."
     )
 
 

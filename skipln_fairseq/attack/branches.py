@@ -4,7 +4,8 @@
 
 in the place of F at every residual block, before the connection, which stays what it is. The forward is that of the
 model up to rounding; the gradient through each branch is γ times what it was, so that for identity shortcuts
-∂L/∂x₀ = ∂L/∂x_L ∏ (1 + γ ∂F_l/∂x_{l−1}).
+∂L/∂x₀ = ∂L/∂x_L ∏ (1 + γ ∂F_l/∂x_{l−1}). The authors' code leaves out the first block of each stage of a ResNet, and so
+is it here unless all are asked for.
 
 Source: Wu, Wang, Xia, Bailey, Ma 2020, "Skip Connections Matter", arXiv:2002.05990.
 """
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 __all__ = ["decayed_branches", "residual_blocks"]
 
 
-def residual_blocks(model: nn.Module) -> list[nn.Module]:
-    """All that have a ``branch(x)``, which is F."""
-    return [module for module in model.modules() if callable(getattr(module, "branch", None))]
+def residual_blocks(model: nn.Module, every: bool = True) -> list[nn.Module]:
+    """All that have a ``branch(x)``, which is F; unless ``every``, without those whose ``begins_stage`` is true."""
+    blocks = [module for module in model.modules() if callable(getattr(module, "branch", None))]
+    return [block for block in blocks if every or not getattr(block, "begins_stage", False)]
 
 
 def _decayed(branch, gamma: float):
@@ -32,9 +34,15 @@ def _decayed(branch, gamma: float):
 
 
 @contextmanager
-def decayed_branches(model: nn.Module, gamma: float) -> Iterator[None]:
-    """Within, gradients through the model's residual branches are ``gamma`` times what they are; 1 changes nothing."""
-    blocks = residual_blocks(model) if gamma != 1 else []
+def decayed_branches(model: nn.Module, gamma: float, every: bool = False) -> Iterator[None]:
+    """Within, gradients through the model's residual branches are ``gamma`` times what they are; 1 changes nothing.
+
+    Args:
+        model: whose forward is called within.
+        gamma: γ.
+        every: whether the first block of each stage is decayed as well.
+    """
+    blocks = residual_blocks(model, every) if gamma != 1 else []
     for block in blocks:
         block.branch = _decayed(block.branch, gamma)
     try:

@@ -16,7 +16,8 @@ class StackConfig:
         self_attn: of the self-attention.
         cross_attn: of the decoder's attention to the encoder; an encoder ignores it.
         ffn: of the feed-forward.
-        gain: β of the DeepNorm initialisation, where the skip type has one.
+        initial: the initialisation, a name in ``INITIALISERS``.
+        gain: what that initialisation multiplies weights by.
         attention: the kind of the self-attention.
         cross_attention: the kind of the decoder's attention to the encoder.
     """
@@ -24,6 +25,7 @@ class StackConfig:
     self_attn: ConnectionConfig = field(default_factory=ConnectionConfig)
     cross_attn: ConnectionConfig = field(default_factory=ConnectionConfig)
     ffn: ConnectionConfig = field(default_factory=ConnectionConfig)
+    initial: str = "as drawn"
     gain: float = 1.0
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     cross_attention: AttentionConfig = field(default_factory=AttentionConfig)

@@ -19,6 +19,7 @@ from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args, attentions
 from .config import StackConfig
 from .family import NORM_OPTIONS, OPTIONS, valid_norms, valid_placements
+from .forms import FORMS, form_of, formed_norm_options, formed_options, formed_placement, initialisation
 from .kernels import add_kernels_arg
 
 __all__ = [
@@ -83,7 +84,6 @@ SKIP_FIELDS = {
     "layerscale_init": "scale",
 }
 NORM_FIELDS = {"adanorm_scale": "scale", "adanorm_slope": "slope", "power_warmup": "warmup"}
-CONSTANTS = {"deepnorm": deepnorm_constants}
 DEFAULTS_BY_SKIP = {("learned", "skip_scale"): 1.0}
 
 
@@ -101,6 +101,14 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         "skip-norm": ("NORM", f"norm of the sub-layers: {', '.join(NORMS)}"),
         "norm-placement": ("PLACE", f"where the norm stands: {', '.join(PLACEMENTS)}"),
     }
+    parser.add_argument(
+        "--connection-form",
+        metavar="FORM",
+        # a default and not left out, so that what a training stores says which it was
+        default=FORMS[0],
+        help="Sub-LN, ReZero, ResiDual, B2T and PowerNorm as in their authors' code (authors, unless given), or as "
+        "this plugin had them first (first), which is what older checkpoints are",
+    )
     for side in ("", *(f"{side}-" for side in sides)):
         where = f"{side[:-1]} only, overrides the flag for both sides: " if side else ""
         for flag, (metavar, text) in choices.items():
@@ -258,21 +266,26 @@ def _stack(args, side: str) -> StackConfig:
     skip = skip_type_of(args, side)
     numbers = {SKIP_FIELDS[name]: name for name in OPTIONS[skip] if name in SKIP_FIELDS}
     options = {field: _option(args, side, skip, name) for field, name in numbers.items()}
-    gain = 1.0
-    if skip in CONSTANTS:
-        options["scale"], gain = CONSTANTS[skip](*_depth(args)).get(side, (1.0, gain))
+    if skip == "deepnorm":
+        options["scale"], _ = deepnorm_constants(*_depth(args)).get(side, (1.0, 1.0))
     share = "share_skip_norms" in OPTIONS[skip] and _option(args, side, skip, "share_skip_norms")
 
-    slots = {}
+    slots, form = {}, form_of(args)
     for slot in _slots(args, side):
         norm = _norm(args, side, slot)
         names = NORM_OPTIONS.get(norm, ())
         norm_options = tuple((NORM_FIELDS[name], _option(args, side, skip, name)) for name in names)
+        norm_options += formed_norm_options(form, norm, getattr(args, f"{side}_attention_heads", 1))
         placement = _placement(args, side, norm)
-        slots[slot] = ConnectionConfig(skip, norm, placement, SkipOptions(**options), norm_options, share)
+        skip_options = SkipOptions(**options, **formed_options(form, skip, norm))
+        where = formed_placement(form, slot, placement)
+        slots[slot] = ConnectionConfig(skip, norm, where, skip_options, norm_options, share)
     cross_attn = slots.get("cross_attn", slots["self_attn"])
     kinds = attentions(args)
-    return StackConfig(slots["self_attn"], cross_attn, slots["ffn"], gain, kinds[side], kinds["cross"])
+    initial, gain = initialisation(form, side, skip, slots["ffn"].placement, _depth(args))
+    return StackConfig(
+        slots["self_attn"], cross_attn, slots["ffn"], initial, gain, kinds[side], kinds["cross"]
+    )
 
 
 def connections(args) -> dict[str, StackConfig]:

@@ -69,7 +69,9 @@ class SkipEncoderLayer(_Dropped, TransformerEncoderLayerBase):
         # neither our connections nor our norms; later releases do not have the attribute
         self.can_use_fastpath = False
         self.self_attn_layer_norm = build_connection(self.embed_dim, config.self_attn, "first")
-        self.final_layer_norm = build_connection(self.embed_dim, config.ffn, "last")
+        self.final_layer_norm = build_connection(
+            self.embed_dim, config.ffn, "last", self.self_attn_layer_norm
+        )
         self.self_attn = _build_attention(self.self_attn, config.attention, config.self_attn)
         self.fc2 = connect_projection(self.fc2, config.ffn)
         _keep_dropout_names(self, TransformerEncoderLayerBase)
@@ -124,10 +126,14 @@ class SkipDecoderLayer(_Dropped, TransformerDecoderLayerBase):
         # what :meth:`forward` says of its mask, for whom it spares the reading
         self.self_attn.causal = not self.cross_self_attention
         if self.encoder_attn is not None:
-            self.encoder_attn_layer_norm = build_connection(self.embed_dim, config.cross_attn, "middle")
+            self.encoder_attn_layer_norm = build_connection(
+                self.embed_dim, config.cross_attn, "middle", self.self_attn_layer_norm
+            )
             cross = _build_attention(self.encoder_attn, config.cross_attention, config.cross_attn)
             self.encoder_attn = cross
-        self.final_layer_norm = build_connection(self.embed_dim, config.ffn, "last")
+        self.final_layer_norm = build_connection(
+            self.embed_dim, config.ffn, "last", self.self_attn_layer_norm
+        )
         self.fc2 = connect_projection(self.fc2, config.ffn)
         # NormFormer's norms (Shleifer et al. 2021, arXiv:2110.09456), in the models that have flags for them
         self.attn_ln = self.attn_ln or nn.Identity()

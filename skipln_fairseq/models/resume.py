@@ -25,6 +25,7 @@ from ..nn import Connection, ConnectionConfig
 from .attention import AttentionConfig
 from .attention_flags import attentions
 from .flags import SIDES, SLOTS, connections
+from .forms import form_of
 
 __all__ = ["check_checkpoints_when_training"]
 
@@ -61,6 +62,8 @@ def _changes(stored_args, args) -> Changes:
     for kind in before:
         if before[kind] != after[kind]:
             found.append(f"{kind} attention {_described(before[kind])} → {_described(after[kind])}")
+    if found and form_of(stored_args) != form_of(args):
+        found.append(f"--connection-form {form_of(stored_args)} → {form_of(args)}")
     retyped = {
         side for side in stored.keys() & current.keys() if stored[side].ffn.skip != current[side].ffn.skip
     }

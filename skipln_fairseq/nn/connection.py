@@ -43,18 +43,21 @@ class ConnectionConfig:
     norm_options: tuple[tuple[str, float], ...] = ()
     share_norms: bool = False
 
-    def make_norm(self, dim: int) -> nn.Module:
-        """A norm of the chosen kind."""
-        return NORMS[self.norm](dim, **dict(self.norm_options))
+    def make_norm(self, dim: int, **more) -> nn.Module:
+        """A norm of the chosen kind, with further keyword arguments."""
+        return NORMS[self.norm](dim, **dict(self.norm_options), **more)
 
 
-def build_connection(dim: int, config: ConnectionConfig, position: str = "first") -> nn.Module:
+def build_connection(
+    dim: int, config: ConnectionConfig, position: str = "first", first: Optional[nn.Module] = None
+) -> nn.Module:
     """Build the connection of one sub-layer.
 
     Args:
         dim: the feature dimension.
         config: the choices; whether they mean something together is for the caller to say.
         position: of the sub-layer in its layer: first, middle or last.
+        first: the connection of the layer's first sub-layer, for rules that share what they learn.
 
     Returns:
         A module that is a :class:`Connection` and the norm named by ``config.norm``.
@@ -74,7 +77,9 @@ def build_connection(dim: int, config: ConnectionConfig, position: str = "first"
         return inner
 
     connection.add_norms(make_norm)
-    connection.skip = SKIPS[config.skip](config.options, Site(dim, make_norm, position))
+    connection.skip = SKIPS[config.skip](
+        config.options, Site(dim, make_norm, position, None if first is None else first.skip)
+    )
     return connection
 
 
@@ -91,7 +96,8 @@ def build_end(dim: int, config: ConnectionConfig) -> Optional[nn.Module]:
     """
     if config.norm == "none":
         return None
-    norm = LayerNorm(dim) if config.norm in BATCH_NORMS else config.make_norm(dim)
     if config.skip == "dual":
-        return DualEnd(dim, norm)
+        eps = config.options.end_eps
+        return DualEnd(dim, config.make_norm(dim, **({} if eps is None else {"eps": eps})))
+    norm = LayerNorm(dim) if config.norm in BATCH_NORMS else config.make_norm(dim)
     return norm if PLACEMENTS[config.placement].ends_with_norm else None

@@ -109,7 +109,8 @@ class Sub(Pre):
     """Sub-LN: Pre with one norm more, before F's last projection (Wang et al. 2022, arXiv:2210.06423).
 
     That is attention's output projection and the feed-forward's second one, which becomes a
-    :class:`NormedLinear`.
+    :class:`NormedLinear`. The authors' code has no such norm in cross-attention, which is Pre there, and an
+    initialisation of its own, :func:`skipln_fairseq.nn.init.subln_`.
     """
 
     @staticmethod

@@ -94,7 +94,7 @@ def _pairs(stored: Mapping[str, Any], current: Mapping[str, Any]) -> Iterator[tu
 def _network(args: Namespace) -> dict[str, Any]:
     """What decides on all but the connections."""
     model = next((name for name, presets in PRESETS.items() if args.arch in presets), args.arch)
-    flags = ("depth", "normalisation", "classifier_width")
+    flags = ("depth", "normalisation", "no_shortcut_scalar", "classifier_width")
     return {"model": model, **{name: getattr(args, name, None) or DEFAULTS.get(name) for name in flags}}
 
 
@@ -172,11 +172,21 @@ class ResNetModel(ImageModel):
         """Add the model's flags."""
         add_connection_args(parser)
         _add_normalisation_args(parser)
+        parser.add_argument(
+            "--no-shortcut-scalar",
+            action="store_true",
+            default=None,
+            help="of none and mimic: leave out the learned scalar of projected shortcuts, 1.2 at first",
+        )
 
     @classmethod
     def build_model(cls, args: Namespace, task) -> "ResNetModel":
         """As above."""
         images, (normalisation, rule) = _images(args, task), _normalisation(args)
+        if getattr(args, "no_shortcut_scalar", None):
+            if normalisation.shortcut is nn.Identity:
+                raise UserError("--no-shortcut-scalar belongs to --normalisation none and mimic")
+            normalisation = normalisation.without_shortcut_scalar()
         connection, over = connection_config(args)
         if normalisation.weight_mean and connection.norm != "none":
             raise UserError(

@@ -16,7 +16,9 @@ from ..running_statistics import BatchNorm1d, BatchNorm2d
 __all__ = ["NORMALISATIONS", "Normalisation", "Scalar"]
 
 GAIN = 1.2
-"""A branch's scalar is at first GAIN² over the number of the block, from 1 on, that of a projected shortcut GAIN."""
+"""A branch's scalar is at first GAIN² over the number of the block, from 1 on, that of a projected shortcut GAIN.
+
+The latter is so in the authors' ImageNet code, and was in their CIFAR code until 2021, when it was taken out there."""
 
 
 class Scalar(nn.Module):
@@ -53,6 +55,10 @@ class Normalisation:
     linear_: Callable[[Tensor], None]
     last: Callable[[int], nn.Module]
     weight_mean: bool = False
+
+    def without_shortcut_scalar(self) -> "Normalisation":
+        """The same, but a projected shortcut ends in nothing more."""
+        return replace(self, shortcut=nn.Identity)
 
 
 def _nothing(_: int) -> nn.Module:

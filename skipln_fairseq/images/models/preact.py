@@ -66,6 +66,8 @@ class FirstPreActBlock(PreActBlock):
     (resnet-1k-layers).
     """
 
+    begins_stage = True
+
     def branch(self, x: Tensor) -> Tensor:
         """F of the activated x."""
         return self._convolved(x)

@@ -27,7 +27,7 @@ class BasicBlock(nn.Module):
     """``ReLU(connection(F(x), x))``, F = convolution, norm, ReLU, convolution, norm.
 
     Where a stage begins, x goes through a 1 × 1 convolution with a norm (option B of the source), or without norms a
-    learned scalar.
+    learned scalar unless that is left out.
 
     Source: He, Zhang, Ren, Sun 2016, arXiv:1512.03385.
     """
@@ -40,8 +40,10 @@ class BasicBlock(nn.Module):
         number: int,
         connection: nn.Module,
         normalisation: Normalisation,
+        begins_stage: bool,
     ):
         super().__init__()
+        self.begins_stage = begins_stage
         self.first = _convolution(before, channels, 3, stride, normalisation)
         self.second = _convolution(channels, channels, 3, 1, normalisation)
         self.scale = normalisation.branch(number)
@@ -90,7 +92,9 @@ class ResNet18(nn.Module):
                 size = math.ceil(size / stride)
                 connection = SpatialConnection(channels, size, config, over)
                 blocks.append(
-                    BasicBlock(before, channels, stride, len(blocks) + 1, connection, normalisation)
+                    BasicBlock(
+                        before, channels, stride, len(blocks) + 1, connection, normalisation, not number
+                    )
                 )
                 before = channels
         self.blocks = nn.Sequential(*blocks)

@@ -3,6 +3,7 @@
 from typing import Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .batch import SingleStatistics, real_tokens
@@ -12,25 +13,32 @@ __all__ = ["PowerNorm"]
 
 
 class _Normalise(torch.autograd.Function):
-    """``z = v / ψ``, whose backward is approximated with the running ν, which it moves."""
+    """``z = v / ψ``, whose backward is approximated with the running ν, which it moves, and divides by ``back``."""
 
     @staticmethod
     def forward(
-        ctx, v: Tensor, psi: Tensor, nu: Tensor, padding_mask: Optional[Tensor], decay: float, counts: bool
+        ctx,
+        v: Tensor,
+        psi: Tensor,
+        back: Tensor,
+        nu: Tensor,
+        padding_mask: Optional[Tensor],
+        decay: float,
+        counts: bool,
     ):
         z = v / psi
-        ctx.save_for_backward(z, psi, padding_mask)
+        ctx.save_for_backward(z, back, padding_mask)
         ctx.nu = nu  # not saved: its backward changes it
         ctx.decay, ctx.counts = decay, counts
         return z
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        z, psi, padding_mask = ctx.saved_tensors
+        z, back, padding_mask = ctx.saved_tensors
         nu, move = ctx.nu, 1 - ctx.decay
         # a batch that stands in must neither move ν nor be moved by it
         counts = float(ctx.counts)
-        d_v = (gradient - nu * z) / psi * counts
+        d_v = (gradient - nu * z) / back * counts
         if padding_mask is not None:
             d_v = d_v.masked_fill(padding_mask.unsqueeze(-1), 0)
         real_z, real_gradient = real_tokens(z, padding_mask), real_tokens(gradient, padding_mask)
@@ -40,7 +48,23 @@ class _Normalise(torch.autograd.Function):
         gamma = sum_over_workers(real_z.square().sum(0)) / count
         lamda = sum_over_workers((real_gradient * real_z).sum(0)) / count
         nu.copy_(torch.where(any_counts, nu * (1 - move * gamma) + move * lamda, nu))
-        return d_v, None, None, None, None, None
+        return d_v, None, None, None, None, None, None
+
+
+class GroupScaling(nn.Module):
+    """Each of ``groups`` equal runs of features over the root of its own mean square, eps under the root.
+
+    It reads one token at a time and learns nothing. Source: the code of PowerNorm's authors.
+    """
+
+    def __init__(self, groups: int, eps: float):
+        super().__init__()
+        self.groups = groups
+        self.eps = eps
+
+    def forward(self, v: Tensor) -> Tensor:
+        runs = v.unflatten(-1, [self.groups, -1])
+        return F.rms_norm(runs, [runs.size(-1)], None, self.eps).flatten(-2)
 
 
 class PowerNorm(SingleStatistics):
@@ -56,18 +80,37 @@ class PowerNorm(SingleStatistics):
 
     The backward is the paper's approximation and not the forward's derivative; while warming up only the
     forward's statistic is another. Statistics are those of all data-parallel workers together. A forward
-    without gradients, such as the first of ``--checkpoint-activations``, moves nothing. Evaluation takes ψ. The
-    group scaling that the authors' code can put before the norm is left out.
+    without gradients, such as the first of ``--checkpoint-activations``, moves nothing. Evaluation takes ψ.
+
+    That is the paper's algorithm. The authors' code (``published``) differs in two places: its backward divides by
+    ψ_B after warm-up too, and
+
+        ψ² ← ψ² + (ψ_B² − ψ²)/t    (the first ``warmup − 1`` batches only), then
+        ψ² ← a ψ² + (1−a) ψ_B²
+
+    In the authors' Transformer a :class:`GroupScaling` of v, with as many ``groups`` as there are heads, always stands
+    before all that. Left out is that their code gives padding a gradient too, and takes Γ and Λ as means over padding
+    as well: the gradient of a sentence would depend on how long its neighbours are.
 
     Source: Shen, Yao, Gholami, Mahoney, Keutzer 2020, arXiv:2003.07845. Decay a = 0.9 and eps as in the
     authors' code; its warm-up has 10,000 batches, ours 4,000 by default.
     """
 
-    def __init__(self, dim: int, warmup: int = 4000, decay: float = 0.9, eps: float = 1e-5):
+    def __init__(
+        self,
+        dim: int,
+        warmup: int = 4000,
+        decay: float = 0.9,
+        eps: float = 1e-5,
+        published: bool = False,
+        groups: int = 0,
+    ):
         super().__init__()
+        self.scaling = GroupScaling(groups, eps) if groups else nn.Identity()
         self.warmup = warmup
         self.decay = decay
         self.eps = eps
+        self.published = published
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
         self.register_buffer("running_power", torch.ones(dim))
@@ -75,9 +118,10 @@ class PowerNorm(SingleStatistics):
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
 
     def forward(self, v: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
-        z = v / (self.running_power + self.eps).sqrt()
+        scaled = self.scaling(v)
+        z = scaled / (self.running_power + self.eps).sqrt()
         if self.training:
-            z = self._normalise(v, padding_mask)
+            z = self._normalise(scaled, padding_mask)
         return (self.weight * z + self.bias).to(v.dtype)
 
     @torch.jit.unused
@@ -94,5 +138,13 @@ class PowerNorm(SingleStatistics):
         psi = (statistic + self.eps).sqrt()
         if moves:
             self.batches.add_(1)
-            self.running_power.lerp_(power.to(self.running_power), max(1 / batch, 1 - self.decay))
-        return _Normalise.apply(v, psi, self.running_gradient, padding_mask, self.decay, self.counts)
+            self.running_power.lerp_(power.to(self.running_power), self._rate(batch))
+        back = (power + self.eps).sqrt() if self.published and known else psi
+        return _Normalise.apply(v, psi, back, self.running_gradient, padding_mask, self.decay, self.counts)
+
+    def _rate(self, batch: int) -> float:
+        """How far ψ² goes to ψ_B² in a batch, counted from 1."""
+        if not self.published:
+            return max(1 / batch, 1 - self.decay)
+        # the two steps of the authors' code in one
+        return 1 - self.decay * (1 - 1 / batch if batch < self.warmup else 1)

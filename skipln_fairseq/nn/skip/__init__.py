@@ -26,12 +26,20 @@ __all__ = [
     "SkipOptions",
 ]
 
+
+def _rezero(options: SkipOptions, site: Site) -> BranchScale:
+    skip = BranchScale(0.0, 1)
+    if options.shared and site.first is not None:
+        skip.scale = site.first.scale
+    return skip
+
+
 SKIPS: dict[str, Callable[[SkipOptions, Site], Skip]] = {
     "plain": lambda options, site: PlainSkip(),
     "expanded": lambda options, site: ExpandedSkip(options.scale),
     "recursive": lambda options, site: RecursiveSkip(site.make_norm() for _ in range(options.order - 1)),
     "learned": lambda options, site: LearnedSkip(options.scale, site.dim if options.vector else 1),
-    "rezero": lambda options, site: BranchScale(0.0, 1),
+    "rezero": _rezero,
     # DeepNorm's α is a constant factor of x; what makes it DeepNorm is that α and the initialisation follow
     # from the depth (nn/init.py)
     "deepnorm": lambda options, site: ExpandedSkip(options.scale),

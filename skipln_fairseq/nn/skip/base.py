@@ -56,11 +56,15 @@ class SkipOptions:
         scale: λ of expanded, its first value in learned, α of deepnorm, the first s of layerscale.
         order: K of the recursive skip, at least 1.
         vector: whether the learned λ is one for each feature.
+        shared: whether the sub-layers of a layer have one α of rezero, and not one each.
+        end_eps: eps of the norm at the end of dual, where it is not the norm's own.
     """
 
     scale: float = 1.0
     order: int = 1
     vector: bool = False
+    shared: bool = False
+    end_eps: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,10 @@ class Site:
         dim: the feature dimension.
         make_norm: makes a further norm of the connection's kind.
         position: of the sub-layer in its layer: first, middle or last.
+        first: the skip rule of the layer's first sub-layer, None while that is built.
     """
 
     dim: int
     make_norm: Callable[[], nn.Module]
     position: str = "first"
+    first: Optional[nn.Module] = None

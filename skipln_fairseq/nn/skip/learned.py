@@ -29,8 +29,9 @@ class LearnedSkip(Skip):
 class BranchScale(Skip):
     """``x + s ⊙ F(x)`` with a learned s.
 
-    ReZero is a single s from 0 and no norm (Bachlechner et al. 2020, arXiv:2003.04887); LayerScale one s for
-    each feature, from a small value, with F(LN(x)) (Touvron et al. 2021, arXiv:2103.17239).
+    ReZero is a single s from 0 and no norm (Bachlechner et al. 2020, arXiv:2003.04887), in the authors' code one
+    parameter for all sub-layers of a layer (``SkipOptions.shared``); LayerScale one s for each feature, from a small
+    value, with F(LN(x)) (Touvron et al. 2021, arXiv:2103.17239).
 
     Args:
         scale: the first value of s.

@@ -14,7 +14,7 @@ class BottomFirst(Skip):
     """B2T connection, first sub-layer: ``x + F(x)``, and x, the layer's own input, is kept beside.
 
     In the layer's last sub-layer that input is added once more, before the last norm. Inside a layer the stream
-    is ``(x, x_layer)``, between layers it is x.
+    is ``(x, x_layer)``, between layers it is x. Its initialisation is :func:`skipln_fairseq.nn.init.b2t_`.
     Source: Takase, Kiyono, Kobayashi, Suzuki 2022, arXiv:2206.00330.
     """
 
@@ -81,7 +81,7 @@ class DualEnd(nn.Module):
 
     Args:
         dim: the feature dimension.
-        norm: N.
+        norm: N; where it is LayerNorm the authors' code gives it an eps of 1e-7, smaller than that of all others.
     """
 
     def __init__(self, dim: int, norm: nn.Module):

@@ -5,6 +5,8 @@
 | `evaluated` | flags, also those of a checkpoint, run any code | fairseq reads them as literals |
 | `stored_flags` | the name of an unknown task, model or encoder gives a traceback | fairseq reports it in one line |
 | `checkpoints` | no checkpoint loads on torch ≥ 2.6 | fairseq allow-lists its types |
+| `old_parameters` | checkpoints up to 0.8 load without a norm, or not at all | fairseq renames all of them |
+| `optimizer_state` | an optimizer that does not fit gives a traceback | fairseq reports it in one line |
 | `user_dir` | a second spelling of `--user-dir` is "not globally unique" | fairseq compares resolved paths |
 | `torchrun` | `torchrun … --cpu` trains N copies, `--cpu` beside GPUs fails | fairseq counts no GPUs on a CPU |
 | `same_batches` | a resumed run sees other batches | fairseq seeds them without the epoch |
@@ -43,6 +45,8 @@ from skipln_fairseq.compat import (
     interval_checkpoints,
     last_batch,
     numpy2,
+    old_parameters,
+    optimizer_state,
     plain_text,
     pretrained_embeddings,
     repeated_ngrams,
@@ -69,6 +73,8 @@ WORKAROUNDS = (
     last_batch,
     diverse_beams,
     numpy2,
+    old_parameters,
+    optimizer_state,
     skipped_blocks,
     bfloat16,
     binarised,

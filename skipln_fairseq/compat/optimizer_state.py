@@ -27,6 +27,6 @@ def apply() -> None:
             if not any(words in str(error) for words in DOES_NOT_FIT):
                 raise
             raise UserError(
-                f"{filename}: the optimizer's state there is of another optimizer, criterion or set of parameters (as in "
-                "checkpoints up to fairseq 0.8, and of 0.12.2); go on without it by --reset-optimizer"
+                f"{filename}: the optimizer's state there is of another optimizer, criterion or set of parameters (as "
+                "in checkpoints up to fairseq 0.8, and of 0.12.2); go on without it by --reset-optimizer"
             ) from error

@@ -12,7 +12,7 @@ __all__ = ["HARMLESS"]
 
 RECONSTRUCT = np.zeros(0).__reduce__()[0]
 SCALAR = np.float64(0).__reduce__()[0]
-NUMBERS = "?bhilqBHILQefdgFDGSU"  # numpy's codes for truth, whole, real and complex numbers and text: no objects, no records
+NUMBERS = "?bhilqBHILQefdgFDGSU"  # numpy's codes for numbers and text: no objects, no records
 
 
 def _path(*parts: str) -> str:

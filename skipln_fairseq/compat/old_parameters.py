@@ -1,9 +1,9 @@
 """What old checkpoints call their parameters, where fairseq's own upgrade leaves something out.
 
 Up to 0.8 attention over an encoder of another width had ``q_proj_weight``, ``k_proj_weight`` and ``v_proj_weight``
-beside one bias for the three. Checkpoints of 0.6 have a norm after the decoder's last layer and say version 2, from which
-fairseq concludes that there is none: it loads without an error and translates otherwise. Those of 0.12.2 hold a copy of
-each encoder layer's matrices, which no other release knows.
+beside one bias for the three. Checkpoints of 0.6 have a norm after the decoder's last layer and say version 2, from
+which fairseq concludes that there is none: it loads without an error and translates otherwise. Those of 0.12.2 hold a
+copy of each encoder layer's matrices, which no other release knows.
 """
 
 from typing import Any

@@ -20,6 +20,12 @@ from skipln_fairseq.compat.commands import users_problem
             ValueError("--langs and --lang-dict can not both be specified"),
             "--langs and --lang-dict can not both",
         ),
+        (
+            UnicodeDecodeError("ascii", b"\xc3", 0, 1, "ordinal not in range(128)"),
+            "reads and writes text as ascii, which cannot hold it; set PYTHONIOENCODING=utf-8",
+        ),
+        (UnicodeEncodeError("latin-1", "ł", 0, 1, "ordinal not in range(256)"), "text as latin-1"),
+        (AssertionError("15 < 15"), "probabilities are NaN or infinite"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "UTF-8 is expected: 'utf-8'"),
     ],
 )
@@ -29,7 +35,12 @@ def test_what_the_user_can_put_right(error, problem):
 
 @pytest.mark.parametrize(
     "error",
-    [OSError(errno.ENOSPC, "No space left on device"), ConnectionResetError("peer"), ValueError("bug")],
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        ConnectionResetError("peer"),
+        ValueError("bug"),
+        AssertionError("3 < 2"),
+    ],
 )
 def test_what_keeps_its_traceback(error):
     assert users_problem(error) is None

@@ -5,6 +5,10 @@
 | `evaluated` | flags, also those of a checkpoint, run any code | fairseq reads them as literals |
 | `stored_flags` | the name of an unknown task, model or encoder gives a traceback | fairseq reports it in one line |
 | `checkpoints` | no checkpoint loads on torch ≥ 2.6 | fairseq allow-lists its types |
+| `old_parameters` | checkpoints up to 0.8 load without a norm, or not at all | fairseq renames all of them |
+| `optimizer_state` | an optimizer that does not fit gives a traceback | fairseq reports it in one line |
+| `kept_layers` | pruned checkpoints are pruned again, one side alone loses the other | fairseq prunes once |
+| `too_long` | long sentences vanish unnamed, a set of nothing else gives a traceback | fairseq says which |
 | `user_dir` | a second spelling of `--user-dir` is "not globally unique" | fairseq compares resolved paths |
 | `torchrun` | `torchrun … --cpu` trains N copies, `--cpu` beside GPUs fails | fairseq counts no GPUs on a CPU |
 | `same_batches` | a resumed run sees other batches | fairseq seeds them without the epoch |
@@ -41,8 +45,11 @@ from skipln_fairseq.compat import (
     diverse_beams,
     evaluated,
     interval_checkpoints,
+    kept_layers,
     last_batch,
     numpy2,
+    old_parameters,
+    optimizer_state,
     plain_text,
     pretrained_embeddings,
     repeated_ngrams,
@@ -50,6 +57,7 @@ from skipln_fairseq.compat import (
     skipped_blocks,
     stand_in_batches,
     stored_flags,
+    too_long,
     torchrun,
     user_dir,
 )
@@ -63,18 +71,22 @@ WORKAROUNDS = (
     stored_flags,
     checkpoints,
     user_dir,
+    too_long,
     torchrun,
     same_batches,
     stand_in_batches,
     last_batch,
     diverse_beams,
     numpy2,
+    old_parameters,
+    optimizer_state,
     skipped_blocks,
     bfloat16,
     binarised,
     dictionaries,
     plain_text,
     interval_checkpoints,
+    kept_layers,
     repeated_ngrams,
     decoding_flags,
     architecture_flag,

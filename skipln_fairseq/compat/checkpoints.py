@@ -11,14 +11,12 @@ import functools
 import pickle
 import re
 import struct
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from fairseq import checkpoint_utils, models
 from fairseq.distributed import utils as distributed_utils
@@ -29,22 +27,10 @@ from torch import Tensor
 from skipln_fairseq.compat.patch import around
 from skipln_fairseq.compat.stored_flags import check_flags
 from skipln_fairseq.compat.stored_tensors import Allowance, check_tensors
+from skipln_fairseq.compat.stored_types import HARMLESS
 from skipln_fairseq.errors import UserError
 
 __all__ = ["apply", "explain_refusal", "read_checkpoint"]
-
-RECONSTRUCT = np.zeros(0).__reduce__()[0]
-SCALAR = np.float64(0).__reduce__()[0]
-
-HARMLESS = [
-    Namespace,
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in (np.int64, np.float64)),
-    # numpy 2 moved these two; a checkpoint names them as the numpy that wrote it did.
-    *((RECONSTRUCT, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-    *((SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-]
 
 # What torch and fairseq raise on a file that is cut short, or that something else than fairseq wrote.
 UNREADABLE = (
@@ -188,7 +174,9 @@ def explain_refusal(path: str) -> Iterator[None]:
         if forbidden:
             raise UserError(
                 f"refused to load {path}: it holds a pickled {forbidden[1]}, and unpickling one could run "
-                "any code; fairseq's checkpoints hold tensors, numbers, text and flags only"
+                "any code; fairseq's checkpoints hold tensors, numbers, text, flags and counters only. If it is a "
+                "file of your own, read it where that class comes from, put a number or text in its place, and save "
+                "it again"
             ) from error
         raise UserError(f"{path} is no checkpoint, or a damaged one") from error
     except UNREADABLE as error:

@@ -1,5 +1,6 @@
 """A wrong path or a wrongly encoded input ends a fairseq command in one line, not in a traceback."""
 
+import re
 import sys
 from types import TracebackType
 
@@ -28,6 +29,11 @@ def apply() -> None:
 def users_problem(error: BaseException) -> str | None:
     """What to tell the user; ``None`` for a bug, a full disk, a lost connection."""
     match error:
+        case UnicodeError() if _encoding_of(error) != "utf-8":
+            return (
+                f"this process reads and writes text as {error.encoding}, which cannot hold it; set "
+                f"PYTHONIOENCODING=utf-8 and a UTF-8 locale ({error})"
+            )
         case UnicodeError():
             return f"text in the wrong encoding, UTF-8 is expected: {error}"
         case FileExistsError(errno=None):  # fairseq-preprocess, of a dictionary
@@ -44,9 +50,19 @@ def users_problem(error: BaseException) -> str | None:
             return str(error)
         case Exception() if type(error) is Exception:  # fairseq's words to its user, of a too long sentence
             return " ".join(str(error).split())
+        case AssertionError() if str(error) == "Must specify --max-tokens":
+            return "--num-batch-buckets acts only beside --max-tokens"
+        case AssertionError() if re.fullmatch(
+            r"(\d+) < \1", str(error)
+        ):  # the search found no word to go on with
+            return "the model's probabilities are NaN or infinite: the training that wrote it had diverged"
         case ValueError() if str(error).startswith("--"):  # of flags; all of them may come behind it
             return str(error).partition(": {")[0]
     return None
+
+
+def _encoding_of(error: UnicodeError) -> str:
+    return getattr(error, "encoding", "utf-8").lower().replace("utf8", "utf-8")
 
 
 def inside_a_command(trace: TracebackType | None) -> bool:

@@ -1,4 +1,4 @@
-"""A damaged dictionary, or one of another size than the model's, ends a command in one line.
+"""A damaged dictionary, one of another size than the model's, or another number of layers ends a command in one line.
 
 fairseq does not say where in the file it stopped, and lists all parameters of a model that do not fit.
 """
@@ -12,6 +12,7 @@ from fairseq.models import BaseFairseqModel
 from fairseq.trainer import Trainer
 from torch import Tensor
 
+from skipln_fairseq.compat.kept_layers import depth
 from skipln_fairseq.compat.patch import around
 from skipln_fairseq.errors import UserError
 
@@ -42,6 +43,7 @@ def apply() -> None:
             return stock(self, state_dict, *args, **kwargs)
         except RuntimeError:
             refuse_other_dictionary(self.state_dict(), state_dict)
+            refuse_other_depth(self.state_dict(), state_dict)
             raise
 
     @around(Trainer, "load_checkpoint")
@@ -84,3 +86,14 @@ def refuse_other_dictionary(own: Mapping[str, Tensor], stored: Mapping[str, Tens
                     f"the checkpoint's {key} is of {there} words, and the dictionary has {here}: use the dictionary "
                     "that it was trained with"
                 )
+
+
+def refuse_other_depth(own: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
+    """Refuse more or fewer layers than the model has."""
+    for side in ("encoder", "decoder"):
+        here, there = depth(own, side), depth(stored, side)
+        if here != there:
+            raise UserError(
+                f"the checkpoint's {side} has {there} layers, and the model's {here}: say --{side}-layers {there}, or "
+                f"choose some of them with --{side}-layers-to-keep"
+            )

@@ -6,6 +6,7 @@ number of layers and for any width. ``checkpoints`` uses both.
 
 import contextlib
 import math
+from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,9 +54,9 @@ def _tensors(state: dict[str, Any]) -> Iterator[tuple[Any, Tensor]]:
             continue
         if isinstance(value, Tensor):
             yield name, value
-        elif isinstance(value, dict):
+        elif isinstance(value, dict | Namespace):
             seen.add(id(value))
-            stack += value.items()
+            stack += (value if isinstance(value, dict) else vars(value)).items()
         elif isinstance(value, list | tuple | set):
             seen.add(id(value))
             stack += [(name, one) for one in value]

@@ -182,6 +182,7 @@ def check_checkpoints_when_training() -> None:
             other_data = getattr(trainer.task, "changes", lambda state: [])(state.get("task_state") or {})
             if other_data and not finetuning:
                 raise UserError(f"{filename} was trained on other data: {'; '.join(other_data)}")
+            model.upgrade_state_dict(state["model"])  # to today's names, which are compared below
             found = changes(stored_args, trainer.cfg.model)
             if found.network:
                 raise UserError(f"{filename} is of another network: {'; '.join(found.network)}")

@@ -20,7 +20,13 @@
 | `interval_checkpoints` | no checkpoint of an update that ends an epoch | fairseq saves it |
 | `repeated_ngrams` | `--no-repeat-ngram-size` blocks nothing | fairseq reads the words that are written |
 | `decoding_flags` | decoding flags do nothing, or end in an assertion | fairseq checks them |
-| `architecture_flag` | no `--arch` gives an empty traceback | fairseq names it |
+| `training_flags` | saving and validation flags do nothing, or end in an error after an epoch | fairseq checks them |
+| `best_metric` | a metric that is not measured ends the run before it saves | fairseq looks it up before |
+| `valid_steps` | `--max-valid-steps` N validates N + 1 batches | fairseq counts from 0 |
+| `no_data_left` | data without a sentence that fits give a traceback | fairseq says so |
+| `printed_words` | a language model fails on a word that it printed | fairseq adds no word for print |
+| `alignments` | alignments are of another layer, or of none | fairseq hands on and checks the model's |
+| `architecture_flag` | no `--arch`, no `--task` gives an empty traceback | fairseq names it |
 | `pretrained_embeddings` | a wrong width gives a traceback | fairseq checks it |
 | `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
 
@@ -31,7 +37,9 @@ is chosen: by the encoder layer.
 import functools
 
 from skipln_fairseq.compat import (
+    alignments,
     architecture_flag,
+    best_metric,
     bfloat16,
     binarised,
     checkpoints,
@@ -42,16 +50,20 @@ from skipln_fairseq.compat import (
     evaluated,
     interval_checkpoints,
     last_batch,
+    no_data_left,
     numpy2,
     plain_text,
     pretrained_embeddings,
+    printed_words,
     repeated_ngrams,
     same_batches,
     skipped_blocks,
     stand_in_batches,
     stored_flags,
     torchrun,
+    training_flags,
     user_dir,
+    valid_steps,
 )
 from skipln_fairseq.errors import print_user_errors_in_one_line
 
@@ -77,6 +89,12 @@ WORKAROUNDS = (
     interval_checkpoints,
     repeated_ngrams,
     decoding_flags,
+    training_flags,
+    best_metric,
+    valid_steps,
+    no_data_left,
+    printed_words,
+    alignments,
     architecture_flag,
     pretrained_embeddings,
     commands,

@@ -22,6 +22,8 @@
 | `decoding_flags` | decoding flags do nothing, or end in an assertion | fairseq checks them |
 | `training_flags` | saving and validation flags do nothing, or end in an error after an epoch | fairseq checks them |
 | `best_metric` | a metric that is not measured ends the run before it saves | fairseq looks it up before |
+| `best_checkpoints` | `--keep-best-checkpoints` keeps too few | fairseq compares with the worst kept, issue 2195 |
+| `subsets` | parts as valid and valid1 can be neither joined nor named | fairseq repeats none -1 times |
 | `valid_steps` | `--max-valid-steps` N validates N + 1 batches | fairseq counts from 0 |
 | `no_data_left` | data without a sentence that fits give a traceback | fairseq says so |
 | `printed_words` | a language model fails on a word that it printed | fairseq adds no word for print |
@@ -39,6 +41,7 @@ import functools
 from skipln_fairseq.compat import (
     alignments,
     architecture_flag,
+    best_checkpoints,
     best_metric,
     bfloat16,
     binarised,
@@ -60,6 +63,7 @@ from skipln_fairseq.compat import (
     skipped_blocks,
     stand_in_batches,
     stored_flags,
+    subsets,
     torchrun,
     training_flags,
     user_dir,
@@ -91,6 +95,8 @@ WORKAROUNDS = (
     decoding_flags,
     training_flags,
     best_metric,
+    best_checkpoints,
+    subsets,
     valid_steps,
     no_data_left,
     printed_words,

@@ -61,7 +61,9 @@ def _refuse_what_does_nothing(flags: Namespace) -> None:
         )
     layer, heads = getattr(flags, "alignment_layer", None), getattr(flags, "alignment_heads", None)
     if learns and layer is not None and not 0 <= layer < flags.decoder_layers:
-        raise UserError(f"--alignment-layer {layer}: valid is 0 to {flags.decoder_layers - 1}, the last layer's")
+        raise UserError(
+            f"--alignment-layer {layer}: valid is 0 to {flags.decoder_layers - 1}, the last layer's"
+        )
     if learns and heads is not None and not 1 <= heads <= flags.decoder_attention_heads:
         raise UserError(
             f"--alignment-heads {heads}: valid is 1 to --decoder-attention-heads, {flags.decoder_attention_heads}"

@@ -58,7 +58,11 @@ def _refuse_what_is_not_measured(metric: str, trainer: Trainer) -> None:
         return
     subset = trainer.cfg.dataset.valid_subset.split(",")[0]  # fairseq takes the metric of the first
     seed = trainer.cfg.common.seed
-    with utils.set_torch_seed(seed), data_utils.numpy_seed(seed), metrics.aggregate(new_root=True) as measured:
+    with (
+        utils.set_torch_seed(seed),
+        data_utils.numpy_seed(seed),
+        metrics.aggregate(new_root=True) as measured,
+    ):
         batches = trainer.get_valid_iterator(subset).next_epoch_itr(shuffle=False, set_dataset_epoch=False)
         trainer.valid_step(next(batches))
         names = sorted(name for name in measured.get_smoothed_values() if not name.startswith("_"))

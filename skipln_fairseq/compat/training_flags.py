@@ -4,9 +4,11 @@ All of fairseq's commands take these flags, though most of them read few; some a
 values end in an error after the first epoch.
 """
 
+import ast
 import json
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fairseq import options
@@ -28,7 +30,10 @@ LOADING = {"checkpoint_suffix", "checkpoint_shard_count"}
 BATCHES = {"num_workers", "max_tokens", "batch_size", "data_buffer_size"}
 LENGTHS = {"skip_invalid_size_inputs_valid_test", "required_batch_size_multiple"}
 READ_BY = {
-    "fairseq-generate": LOADING | BATCHES | LENGTHS | {"gen_subset", "dataset_impl", "required_seq_len_multiple"},
+    "fairseq-generate": LOADING
+    | BATCHES
+    | LENGTHS
+    | {"gen_subset", "dataset_impl", "required_seq_len_multiple"},
     "fairseq-interactive": LOADING | BATCHES | LENGTHS,
     "fairseq-validate": BATCHES | LENGTHS | {"valid_subset", "dataset_impl", "required_seq_len_multiple"},
     "fairseq-eval-lm": BATCHES | {"gen_subset", "num_shards", "shard_id", "dataset_impl"},
@@ -64,7 +69,9 @@ def apply() -> None:
     def parse_args_and_arch(stock, parser: Any, *args: Any, **kwargs: Any) -> Any:
         parsed = stock(parser, *args, **kwargs)
         flags: Namespace = parsed[0] if isinstance(parsed, tuple) else parsed
-        if hasattr(flags, "gen_subset") and not kwargs.get("suppress_defaults"):  # parsed twice, and checked once
+        if hasattr(flags, "gen_subset") and not kwargs.get(
+            "suppress_defaults"
+        ):  # parsed twice, and checked once
             _refuse_what_the_command_does_not_read(flags)
             if _command(flags) == "fairseq-train":
                 for check in CHECKS:
@@ -117,6 +124,14 @@ def _refuse_what_does_nothing(flags: Namespace) -> None:
                 raise UserError(f"{_name(flag)} does nothing beside {_name(other)}: leave one out")
 
 
+def _refuse_names_that_are_not_found_again(flags: Namespace) -> None:
+    """fairseq reads the score behind the last underscore of a kept file's name."""
+    if flags.keep_best_checkpoints > 0 and "_" in flags.checkpoint_suffix:
+        raise UserError(
+            f"--checkpoint-suffix {flags.checkpoint_suffix}: beside --keep-best-checkpoints without an underscore"
+        )
+
+
 def _refuse_what_cannot_be_loaded(flags: Namespace) -> None:
     if flags.write_checkpoints_asynchronously:
         raise UserError(
@@ -130,6 +145,20 @@ def _refuse_what_cannot_be_loaded(flags: Namespace) -> None:
         )
 
 
+def _refuse_what_resumes_nothing(flags: Namespace) -> None:
+    last = Path(flags.save_dir, f"checkpoint_last{flags.checkpoint_suffix}.pt")
+    if flags.continue_once and not last.exists() and not Path(flags.continue_once).exists():
+        raise UserError(f"--continue-once {flags.continue_once}: no such file")
+    try:
+        overrides = dict(ast.literal_eval(flags.optimizer_overrides))
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise UserError(
+            f"--optimizer-overrides {flags.optimizer_overrides!r}: valid is \"{{'betas': (0.9, 0.98)}}\" and its like"
+        ) from error
+    if "lr" in overrides:
+        raise UserError("--optimizer-overrides: the scheduler sets lr; give --lr and --reset-lr-scheduler")
+
+
 def _refuse_unknown_names_in_eval_bleu_args(flags: Namespace) -> None:
     if not getattr(flags, "eval_bleu", False):
         return
@@ -139,7 +168,7 @@ def _refuse_unknown_names_in_eval_bleu_args(flags: Namespace) -> None:
         except json.JSONDecodeError as error:
             raise UserError(f"{_name(flag)} {getattr(flags, flag)!r} is no JSON: {error}") from error
         if not isinstance(found, dict):
-            raise UserError(f"{_name(flag)} {getattr(flags, flag)!r}: valid is {{\"name\": value, …}}")
+            raise UserError(f'{_name(flag)} {getattr(flags, flag)!r}: valid is {{"name": value, …}}')
     unknown = set(json.loads(flags.eval_bleu_args)) - set(vars(GenerationConfig()))
     if unknown:
         raise UserError(f"--eval-bleu-args: fairseq-generate has no {', '.join(map(_name, sorted(unknown)))}")
@@ -181,5 +210,7 @@ CHECKS = (
         )
     ),
     _refuse_what_does_nothing,
+    _refuse_names_that_are_not_found_again,
+    _refuse_what_resumes_nothing,
     _refuse_unknown_names_in_eval_bleu_args,
 )

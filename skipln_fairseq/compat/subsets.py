@@ -1,0 +1,34 @@
+"""Parts of a data set, as ``train`` and ``train1``, ``valid`` and ``valid1``, are joined, or named one by one.
+
+fairseq repeats the first of joined parts as often as ``--upsample-primary`` says, which is -1 unless it is given; and it
+compares the names of files with those in ``--valid-subset``, which never agree for translation.
+"""
+
+from typing import Any
+
+from fairseq.data import data_utils
+from fairseq.tasks import translation
+
+from skipln_fairseq.compat.patch import around
+from skipln_fairseq.errors import UserError
+
+__all__ = ["apply"]
+
+
+def apply() -> None:
+    """Join each part once unless more is asked for; compare names of parts."""
+
+    @around(translation, "load_langpair_dataset")
+    def load_langpair_dataset(stock, *args: Any, upsample_primary: int = 1, **kwargs: Any) -> Any:
+        return stock(*args, upsample_primary=1 if upsample_primary == -1 else upsample_primary, **kwargs)
+
+    @around(data_utils, "_find_extra_valid_paths")
+    def find_extra_valid_paths(stock, dataset_path: str) -> set[str]:
+        return {name.partition(".")[0] for name in stock(dataset_path)}
+
+    @around(data_utils, "raise_if_valid_subsets_unintentionally_ignored")
+    def raise_if_valid_subsets_unintentionally_ignored(stock, cfg: Any) -> None:
+        try:
+            stock(cfg)
+        except ValueError as error:
+            raise UserError(str(error)) from error

@@ -40,7 +40,7 @@ def apply() -> None:
             and getattr(trainer.task.dataset(subset), "align_dataset", True) is None
         ):
             raise UserError(
-                f"--load-alignments: the data hold none of {subset!r}; fairseq-preprocess takes them with --align-suffix"
+                f"--load-alignments: the data hold none of {subset!r}; fairseq-preprocess --align-suffix takes them"
             )
         return loaded
 

@@ -44,7 +44,7 @@ def test_printed_alignments_are_those_of_the_supervised_layer(aligned, tmp_path,
     flags = ("--alignment-layer=0", "--alignment-heads=1", "--lr=0.02", "--max-epoch=2")
     train(aligned, tmp_path, *LEARN, *flags, arch=arch)
     generate = ("fairseq-generate", aligned, "--path", tmp_path / "checkpoint_last.pt", "--cpu", "--print-alignment",
-        "soft", "--beam=1", "--max-len-b=8", "--min-len=6", "--model-overrides")  # fmt: skip
+        "--beam=1", "--max-len-b=8", "--min-len=6", "--model-overrides")  # fmt: skip
 
     def printed(overrides: str, *more: str) -> list[list[str]]:
         return [line.split() for line in sorted(run(*generate, overrides, *more).lines("A"))]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import EVAL_BLEU, TRAIN, run
+from conftest import TRAIN, run
 from fairseq.dataclass.configs import CheckpointConfig, DatasetConfig
 from fairseq.tasks.translation import TranslationConfig
 
@@ -83,6 +83,15 @@ REFUSED = {
         ("--valid-subset=test", "--valid-subset: fairseq-generate does not read it"),
     ],
     "fairseq-interactive": [("--gen-subset=valid", "--gen-subset: fairseq-interactive does not read it")],
+    "fairseq-eval-lm": [
+        (
+            "--context-window=64 --tokens-per-sample=64",
+            "--context-window 64: valid is 0 to --tokens-per-sample - 1, 63",
+        ),
+        ("--context-window=-1", "--context-window -1: valid is 0 to --tokens-per-sample - 1"),
+        ("--num-shards=2 --shard-id=2", "--shard-id 2: valid is 0 to --num-shards - 1, 1"),
+        ("--valid-subset=test", "--valid-subset: fairseq-eval-lm does not read it"),
+    ],
     "fairseq-validate": [
         ("--task=translation --max-tokens-valid=99", "--max-tokens-valid: fairseq-validate does not read it"),
         ("--task=translation --num-shards=2", "--num-shards: fairseq-validate does not read it"),

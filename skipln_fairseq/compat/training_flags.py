@@ -73,9 +73,8 @@ def apply() -> None:
             "suppress_defaults"
         ):  # parsed twice, and checked once
             _refuse_what_the_command_does_not_read(flags)
-            if _command(flags) == "fairseq-train":
-                for check in CHECKS:
-                    check(flags)
+            for check in CHECKS.get(_command(flags), ()):
+                check(flags)
         return parsed
 
 
@@ -99,6 +98,10 @@ def _name(flag: str) -> str:
 def _given(flags: Namespace, flag: str) -> bool:
     """Whether a flag differs from what it is where nobody gives it."""
     value = getattr(flags, flag, None)
+    if flag in ("max_tokens_valid", "batch_size_valid") and value == getattr(
+        flags, flag.removesuffix("_valid")
+    ):
+        return False  # some commands copy it there
     return value not in (None, False, {**SAVING, **DATA, **BLEU}[flag]) and not _of_another(value)
 
 
@@ -174,6 +177,18 @@ def _refuse_unknown_names_in_eval_bleu_args(flags: Namespace) -> None:
         raise UserError(f"--eval-bleu-args: fairseq-generate has no {', '.join(map(_name, sorted(unknown)))}")
 
 
+def _refuse_windows_and_shards_that_hold_nothing(flags: Namespace) -> None:
+    longest = getattr(flags, "tokens_per_sample", None)  # of language models only
+    if isinstance(longest, int) and not 0 <= flags.context_window < longest:
+        raise UserError(
+            f"--context-window {flags.context_window}: valid is 0 to --tokens-per-sample - 1, {longest - 1}"
+        )
+    if not 0 <= flags.shard_id < flags.num_shards:
+        raise UserError(
+            f"--shard-id {flags.shard_id}: valid is 0 to --num-shards - 1, {flags.num_shards - 1}"
+        )
+
+
 def _within(flag: str, valid: str, holds: Callable[[Any], bool]) -> Callable[[Namespace], None]:
     def check(flags: Namespace) -> None:
         value = getattr(flags, flag)
@@ -186,7 +201,7 @@ def _within(flag: str, valid: str, holds: Callable[[Any], bool]) -> Callable[[Na
     return check
 
 
-CHECKS = (
+OF_TRAINING = (
     _refuse_what_cannot_be_loaded,
     *(
         _within(flag, "a whole number from 1", lambda n: n >= 1)
@@ -214,3 +229,8 @@ CHECKS = (
     _refuse_what_resumes_nothing,
     _refuse_unknown_names_in_eval_bleu_args,
 )
+
+CHECKS: dict[str, tuple[Callable[[Namespace], None], ...]] = {
+    "fairseq-train": OF_TRAINING,
+    "fairseq-eval-lm": (_refuse_windows_and_shards_that_hold_nothing,),
+}

@@ -86,7 +86,7 @@ REFUSED = {
     "fairseq-eval-lm": [
         (
             "--context-window=64 --tokens-per-sample=64",
-            "--context-window 64: valid is 0 to --tokens-per-sample - 1, 63",
+            "--context-window 64: valid is 0 to --tokens-per-sample",
         ),
         ("--context-window=-1", "--context-window -1: valid is 0 to --tokens-per-sample - 1"),
         ("--num-shards=2 --shard-id=2", "--shard-id 2: valid is 0 to --num-shards - 1, 1"),

@@ -52,11 +52,11 @@ IDLE_BESIDE = {
     "no_epoch_checkpoints": ("keep_last_epochs",),
     "combine_valid_subsets": ("valid_subset",),
     "no_save": ("keep_best_checkpoints", "keep_last_epochs", "keep_interval_updates"),
+    # which says itself that there is no best, so that the metric that would choose it may stay
     "disable_validation": (
-        *("best_checkpoint_metric", "maximize_best_checkpoint_metric", "keep_best_checkpoints", "patience"),
-        *("valid_subset", "combine_valid_subsets", "ignore_unused_valid_subsets", "validate_interval"),
+        *("keep_best_checkpoints", "patience", "valid_subset", "combine_valid_subsets", "validate_interval"),
         *("validate_interval_updates", "validate_after_updates", "fixed_validation_seed", "max_valid_steps"),
-        *("skip_invalid_size_inputs_valid_test", "eval_bleu"),
+        *("ignore_unused_valid_subsets", "eval_bleu"),
     ),
 }
 """Flags of training that do nothing beside another."""

@@ -29,13 +29,11 @@ BLEU = {name: value for name, value in vars(TranslationConfig()).items() if name
 LOADING = {"checkpoint_suffix", "checkpoint_shard_count"}
 BATCHES = {"num_workers", "max_tokens", "batch_size", "data_buffer_size"}
 LENGTHS = {"skip_invalid_size_inputs_valid_test", "required_batch_size_multiple"}
+FOLDER = LENGTHS | {"dataset_impl", "required_seq_len_multiple"}
 READ_BY = {
-    "fairseq-generate": LOADING
-    | BATCHES
-    | LENGTHS
-    | {"gen_subset", "dataset_impl", "required_seq_len_multiple"},
+    "fairseq-generate": LOADING | BATCHES | FOLDER | {"gen_subset"},
     "fairseq-interactive": LOADING | BATCHES | LENGTHS,
-    "fairseq-validate": BATCHES | LENGTHS | {"valid_subset", "dataset_impl", "required_seq_len_multiple"},
+    "fairseq-validate": BATCHES | FOLDER | {"valid_subset"},
     "fairseq-eval-lm": BATCHES | {"gen_subset", "num_shards", "shard_id", "dataset_impl"},
     "fairseq-train": {*SAVING, *DATA} - {"gen_subset", "num_shards", "shard_id", "checkpoint_shard_count"},
 }
@@ -44,7 +42,7 @@ READ_BY = {
 NEEDS = {
     "keep_interval_updates": "save_interval_updates",
     "keep_interval_updates_pattern": "keep_interval_updates",
-    **dict.fromkeys(set(BLEU) - {"eval_bleu"}, "eval_bleu"),
+    **{flag: "eval_bleu" for flag in BLEU if flag != "eval_bleu"},
 }
 """Flags of training that act only beside another."""
 
@@ -69,9 +67,8 @@ def apply() -> None:
     def parse_args_and_arch(stock, parser: Any, *args: Any, **kwargs: Any) -> Any:
         parsed = stock(parser, *args, **kwargs)
         flags: Namespace = parsed[0] if isinstance(parsed, tuple) else parsed
-        if hasattr(flags, "gen_subset") and not kwargs.get(
-            "suppress_defaults"
-        ):  # parsed twice, and checked once
+        once = not kwargs.get("suppress_defaults")  # for which fairseq parses by way of this function, too
+        if once and hasattr(flags, "gen_subset"):
             _refuse_what_the_command_does_not_read(flags)
             for check in CHECKS.get(_command(flags), ()):
                 check(flags)
@@ -98,11 +95,10 @@ def _name(flag: str) -> str:
 def _given(flags: Namespace, flag: str) -> bool:
     """Whether a flag differs from what it is where nobody gives it."""
     value = getattr(flags, flag, None)
-    if flag in ("max_tokens_valid", "batch_size_valid") and value == getattr(
-        flags, flag.removesuffix("_valid")
-    ):
-        return False  # some commands copy it there
-    return value not in (None, False, {**SAVING, **DATA, **BLEU}[flag]) and not _of_another(value)
+    unset = [None, False, {**SAVING, **DATA, **BLEU}[flag]]
+    if flag in ("max_tokens_valid", "batch_size_valid"):  # fairseq copies it there
+        unset.append(getattr(flags, flag.removesuffix("_valid")))
+    return value not in unset and not _of_another(value)
 
 
 def _of_another(value: Any) -> bool:

@@ -28,6 +28,7 @@ REFUSED = [
     ("--diverse-beam-groups=2", "--beam 5 must be a multiple of it"),
     ("--replace-unk", "--replace-unk: there is no source word to copy"),
     ("--replace-unk=words.txt", "--replace-unk: there is no source word to copy"),
+    ("--score-reference --print-alignment=soft", "--print-alignment soft: --score-reference prints hard"),
     ("--constraints", "--constraints: a data folder holds none; use fairseq-interactive"),
     ("--print-step", "--print-step has no meaning with --task translation: translation_lev read it"),
     ("--decoding-format=vote", "--decoding-format has no meaning with --task translation"),

@@ -24,7 +24,15 @@
 | `interval_checkpoints` | no checkpoint of an update that ends an epoch | fairseq saves it |
 | `repeated_ngrams` | `--no-repeat-ngram-size` blocks nothing | fairseq reads the words that are written |
 | `decoding_flags` | decoding flags do nothing, or end in an assertion | fairseq checks them |
-| `architecture_flag` | no `--arch` gives an empty traceback | fairseq names it |
+| `training_flags` | saving and validation flags do nothing, or end in an error after an epoch | fairseq checks them |
+| `best_metric` | a metric that is not measured ends the run before it saves | fairseq looks it up before |
+| `best_checkpoints` | `--keep-best-checkpoints` keeps too few | fairseq compares with the worst kept, issue 2195 |
+| `subsets` | parts as valid and valid1 can be neither joined nor named | fairseq repeats none -1 times |
+| `valid_steps` | `--max-valid-steps` N validates N + 1 batches | fairseq counts from 0 |
+| `no_data_left` | data without a sentence that fits give a traceback | fairseq says so |
+| `printed_words` | a language model fails on a word that it printed | fairseq adds no word for print |
+| `alignments` | alignments are of another layer, or of none | fairseq hands on and checks the model's |
+| `architecture_flag` | no `--arch`, no `--task` gives an empty traceback | fairseq names it |
 | `pretrained_embeddings` | a wrong width gives a traceback | fairseq checks it |
 | `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
 
@@ -35,7 +43,10 @@ is chosen: by the encoder layer.
 import functools
 
 from skipln_fairseq.compat import (
+    alignments,
     architecture_flag,
+    best_checkpoints,
+    best_metric,
     bfloat16,
     binarised,
     checkpoints,
@@ -47,19 +58,24 @@ from skipln_fairseq.compat import (
     interval_checkpoints,
     kept_layers,
     last_batch,
+    no_data_left,
     numpy2,
     old_parameters,
     optimizer_state,
     plain_text,
     pretrained_embeddings,
+    printed_words,
     repeated_ngrams,
     same_batches,
     skipped_blocks,
     stand_in_batches,
     stored_flags,
+    subsets,
     too_long,
     torchrun,
+    training_flags,
     user_dir,
+    valid_steps,
 )
 from skipln_fairseq.errors import print_user_errors_in_one_line
 
@@ -89,6 +105,14 @@ WORKAROUNDS = (
     kept_layers,
     repeated_ngrams,
     decoding_flags,
+    training_flags,
+    best_metric,
+    best_checkpoints,
+    subsets,
+    valid_steps,
+    no_data_left,
+    printed_words,
+    alignments,
     architecture_flag,
     pretrained_embeddings,
     commands,

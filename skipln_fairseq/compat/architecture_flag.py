@@ -1,4 +1,4 @@
-"""A training without ``--arch`` ends in one line."""
+"""A training without ``--arch``, or a validation without ``--task``, ends in one line."""
 
 from typing import Any
 
@@ -23,3 +23,7 @@ def apply() -> None:
             raise UserError(
                 "no --arch: name an architecture, for example --arch transformer_rskip"
             ) from error
+        except KeyError as error:
+            if error.args != (None,):
+                raise
+            raise UserError("no --task: name the model's, for example --task translation") from error

@@ -109,6 +109,8 @@ def _refuse_what_the_command_cannot_do(flags: Namespace) -> None:
     interactive = hasattr(flags, "buffer_size")
     if interactive and flags.print_alignment == "soft":
         raise UserError("--print-alignment soft: fairseq-interactive prints hard alignments only")
+    if flags.score_reference and flags.print_alignment == "soft":
+        raise UserError("--print-alignment soft: --score-reference prints hard alignments only")
     if not interactive and flags.constraints:
         raise UserError(
             "--constraints: a data folder holds none; use fairseq-interactive, with each constraint behind a tab"

@@ -22,6 +22,10 @@
 | `decoding_flags` | decoding flags do nothing, or end in an assertion | fairseq checks them |
 | `architecture_flag` | no `--arch` gives an empty traceback | fairseq names it |
 | `pretrained_embeddings` | a wrong width gives a traceback | fairseq checks it |
+| `whole_files` | a kill, a power cut or a full disk damages checkpoints | fairseq writes beside and renames |
+| `data_folders` | a kill leaves half a data folder, which is not filled again | fairseq writes dictionaries last |
+| `restore_file` | `--restore-file` of a missing file trains from scratch | fairseq refuses it |
+| `interrupted` | a damaged or older last checkpoint stops or sets back a training | fairseq looks for a whole one |
 | `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
 
 The encoder fast path of fairseq 0.12.2, which leaves out the residual connection, is switched off where it
@@ -36,22 +40,26 @@ from skipln_fairseq.compat import (
     binarised,
     checkpoints,
     commands,
+    data_folders,
     decoding_flags,
     dictionaries,
     diverse_beams,
     evaluated,
+    interrupted,
     interval_checkpoints,
     last_batch,
     numpy2,
     plain_text,
     pretrained_embeddings,
     repeated_ngrams,
+    restore_file,
     same_batches,
     skipped_blocks,
     stand_in_batches,
     stored_flags,
     torchrun,
     user_dir,
+    whole_files,
 )
 from skipln_fairseq.errors import print_user_errors_in_one_line
 
@@ -79,6 +87,10 @@ WORKAROUNDS = (
     decoding_flags,
     architecture_flag,
     pretrained_embeddings,
+    whole_files,
+    data_folders,
+    interrupted,
+    restore_file,
     commands,
 )
 

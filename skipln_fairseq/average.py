@@ -7,7 +7,6 @@ section 6.1). fairseq's own script for it is in no package on PyPI, and does not
 """
 
 import argparse
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 
 from .compat.checkpoints import read_checkpoint
 from .errors import UserError
+from .files import whole
 
 __all__ = ["average", "main"]
 
@@ -113,16 +113,6 @@ def _inputs(args: argparse.Namespace) -> list[Path]:
     return files
 
 
-def _write(state: dict[str, Any], output: Path) -> None:
-    """Write all of it or nothing: beside its place, then move."""
-    partial = output.with_name(f"{output.name}.{os.getpid()}.partial")
-    try:
-        torch.save(state, partial)
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -149,7 +139,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.output.parent.is_dir():
         raise UserError(f"--output {args.output}: no such folder")
     state = average(files)
-    _write(state, args.output)
+    with whole(args.output) as beside, beside.open("wb") as file:
+        torch.save(state, file)
     print(f"{args.output}: the mean of {', '.join(str(file) for file in files)}")
 
 

@@ -7,8 +7,6 @@ on the two sides, FAVOR+ attention. Needs ``pip install '.[ctranslate2]'``.
 """
 
 import argparse
-import shutil
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +17,7 @@ from torch import nn
 
 from .compat.checkpoints import explain_refusal
 from .errors import UserError
+from .files import whole
 from .models.config import StackConfig
 from .models.stacks import SkipDecoder, SkipEncoder
 
@@ -158,11 +157,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = specification(model, flags, task.source_dictionary, task.target_dictionary)
     found.validate()
     found.optimize(quantization=args.quantization)
-    with tempfile.TemporaryDirectory(dir=args.output_dir.parent) as folder:
-        whole = Path(folder, "model")  # beside its place, then moved: all of it or nothing
-        whole.mkdir()
-        found.save(str(whole))
-        shutil.move(whole, args.output_dir)
+    with whole(args.output_dir) as folder:
+        folder.mkdir()
+        found.save(str(folder))
     print(
         f"{args.output_dir}: source and target are the pieces that fairseq reads, one sentence a list of them"
     )

@@ -1,5 +1,6 @@
 """The mean of checkpoints, and everything that has no mean."""
 
+import errno
 import os
 from argparse import Namespace
 
@@ -170,12 +171,12 @@ def test_a_failing_disk_leaves_the_old_output_and_nothing_else(tmp_path, two, mo
     output = tmp_path / "mean.pt"
     output.write_text("old")
 
-    def fail(state, path):
-        path.write_text("half")
-        raise OSError("No space left on device")
+    def fail(state, file):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match=r"mean\.pt: No space left on device"):
         main(["--inputs", *map(str, two), "--output", str(output)])
     assert output.read_text() == "old"
     assert {file.name for file in tmp_path.iterdir()} == {"1.pt", "4.pt", "mean.pt"}

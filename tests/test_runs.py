@@ -1,12 +1,10 @@
-"""Commands that are run for the user: what they print, what they cost, what they leave when they are cut off."""
+"""Commands that are run for the user: what they print, and what they cost."""
 
-import os
 import sys
-import zipfile
 
 import pytest
 
-from skipln_fairseq.runs import CommandFailed, Translations, read_log, remove_damaged, run
+from skipln_fairseq.runs import CommandFailed, Translations, read_log, run
 
 LOG = """2026-01-01 00:00:00 | INFO | train_inner | {"epoch": 1, "nll_loss": "9.5", "num_updates": "20"}
 2026-01-01 00:00:00 | INFO | valid | {"epoch": 1, "valid_nll_loss": "8.5", "valid_num_updates": "20"}
@@ -21,37 +19,6 @@ def test_a_log_is_read_once_for_each_update_and_the_repetition_counts(tmp_path):
     records = read_log(tmp_path / "log")
     assert [r.get("nll_loss") or r["valid_nll_loss"] for r in records] == [9.5, 8.5, 7.0]
     assert "wps" not in records[-1]
-
-
-def checkpoint(path, content, damaged=False):
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("content", content)
-    if damaged:
-        path.write_bytes(path.read_bytes()[:-10])
-
-
-def test_a_half_written_last_checkpoint_is_replaced_by_the_newest_whole_one(tmp_path):
-    checkpoint(tmp_path / "checkpoint_1_100.pt", "old")
-    checkpoint(tmp_path / "checkpoint_1_200.pt", "new")
-    checkpoint(tmp_path / "checkpoint_last.pt", "half", damaged=True)
-    os.utime(tmp_path / "checkpoint_1_100.pt", (1, 1))
-    remove_damaged(tmp_path)
-    whole = (tmp_path / "checkpoint_1_200.pt").read_bytes()
-    assert (tmp_path / "checkpoint_last.pt").read_bytes() == whole
-
-
-def test_without_a_whole_checkpoint_training_begins_anew(tmp_path):
-    checkpoint(tmp_path / "checkpoint_last.pt", "half", damaged=True)
-    remove_damaged(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_checkpoint_that_another_node_takes_away_meanwhile_is_no_error(tmp_path):
-    checkpoint(tmp_path / "checkpoint_1_100.pt", "whole")
-    (tmp_path / "checkpoint_last.pt").symlink_to(tmp_path / "gone")
-    remove_damaged(tmp_path)
-    whole = (tmp_path / "checkpoint_1_100.pt").read_bytes()
-    assert (tmp_path / "checkpoint_last.pt").read_bytes() == whole
 
 
 def test_translations_are_told_apart_by_their_numbers():

@@ -3,10 +3,10 @@
 Debian and Ubuntu package it by language; apt fetches the packages without root, about 5 MB for a pair.
 """
 
-import shutil
 from pathlib import Path
 
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.files import whole
 
 from .help_pages import align, read_page, split_into_sentences
 from .pairs import Pair
@@ -86,10 +86,8 @@ def _download(target_lang: str, cache: Path, folders: list[Path]) -> None:
             continue
         call(["apt-get", *options, "download", PACKAGE + lang], timeout=300, cwd=apt)
         packages = sorted(apt.glob(f"{PACKAGE}{lang}_*.deb"), key=lambda file: file.stat().st_mtime)
-        unpacked = apt / f"unpacked-{lang}"
-        shutil.rmtree(unpacked, ignore_errors=True)
-        call(["dpkg-deb", "-x", str(packages[-1]), str(unpacked)], timeout=300)
-        unpacked.rename(folder)  # only now: a folder of this name is complete
+        with whole(folder) as unpacked:  # a folder of this name is complete
+            call(["dpkg-deb", "-x", str(packages[-1]), str(unpacked)], timeout=300)
 
 
 def _text_folder(unpacked: Path) -> Path:

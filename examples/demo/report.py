@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from sacrebleu.metrics import BLEU, CHRF
 
+from skipln_fairseq.files import whole
+
 __all__ = ["bleu", "draw_curve", "print_samples", "print_scores", "sparkline"]
 
 SAMPLES = 8
@@ -85,7 +87,8 @@ def draw_curve(records: list[dict[str, float]], title: str, file: Path) -> None:
     axes.set(xlabel="updates", ylabel="bits per sub-word", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(file)
+    with whole(file) as beside:
+        figure.savefig(beside, format="png")
 
 
 def sparkline(records: list[dict[str, float]], width: int = 40) -> str:

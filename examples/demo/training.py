@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skipln_fairseq.runs import Translations, record, remove_damaged
+from skipln_fairseq.runs import Translations, record
 
 from . import commands
 from .subwords import SOURCE_LANG
@@ -104,7 +104,6 @@ def train(
     launcher = []
     if recipe.processes > 1:
         launcher = ["torchrun", "--nproc_per_node", str(recipe.processes), "--no-python"]
-    remove_damaged(folder)
 
     def on_line(line: str) -> None:
         if found := record(line):

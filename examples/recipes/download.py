@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.files import write_json, write_text
+from skipln_fairseq.files import flush, write_json, write_text
 
 __all__ = ["Source", "checksum", "fetch", "identity"]
 
@@ -101,6 +101,7 @@ def _download(source: Source, file: Path) -> None:
         raise UserError(
             f"{source.url} cannot be downloaded ({reason}): try again, or put {source.name} there as {file}"
         ) from error
+    flush(part)
     part.rename(file)
     version.unlink(missing_ok=True)
 

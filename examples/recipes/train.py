@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from skipln_fairseq.arguments import whole
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.runs import locked, record, remove_damaged
+from skipln_fairseq.runs import locked, record
 from skipln_fairseq.runs.settings import words
 
 from .began import go_on
@@ -153,7 +153,6 @@ def train(
         tqdm(total=updates, unit=" updates", desc=save_dir.name) as bar,
     ):
         go_on(save_dir, work_dir, shaping)
-        remove_damaged(save_dir)
 
         def on_line(line: str) -> None:
             found = record(line)

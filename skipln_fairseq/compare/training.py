@@ -14,7 +14,7 @@ import torch
 
 from ..files import write_json
 from ..machine import where
-from ..runs import CommandFailed, read_log, remove_damaged, run
+from ..runs import CommandFailed, read_log, run
 from ..runs.settings import Flags, words
 from .data import Data, file_name
 
@@ -78,7 +78,6 @@ class Training:
             CommandFailed: the training failed otherwise.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        remove_damaged(self.folder)
         log = self.folder / "train.log"
         diverged, usage = False, None
 

@@ -34,6 +34,10 @@
 | `alignments` | alignments are of another layer, or of none | fairseq hands on and checks the model's |
 | `architecture_flag` | no `--arch`, no `--task` gives an empty traceback | fairseq names it |
 | `pretrained_embeddings` | a wrong width gives a traceback | fairseq checks it |
+| `whole_files` | a kill, a power cut or a full disk damages checkpoints | fairseq writes beside and renames |
+| `data_folders` | a kill leaves half a data folder, which is not filled again | fairseq writes dictionaries last |
+| `restore_file` | `--restore-file` of a missing file trains from scratch | fairseq refuses it |
+| `interrupted` | a damaged or older last checkpoint stops or sets back a training | fairseq looks for a whole one |
 | `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
 
 The encoder fast path of fairseq 0.12.2, which leaves out the residual connection, is switched off where it
@@ -51,10 +55,12 @@ from skipln_fairseq.compat import (
     binarised,
     checkpoints,
     commands,
+    data_folders,
     decoding_flags,
     dictionaries,
     diverse_beams,
     evaluated,
+    interrupted,
     interval_checkpoints,
     kept_layers,
     last_batch,
@@ -66,6 +72,7 @@ from skipln_fairseq.compat import (
     pretrained_embeddings,
     printed_words,
     repeated_ngrams,
+    restore_file,
     same_batches,
     skipped_blocks,
     stand_in_batches,
@@ -76,6 +83,7 @@ from skipln_fairseq.compat import (
     training_flags,
     user_dir,
     valid_steps,
+    whole_files,
 )
 from skipln_fairseq.errors import print_user_errors_in_one_line
 
@@ -115,6 +123,10 @@ WORKAROUNDS = (
     alignments,
     architecture_flag,
     pretrained_embeddings,
+    whole_files,
+    data_folders,
+    interrupted,
+    restore_file,
     commands,
 )
 

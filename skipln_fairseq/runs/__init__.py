@@ -1,6 +1,5 @@
 """Running fairseq's commands: what they print, what they cost, what they leave."""
 
-from .checkpoints import remove_damaged
 from .command import CommandFailed, Usage, run
 from .lines import read_lines
 from .lock import locked
@@ -18,7 +17,6 @@ __all__ = [
     "read_lines",
     "read_log",
     "record",
-    "remove_damaged",
     "run",
     "run_resumable",
 ]

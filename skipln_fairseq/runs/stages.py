@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..files import flush, write_text
+
 __all__ = ["Stages"]
 
 # Raise it when a stage's code changes what it writes: then folders of older versions are left alone.
@@ -43,7 +45,6 @@ class Stages:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         build(folder)
-        part = complete.with_suffix(".part")
-        part.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n", "utf-8")
-        part.rename(complete)
+        flush(folder)
+        write_text(complete, json.dumps(settings, indent=1, sort_keys=True) + "\n")
         return folder, False

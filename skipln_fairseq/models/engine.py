@@ -6,9 +6,11 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules import module as every_module
 
 from ..nn.fused import FusedPost, FusedPre
 from ..nn.kernels.decode import Decoder, Layer, Product, Records, Wiring, Workspace, has_tiles, product
+from ..nn.linear import is_plain
 from .beams import Beams
 from .fast_attention import FastAttention
 from .layers import SkipDecoderLayer, retains_dropout
@@ -21,13 +23,22 @@ class Unknown(Exception):
     """What about a decoder the kernel does not know."""
 
 
+def _is(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether it computes what the kind does: no subclass and nobody's patch has another forward."""
+    return (
+        isinstance(module, kind) and type(module).forward is kind.forward and "forward" not in module.__dict__
+    )
+
+
 def _known(condition: bool, what: str) -> None:
     if not condition:
         raise Unknown(what)
 
 
 def _wiring(connection: nn.Module) -> Wiring:
-    _known(isinstance(connection, (FusedPost, FusedPre)), f"its connection {type(connection).__name__}")
+    _known(
+        _is(connection, FusedPost) or _is(connection, FusedPre), f"its connection {type(connection).__name__}"
+    )
     scale, norms = connection.skip.chain()
     if isinstance(connection, FusedPre):
         return Wiring([connection], True, scale)
@@ -35,21 +46,21 @@ def _wiring(connection: nn.Module) -> Wiring:
 
 
 def _norm(norm: nn.Module | None) -> Wiring:
-    _known(norm is None or isinstance(norm, nn.LayerNorm), f"its norm {type(norm).__name__}")
+    _known(norm is None or _is(norm, nn.LayerNorm), f"its norm {type(norm).__name__}")
     return Wiring([] if norm is None else [norm])
 
 
 def _maps(*linears: nn.Module, form: str, rectified: bool = False) -> Product:
     for one in linears:
-        _known(isinstance(one, nn.Linear), f"its map {type(one).__name__}")
+        _known(is_plain(one), f"its map {type(one).__name__}")
     return Product(linears, form, rectified)
 
 
 def _layer(layer: nn.Module, form: str) -> Layer:
-    _known(isinstance(layer, SkipDecoderLayer), f"its layer {type(layer).__name__}")
+    _known(_is(layer, SkipDecoderLayer), f"its layer {type(layer).__name__}")
     itself, source = layer.self_attn, layer.encoder_attn
     for attention in (itself, source):
-        _known(isinstance(attention, FastAttention), f"its attention {type(attention).__name__}")
+        _known(_is(attention, FastAttention), f"its attention {type(attention).__name__}")
     plain = layer.c_attn is None and layer.w_resid is None
     plain = plain and all(isinstance(one, nn.Identity) for one in (layer.attn_ln, layer.ffn_layernorm))
     _known(plain, "NormFormer's scales")
@@ -70,11 +81,16 @@ def _is_hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
+def _every_module_is_hooked() -> bool:
+    return bool(every_module._global_forward_hooks or every_module._global_forward_pre_hooks)
+
+
 class Engine:
     """The steps of a decoder's incremental decoding, each in one call.
 
     For LayerNorm with plain, expanded, DeepNorm and recursive skips, Post- and Pre-LN, softmax attention and ReLU, in
-    float32 on processors with matrix tiles; what it is made of is read once, when it is made.
+    float32 on processors with matrix tiles; what it is made of is read once, when it is made: :class:`.Preparation`
+    makes another one when that has changed.
 
     Args:
         decoder: of a model that is prepared for inference.
@@ -96,7 +112,12 @@ class Engine:
         )
         _known(all(one is None for one in rest), "its embedding or output layer")
         _known(not retains_dropout(decoder), "retained dropout")
-        _known(not any(map(_is_hooked, decoder.modules())), "hooks")
+        _known(not any(map(_is_hooked, decoder.modules())) and not _every_module_is_hooked(), "hooks")
+        _known("forward" not in decoder.__dict__, "its forward, which was put in the place of its class's")
+        _known(not any(one.training for one in decoder.modules()), "modules in training mode")
+        _known(
+            _is(decoder.embed_tokens, nn.Embedding), f"its embedding {type(decoder.embed_tokens).__name__}"
+        )
         _known(len(decoder.layers) > 0, "a decoder without layers")
         _known(all(layer.encoder_attn is not None for layer in decoder.layers), "a decoder without a source")
         layers = [_layer(layer, form) for layer in decoder.layers]
@@ -122,7 +143,9 @@ class Engine:
 
     def take_back(self) -> None:
         """Let the decoder be as it was."""
-        del self.decoder.forward, self.decoder.advance
+        for name, ours in (("forward", self.forward), ("advance", self.advance)):
+            if self.decoder.__dict__.get(name) == ours:  # and nobody has put another one in its place
+                delattr(self.decoder, name)
 
     def packed(self) -> list[Tensor]:
         """What is held besides the decoder's parameters."""

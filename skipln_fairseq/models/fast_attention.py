@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..nn.attention.softmax import additive_mask, softmax_attention
 from ..nn.kernels.decode import Records, attend, fits
-from ..nn.linear import join_linears
+from ..nn.linear import is_plain, join_linears
 from .beams import Beams
 
 __all__ = ["FastAttention"]
@@ -130,9 +130,10 @@ class FastAttention(MultiheadAttention):
 
     def joined(self, *names: str) -> Callable[[Tensor], Tensor]:
         """Projections of one input as one, whose output has theirs one after another."""
-        ready = self.__dict__.get("joint", {})
-        if names in ready:
-            return ready[names]
+        joint = self.__dict__.get("joint", {}).get(names)
+        # in a copy of this module alone the projections have memory of their own
+        if joint is not None and joint.weight.data_ptr() == getattr(self, names[0]).weight.data_ptr():
+            return joint
         return lambda x: torch.cat([getattr(self, name)(x) for name in names], -1)
 
     def join(self) -> list[nn.Linear]:
@@ -142,8 +143,10 @@ class FastAttention(MultiheadAttention):
         """
         names = ("k_proj", "v_proj") if self.encoder_decoder_attention else ("q_proj", "k_proj", "v_proj")
         projections = [getattr(self, name) for name in names]
+        self.part()  # what a copied module has brought along
         decodes = self.causal or self.encoder_decoder_attention
-        if not decodes or any(type(one) is not nn.Linear or one._forward_hooks for one in projections):
+        biases = {one.bias is None for one in projections if is_plain(one)}
+        if not decodes or len(biases) > 1 or not all(map(is_plain, projections)):
             return []
         joint = join_linears(projections)
         self.__dict__["joint"] = {names: joint}  # no module of this one: state dicts stay fairseq's

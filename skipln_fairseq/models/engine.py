@@ -6,11 +6,12 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules import module as every_module
 
-from ..nn.fused import FusedPost, FusedPre
+from ..nn.fused import FusedPost, FusedPre, are_one_kernel
 from ..nn.kernels.decode import Decoder, Layer, Product, Records, Wiring, Workspace, has_tiles, product
-from ..nn.linear import is_plain
+from ..nn.norm import LayerNorm
+from ..nn.placement import connection_class
+from ..nn.plain import is_plain, is_watched
 from .beams import Beams
 from .fast_attention import FastAttention
 from .layers import SkipDecoderLayer, retains_dropout
@@ -23,11 +24,7 @@ class Unknown(Exception):
     """What about a decoder the kernel does not know."""
 
 
-def _is(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether it computes what the kind does: no subclass and nobody's patch has another forward."""
-    return (
-        isinstance(module, kind) and type(module).forward is kind.forward and "forward" not in module.__dict__
-    )
+CONNECTIONS = [connection_class(placement, LayerNorm) for placement in (FusedPost, FusedPre)]
 
 
 def _known(condition: bool, what: str) -> None:
@@ -35,32 +32,42 @@ def _known(condition: bool, what: str) -> None:
         raise Unknown(what)
 
 
+def _is(module: nn.Module, *kinds: type[nn.Module], what: str) -> None:
+    _known(is_plain(module, *kinds), f"its {what} {type(module).__name__}, or what was put into it")
+
+
 def _wiring(connection: nn.Module) -> Wiring:
-    _known(
-        _is(connection, FusedPost) or _is(connection, FusedPre), f"its connection {type(connection).__name__}"
-    )
-    scale, norms = connection.skip.chain()
+    _is(connection, *CONNECTIONS, what="connection")
+    _is(connection.skip, type(connection.skip), what="skip")
+    chain = connection.skip.chain()
+    _known(chain is not None, f"its skip {type(connection.skip).__name__}")
+    scale, norms = chain
+    for norm in norms:
+        _is(norm, LayerNorm, what="norm")
+    _known(are_one_kernel([*norms, connection]), "its norms, which have no gain, no bias or several eps")
     if isinstance(connection, FusedPre):
         return Wiring([connection], True, scale)
     return Wiring([*norms, connection], False, scale)
 
 
 def _norm(norm: nn.Module | None) -> Wiring:
-    _known(norm is None or _is(norm, nn.LayerNorm), f"its norm {type(norm).__name__}")
-    return Wiring([] if norm is None else [norm])
+    if norm is None:
+        return Wiring()
+    _is(norm, nn.LayerNorm, LayerNorm, what="norm")
+    return Wiring([norm])
 
 
 def _maps(*linears: nn.Module, form: str, rectified: bool = False) -> Product:
     for one in linears:
-        _known(is_plain(one), f"its map {type(one).__name__}")
+        _is(one, nn.Linear, what="map")
     return Product(linears, form, rectified)
 
 
 def _layer(layer: nn.Module, form: str) -> Layer:
-    _known(_is(layer, SkipDecoderLayer), f"its layer {type(layer).__name__}")
+    _is(layer, SkipDecoderLayer, what="layer")
     itself, source = layer.self_attn, layer.encoder_attn
     for attention in (itself, source):
-        _known(_is(attention, FastAttention), f"its attention {type(attention).__name__}")
+        _is(attention, FastAttention, what="attention")
     plain = layer.c_attn is None and layer.w_resid is None
     plain = plain and all(isinstance(one, nn.Identity) for one in (layer.attn_ln, layer.ffn_layernorm))
     _known(plain, "NormFormer's scales")
@@ -75,14 +82,6 @@ def _layer(layer: nn.Module, form: str) -> Layer:
         _maps(layer.fc2, form=form),
         *map(_wiring, (layer.self_attn_layer_norm, layer.encoder_attn_layer_norm, layer.final_layer_norm)),
     )
-
-
-def _is_hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
-def _every_module_is_hooked() -> bool:
-    return bool(every_module._global_forward_hooks or every_module._global_forward_pre_hooks)
 
 
 class Engine:
@@ -112,12 +111,10 @@ class Engine:
         )
         _known(all(one is None for one in rest), "its embedding or output layer")
         _known(not retains_dropout(decoder), "retained dropout")
-        _known(not any(map(_is_hooked, decoder.modules())) and not _every_module_is_hooked(), "hooks")
-        _known("forward" not in decoder.__dict__, "its forward, which was put in the place of its class's")
+        _known(not any(map(is_watched, decoder.modules())), "hooks")
+        _is(decoder, SkipDecoder, what="class")
         _known(not any(one.training for one in decoder.modules()), "modules in training mode")
-        _known(
-            _is(decoder.embed_tokens, nn.Embedding), f"its embedding {type(decoder.embed_tokens).__name__}"
-        )
+        _is(decoder.embed_tokens, nn.Embedding, what="embedding")
         _known(len(decoder.layers) > 0, "a decoder without layers")
         _known(all(layer.encoder_attn is not None for layer in decoder.layers), "a decoder without a source")
         layers = [_layer(layer, form) for layer in decoder.layers]

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..nn.attention.softmax import additive_mask, softmax_attention
 from ..nn.kernels.decode import Records, attend, fits
-from ..nn.linear import is_plain, join_linears
+from ..nn.linear import join_linears
+from ..nn.plain import is_plain
 from .beams import Beams
 
 __all__ = ["FastAttention"]
@@ -145,8 +146,8 @@ class FastAttention(MultiheadAttention):
         projections = [getattr(self, name) for name in names]
         self.part()  # what a copied module has brought along
         decodes = self.causal or self.encoder_decoder_attention
-        biases = {one.bias is None for one in projections if is_plain(one)}
-        if not decodes or len(biases) > 1 or not all(map(is_plain, projections)):
+        plain = all(is_plain(one, nn.Linear) for one in projections)
+        if not (decodes and plain and len({one.bias is None for one in projections}) == 1):
             return []
         joint = join_linears(projections)
         self.__dict__["joint"] = {names: joint}  # no module of this one: state dicts stay fairseq's

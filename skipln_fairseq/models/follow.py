@@ -35,7 +35,9 @@ class _Followed:
         outermost = self.stack.__dict__.get(self.name) is self  # and not called by what stands in its place
         if not self.preparation.renew(self.stack):
             return self.method(*args, **kwargs)
-        return (getattr(self.stack, self.name) if outermost else self.plain())(*args, **kwargs)
+        now = getattr(self.stack, self.name)
+        # who puts back what stood here before a change of his own puts back what is over
+        return (now if outermost and now is not self else self.plain())(*args, **kwargs)
 
     def plain(self) -> Callable[..., Any]:
         """The method as its class has it."""

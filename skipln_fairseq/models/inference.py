@@ -12,7 +12,8 @@ from torch import nn
 from ..compat.patch import around
 from ..errors import UserError
 from ..nn.kernels.decode import has_tiles
-from ..nn.linear import Int8Forward, ProductForward, is_plain
+from ..nn.linear import Int8Forward, ProductForward
+from ..nn.plain import is_plain
 from .engine import Engine, Unknown
 from .fast_attention import FastAttention
 from .follow import Preparation, TakeBack
@@ -25,7 +26,7 @@ __all__ = ["INFERENCE_TYPES", "InferenceModel"]
 
 def _linears(model: nn.Module) -> list[nn.Linear]:
     joined = [one for module in model.modules() if isinstance(module, FastAttention) for one in module.join()]
-    return [one for one in (*joined, *model.modules()) if is_plain(one)]
+    return [one for one in (*joined, *model.modules()) if is_plain(one, nn.Linear)]
 
 
 def _parted(model: nn.Module) -> TakeBack:

@@ -1,5 +1,7 @@
 """Whether a module is still what something was made of."""
 
+import math
+import time
 from collections.abc import Iterator
 from operator import is_
 from typing import Any
@@ -10,36 +12,59 @@ from torch.nn.modules import module as every_module
 
 __all__ = ["Snapshot"]
 
+BREAK = 50
+"""All values are read once more after so many times the time that it takes: a fiftieth of the time at most."""
 
-def _flat(held: dict[Any, Any]) -> Iterator[Any]:
-    """What a dictionary holds, and what the dictionaries in it hold: parameters, modules, hooks."""
-    for value in held.values():
-        if isinstance(value, dict):
-            yield from value
-            yield from value.values()
-        else:
-            yield value
+HOOKS_OF_ALL = (every_module._global_forward_hooks, every_module._global_forward_pre_hooks)
 
 
-def _pieces(module: nn.Module) -> list[Any]:
+class _Held:
+    """What a dictionary holds, by identity; what is held stays, so that nothing new can stand in its place in memory.
+
+    Of a module's attributes, private ones are its own caches (``_future_mask``), but for torch's dictionaries of
+    parameters, modules and hooks.
+    """
+
+    def __init__(self, held: dict[Any, Any], private: bool):
+        self.held, self.size = held, len(held)
+        names = [name for name in held if private or not name.startswith("_") or isinstance(held[name], dict)]
+        self.names, self.values = names, [held[name] for name in names]
+
+    def holds(self) -> bool:
+        """Whether it still does."""
+        return len(self.held) == self.size and all(map(is_, map(self.held.get, self.names), self.values))
+
+
+def _dictionaries(module: nn.Module) -> Iterator[_Held]:
     """Everything that hangs on a module or below it, and the hooks of every module there is."""
-    found = [*every_module._global_forward_hooks.values(), *every_module._global_forward_pre_hooks.values()]
+    yield from (_Held(hooks, private=True) for hooks in HOOKS_OF_ALL)
     for one in module.modules():
-        found += (one, type(one), *_flat(one.__dict__))
-    return found
+        yield _Held(vars(one), private=False)
+        yield from (_Held(each, private=True) for each in vars(one).values() if isinstance(each, dict))
 
 
-def _form(tensor: Tensor) -> tuple[Any, ...]:
+def _place(tensor: Tensor) -> tuple[Any, ...]:
     version = None if tensor.is_inference() else tensor._version  # which inference tensors do not count
-    return tensor.dtype, tensor.device, tensor.shape, version
+    return tensor.data_ptr(), version
+
+
+def _stride(rows: int, columns: int) -> int:
+    """Of elements in memory, so that each row and each column has one of them."""
+    return next(one for one in range(min(rows, columns), 0, -1) if math.gcd(one, columns) == 1)
+
+
+def _some(tensor: Tensor) -> Tensor:
+    """At least one element of each row and column, as they are in the tensor's memory."""
+    columns = tensor.size(-1) if tensor.dim() else 1
+    flat = tensor.detach().reshape(-1)
+    return flat[:: _stride(len(flat) // columns, columns)]
 
 
 def _sums(tensor: Tensor) -> Tensor:
-    """A weighted sum of each row: what is written past torch's count of versions, as through ``.data``, changes it."""
+    """A weighted sum of each row."""
     rows = tensor.detach().reshape(-1, tensor.size(-1) if tensor.dim() else 1)
     # no two weights are alike, so rows whose elements change places have other sums
-    weights = torch.linspace(1, 2, rows.size(1), dtype=rows.dtype, device=rows.device)
-    return rows.mv(weights)
+    return rows.mv(torch.linspace(1, 2, rows.size(1), dtype=rows.dtype))
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -48,29 +73,42 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 class Snapshot:
-    """What a module is now: its submodules, parameters and other attributes, its hooks, and its parameters' values.
+    """What a module is now: its submodules, parameters, hooks and other attributes, and its parameters' values.
 
-    Attributes are compared by identity, and what is compared is held, so that nothing new can stand in its place in
-    memory. Values are compared by the parameters' versions and by a sum of each row, which takes as long as reading
-    them once.
+    Attributes are compared by identity, values by torch's count of versions. What is written past that count, as
+    through ``.data`` or NumPy, is seen at once if it changes the whole of a row or column or more of a parameter, and
+    else with the next reading of all values, which is ``BREAK`` times as long after the last one as it takes.
+
+    Args:
+        module: with floating-point parameters in memory of the CPU.
     """
 
     def __init__(self, module: nn.Module):
-        self.module = module
-        self._pieces = _pieces(module)
-        self._parameters = list(module.parameters())
-        self._forms = [_form(one) for one in self._parameters]
+        self._classes = [(one, type(one)) for one in module.modules()]
+        self._dictionaries = list(_dictionaries(module))
+        values = (value for each in self._dictionaries for value in each.values)
+        found = {id(one): one for one in values if isinstance(one, Tensor) and one.is_floating_point()}
+        self._tensors = [one for one in found.values() if one.numel()]
+        self._places = list(map(_place, self._tensors))
+        self._views = list(map(_some, self._tensors))
+        self._samples = torch.cat(self._views)
+        self._sums = self._read()
+
+    def _read(self) -> Tensor:
+        """All values; and say when they are to be read again."""
+        start = time.perf_counter()
         with torch.no_grad():
-            self._sums = [_sums(one) for one in self._parameters]
+            found = torch.cat(list(map(_sums, self._tensors)))
+        end = time.perf_counter()
+        self._next = end + BREAK * (end - start)
+        return found
 
     def holds(self) -> bool:
         """Whether the module is still that."""
-        pieces = _pieces(self.module)
-        if len(pieces) != len(self._pieces) or not all(map(is_, pieces, self._pieces)):
-            return False
-        if self._forms != [_form(one) for one in self._parameters]:
-            return False
-        with torch.no_grad():
-            return all(
-                _same(_sums(one), before) for one, before in zip(self._parameters, self._sums, strict=True)
-            )
+        return (
+            all(type(one) is kind for one, kind in self._classes)
+            and all(each.holds() for each in self._dictionaries)
+            and self._places == list(map(_place, self._tensors))
+            and _same(self._samples, torch.cat(self._views))
+            and (time.perf_counter() < self._next or _same(self._sums, self._read()))
+        )

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .kernels.decode import Product, product
 
-__all__ = ["Int8Forward", "ProductForward", "is_plain", "join_linears"]
+__all__ = ["Int8Forward", "ProductForward", "join_linears"]
 
 
 def join_linears(linears: Sequence[nn.Linear]) -> nn.Linear:
@@ -28,13 +28,6 @@ def join_linears(linears: Sequence[nn.Linear]) -> nn.Linear:
         for one, part in zip(linears, whole.split([one.out_features for one in linears]), strict=True):
             getattr(one, name).data = part
     return joint.eval().requires_grad_(False)
-
-
-def is_plain(linear: nn.Module) -> bool:
-    """Whether it is x Wᵀ + b of its parameters, which nobody watches or changes."""
-    watched = linear._forward_hooks or linear._forward_pre_hooks
-    ours = getattr(linear.forward, "__func__", None) is nn.Linear.forward
-    return type(linear) is nn.Linear and ours and not watched and "weight" in linear._parameters
 
 
 class _Forward:

@@ -17,6 +17,16 @@ from .beams import Beams
 __all__ = ["FastAttention"]
 
 
+def _is_called(projection: nn.Module) -> bool:
+    """Whether it is a map that is called, and not one of which fairseq reads the parameters.
+
+    ``--quant-noise-scalar`` puts others in the place of linear maps, and hooks on those; what dynamic quantisation puts
+    there has no parameters to be read.
+    """
+    linear = isinstance(projection, nn.Linear) or not isinstance(getattr(projection, "weight", None), Tensor)
+    return linear and not projection._forward_hooks
+
+
 class FastAttention(MultiheadAttention):
     """fairseq's attention with :func:`softmax_attention` between its projections, in training and teacher forcing.
 
@@ -101,7 +111,7 @@ class FastAttention(MultiheadAttention):
             and fits(like)
             and not self.training
             and not self.dropout_module.apply_during_inference
-            and all(isinstance(one, nn.Linear) and not one._forward_hooks for one in projections)
+            and all(map(_is_called, projections))
             and not self.onnx_trace
         )
 
@@ -167,11 +177,11 @@ class FastAttention(MultiheadAttention):
     ) -> bool:
         """Whether keys, values and masks have the shapes of training: keys for each row of queries, plain masks.
 
-        And whether the projections are what they were built as: ``--quant-noise-scalar`` puts others in their place.
+        And whether the projections are what is called.
         """
         projections = (self.q_proj, self.k_proj, self.v_proj, self.out_proj)
         return (
-            all(isinstance(one, nn.Linear) and not one._forward_hooks for one in projections)
+            all(map(_is_called, projections))
             and key is not None
             and value is not None
             and key.shape[:2] == value.shape[:2]  # which torch's form does not check

@@ -30,10 +30,8 @@ class _Followed:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         place = self.PLACES[self.name]
         state = kwargs.get("incremental_state", args[place] if len(args) > place else None)
-        if not Beams.begins(state):
-            return self.method(*args, **kwargs)
         outermost = self.stack.__dict__.get(self.name) is self  # and not called by what stands in its place
-        if not self.preparation.renew(self.stack):
+        if self.preparation.holds(self.stack, look=Beams.begins(state)):
             return self.method(*args, **kwargs)
         now = getattr(self.stack, self.name)
         # who puts back what stood here before a change of his own puts back what is over
@@ -81,15 +79,20 @@ class Preparation:
             if before is not None:
                 setattr(stack, name, before)
 
-    def renew(self, stack: nn.Module) -> bool:
-        """Prepare the model anew if this part of it was changed; whether it was."""
+    def holds(self, stack: nn.Module, look: bool) -> bool:
+        """Whether this is of the model as it is now; if not, it is over, and the model is prepared anew.
+
+        Args:
+            stack: the part of the model that is used.
+            look: whether it has changed, or rely on what was seen before.
+        """
+        if not look:
+            return not self._over
         with self._lock:
-            if not self._over and self._snapshots[stack].holds():
-                return False
-            if not self._over:  # of several threads the first one does it
-                self._over = True
+            if not self._over and not self._snapshots[stack].holds():
+                self._over = True  # of several threads the first one prepares
                 self._again()
-            return True
+            return not self._over
 
     def take_back(self) -> None:
         """Let the model be as it was."""

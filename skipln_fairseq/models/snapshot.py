@@ -12,35 +12,22 @@ from torch.nn.modules import module as every_module
 
 __all__ = ["Snapshot"]
 
-BREAK = 50
-"""All values are read once more after so many times the time that it takes: a fiftieth of the time at most."""
+BREAK = 200
+"""All values are read once more after so many times the time that it takes."""
 
 HOOKS_OF_ALL = (every_module._global_forward_hooks, every_module._global_forward_pre_hooks)
 
 
-class _Held:
-    """What a dictionary holds, by identity; what is held stays, so that nothing new can stand in its place in memory.
+def _dictionaries(module: nn.Module) -> Iterator[tuple[dict[Any, Any], list[Any]]]:
+    """Everything that hangs on a module or below it, and the hooks of every module there is; with the keys to look at.
 
-    Of a module's attributes, private ones are its own caches (``_future_mask``), but for torch's dictionaries of
-    parameters, modules and hooks.
+    A module's private attributes are its own caches (``_future_mask``), but for torch's dictionaries of parameters,
+    modules and hooks.
     """
-
-    def __init__(self, held: dict[Any, Any], private: bool):
-        self.held, self.size = held, len(held)
-        names = [name for name in held if private or not name.startswith("_") or isinstance(held[name], dict)]
-        self.names, self.values = names, [held[name] for name in names]
-
-    def holds(self) -> bool:
-        """Whether it still does."""
-        return len(self.held) == self.size and all(map(is_, map(self.held.get, self.names), self.values))
-
-
-def _dictionaries(module: nn.Module) -> Iterator[_Held]:
-    """Everything that hangs on a module or below it, and the hooks of every module there is."""
-    yield from (_Held(hooks, private=True) for hooks in HOOKS_OF_ALL)
+    yield from ((hooks, list(hooks)) for hooks in HOOKS_OF_ALL)
     for one in module.modules():
-        yield _Held(vars(one), private=False)
-        yield from (_Held(each, private=True) for each in vars(one).values() if isinstance(each, dict))
+        yield vars(one), [name for name in vars(one) if not name.startswith("_")]
+        yield from ((each, list(each)) for each in vars(one).values() if isinstance(each, dict))
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:
@@ -84,11 +71,18 @@ class Snapshot:
     """
 
     def __init__(self, module: nn.Module):
-        self._classes = [(one, type(one)) for one in module.modules()]
-        self._dictionaries = list(_dictionaries(module))
-        values = (value for each in self._dictionaries for value in each.values)
-        found = {id(one): one for one in values if isinstance(one, Tensor) and one.is_floating_point()}
-        self._tensors = [one for one in found.values() if one.numel()]
+        self._modules = list(module.modules())
+        self._classes = list(map(type, self._modules))
+        found = list(_dictionaries(module))
+        self._dictionaries = [held for held, _ in found]
+        self._sizes = list(map(len, self._dictionaries))
+        entries = [(held, name, held[name]) for held, names in found for name in names]
+        # what is held stays, so that nothing new can stand in its place in memory
+        self._holders, self._names, self._values = map(list, zip(*entries, strict=True))
+        tensors = {
+            id(one): one for one in self._values if isinstance(one, Tensor) and one.is_floating_point()
+        }
+        self._tensors = [one for one in tensors.values() if one.numel()]
         self._places = list(map(_place, self._tensors))
         self._views = list(map(_some, self._tensors))
         self._samples = torch.cat(self._views)
@@ -106,8 +100,9 @@ class Snapshot:
     def holds(self) -> bool:
         """Whether the module is still that."""
         return (
-            all(type(one) is kind for one, kind in self._classes)
-            and all(each.holds() for each in self._dictionaries)
+            self._sizes == list(map(len, self._dictionaries))
+            and all(map(is_, map(dict.get, self._holders, self._names), self._values))
+            and self._classes == list(map(type, self._modules))
             and self._places == list(map(_place, self._tensors))
             and _same(self._samples, torch.cat(self._views))
             and (time.perf_counter() < self._next or _same(self._sums, self._read()))

@@ -73,9 +73,9 @@ class Int8Forward(_Forward):
         super().__init__(linear)
 
     def __call__(self, x: Tensor) -> Tensor:
-        y = torch.ops.quantized.linear_dynamic(x, self.packed, self.reduced)
+        y = torch.ops.quantized.linear_dynamic(x.detach(), self.packed, self.reduced)
         # 8 bits have no NaN: a row that has one in it must not become numbers
-        return y.add_(x.sum(-1, keepdim=True), alpha=0)
+        return y.add_(x.detach().sum(-1, keepdim=True), alpha=0)
 
 
 class ProductForward(_Forward):

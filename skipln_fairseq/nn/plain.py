@@ -23,4 +23,11 @@ def is_plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
     """
     if type(module) not in kinds or is_watched(module):
         return False
-    return not any(callable(getattr(type(module), name, None)) for name in vars(module))
+    return not any(_hides(module, name) for name in vars(module))
+
+
+def _hides(module: nn.Module, name: str) -> bool:
+    method = getattr(type(module), name, None)
+    # what a copy has of a module that was computed with in another way
+    itself = getattr(vars(module)[name], "__func__", None) is method
+    return callable(method) and not itself

@@ -4,9 +4,11 @@ import io
 
 import pytest
 import torch
+from fairseq.models import ARCH_MODEL_REGISTRY, FairseqLanguageModel
 
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.models.export import Encoding, empty_cache, export_encoder, export_step
+from skipln_fairseq.models.inference import InferenceModel
 from tests.build import CONNECTIONS, batch, build, build_connection_model
 from tests.test_generator import sharpened
 
@@ -23,6 +25,23 @@ def saved_and_loaded(program):
     torch.export.save(program, stored)
     stored.seek(0)
     return torch.export.load(stored).module()
+
+
+ARCHITECTURES = sorted(
+    name
+    for name, kind in ARCH_MODEL_REGISTRY.items()
+    if issubclass(kind, InferenceModel) and not issubclass(kind, FairseqLanguageModel)
+)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_model_that_is_ready_to_decode_is_scripted(arch):
+    """As ``from_pretrained`` leaves it, whose ``need_attn`` is None."""
+    model = build(arch, "--encoder-layers", "1", "--decoder-layers", "1")
+    expected = model.eval()(*batch())[0]
+    model.make_generation_fast_(need_attn=None)
+    torch.testing.assert_close(torch.jit.script(model)(*batch())[0], expected, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -43,18 +62,20 @@ def assert_exported_is_the_model(model, bound=1e-4):
             torch.testing.assert_close(logits, theirs[:, -1], rtol=bound, atol=bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONNECTIONS)
 def test_exported_programs_take_other_sizes(name):
     assert_exported_is_the_model(build_connection_model(name), 2e-3 if name == "no-norm" else 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", STACKS)
 def test_the_stacks_around_the_layers(flags):
     assert_exported_is_the_model(sharpened(build("transformer_rskip", *flags.split())), 1e-3)
 
 
 def test_a_model_that_is_ready_to_decode_is_exported_and_stays_ready():
-    model = build("transformer_rskip")
+    model = build("transformer_rskip", "--skip-order", "2")
     model.make_generation_fast_(need_attn=None)
     before = model._preparation
     assert_exported_is_the_model(model, 1e-3)

@@ -23,9 +23,25 @@ __all__ = ["DecodingStep", "Encoding", "empty_cache", "export_encoder", "export_
 EXAMPLE = {"rows": 3, "source": 5, "before": 4}
 
 
+class _Positions(nn.Module):
+    """fairseq's learned or sinusoidal positions, by their table alone: fairseq asks for sizes in ways of its own."""
+
+    def __init__(self, positions: nn.Module):
+        super().__init__()
+        self.padding_idx = positions.padding_idx
+        table = positions.weights if hasattr(positions, "weights") else positions.weight
+        self.register_buffer("table", table.detach())
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        real = tokens.ne(self.padding_idx).long()
+        return nn.functional.embedding(real.cumsum(1) * real + self.padding_idx, self.table)
+
+
 def _plain(stack: nn.Module) -> nn.Module:
     """A copy of an encoder or decoder with fairseq's attention, which has no calls out of torch."""
     stack = copy.deepcopy(stack).eval().requires_grad_(False)
+    if stack.embed_positions is not None:
+        stack.embed_positions = _Positions(stack.embed_positions)
     for module in stack.modules():
         if isinstance(module, FastAttention):
             module.part()
@@ -78,7 +94,7 @@ class DecodingStep(nn.Module):
         self.decoder = decoder = _plain(decoder)
         for layer in decoder.layers:
             for attention in (layer.self_attn, layer.encoder_attn):
-                if not isinstance(attention, MultiheadAttention) or layer.cross_self_attention:
+                if type(attention) is not MultiheadAttention or layer.cross_self_attention:
                     raise UserError("torch.export of a decoding step: softmax attention to the source only")
         if decoder.adaptive_softmax is not None:
             raise UserError("torch.export of a decoding step: no adaptive softmax")
@@ -115,7 +131,7 @@ class DecodingStep(nn.Module):
         x = x if decoder.quant_noise is None else decoder.quant_noise(x)
         x = x if decoder.project_in_dim is None else decoder.project_in_dim(x)
         if decoder.embed_positions is not None:
-            x = x + decoder.embed_positions(words, incremental_state={})
+            x = x + decoder.embed_positions(words)[:, -1:]
         return x if decoder.layernorm_embedding is None else decoder.layernorm_embedding(x)
 
 

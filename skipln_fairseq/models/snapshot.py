@@ -12,7 +12,7 @@ from torch.nn.modules import module as every_module
 
 __all__ = ["Snapshot"]
 
-BREAK = 200
+BREAK = 400
 """All values are read once more after so many times the time that it takes."""
 
 HOOKS_OF_ALL = (every_module._global_forward_hooks, every_module._global_forward_pre_hooks)

@@ -13,7 +13,7 @@ from skipln_fairseq.generator import QuickGenerator
 from skipln_fairseq.models import engine, inference
 from skipln_fairseq.models.engine import Engine
 from skipln_fairseq.nn.kernels.decode import has_tiles, library
-from skipln_fairseq.nn.linear import Int8Linear, ProductLinear
+from skipln_fairseq.nn.linear import Int8Forward, ProductForward
 from tests.build import CONNECTIONS, SMALL, batch, build, build_connection_model
 from tests.test_generator import (
     FALLS_BACK,
@@ -35,7 +35,7 @@ LAYER_BY_LAYER = sorted(set(CONNECTIONS) - {*IN_ONE_CALL, "mixed"})
 
 
 def in_one_call(model):
-    return isinstance(getattr(model.decoder.forward, "__self__", None), Engine)
+    return isinstance(getattr(getattr(model.decoder.forward, "method", None), "__self__", None), Engine)
 
 
 @tiles
@@ -168,7 +168,7 @@ def test_a_model_elsewhere_than_on_a_cpu_stays_fairseqs():
     model = build("transformer_rskip").to("meta")
     model.make_generation_fast_()
     assert not in_one_call(model)
-    assert not any(isinstance(module, ProductLinear) for module in model.modules())
+    assert not any(isinstance(module.forward, ProductForward) for module in model.modules())
 
 
 def test_what_is_loaded_into_a_prepared_model_is_used():
@@ -271,16 +271,16 @@ def test_eight_bits_are_not_summed_in_sixteen(monkeypatch):
     torch.manual_seed(1)
     plain, x = torch.nn.Linear(64, 32), torch.randn(20, 64)
     expected = plain(x)
-    reduced = Int8Linear.take(plain)
-    assert reduced.reduced
-    assert (reduced(x) - expected).std() < 0.02 * expected.std()
+    assert Int8Forward(plain).reduced
+    assert (plain(x) - expected).std() < 0.02 * expected.std()
 
 
 @torch.no_grad()
 def test_eight_bits_do_not_hide_what_is_no_number():
     plain, x = torch.nn.Linear(64, 32), torch.randn(3, 64)
     x[1, 5] = torch.nan
-    y = Int8Linear.take(plain)(x)
+    Int8Forward(plain)
+    y = plain(x)
     assert y[1].isnan().all()
     assert y[[0, 2]].isfinite().all()
 
@@ -301,7 +301,7 @@ def test_retained_dropout_draws_what_fairseq_draws():
             "transformer_rskip", "--dropout", "0.3", "--attention-dropout", "0.2", "--kernels", kernels
         )
         model.make_generation_fast_(retain_dropout=True, retain_dropout_modules=None)
-        assert not any(isinstance(module, ProductLinear) for module in model.modules())
+        assert not any(isinstance(module.forward, ProductForward) for module in model.modules())
         torch.manual_seed(7)
         outputs.append(model(*batch())[0])
     torch.testing.assert_close(*outputs, rtol=0, atol=5e-7)

@@ -141,10 +141,11 @@ class _Fairseq(DecodingRunner):
 
 def _packed(model: nn.Module) -> list[torch.Tensor]:
     """What a prepared model holds besides its parameters."""
-    engine = getattr(model.decoder.forward, "__self__", None)
+    forward = getattr(model.decoder.forward, "method", None)  # of what follows the model's changes
+    engine = getattr(forward, "__self__", None)
     kept = getattr(engine, "packed", list)()
     for module in model.modules():
-        product = module.__dict__.get("product")
+        product = getattr(module.forward, "product", None)
         kept += [] if product is None else [product.packed]
     return kept
 

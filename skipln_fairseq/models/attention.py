@@ -139,7 +139,7 @@ class FavorAttention(MultiheadAttention):
             return torch.zeros(x.size(1), x.size(0), dtype=torch.bool, device=x.device)
         return padding.to(torch.bool)
 
-    def make_generation_fast_(self, need_attn: bool = False, **kwargs):
+    def make_generation_fast_(self, need_attn: Optional[bool] = False, **kwargs):
         if need_attn and self.encoder_decoder_attention:
             raise UserError(
                 "--print-alignment: --cross-attention-type favor has no attention weights; softmax has"

@@ -49,6 +49,14 @@ class Beams:
             beams.reorder(order)
         return len(incremental_state) == (beams is not None)
 
+    @staticmethod
+    def begins(incremental_state: Any) -> bool:
+        """Whether nothing has been decoded with this incremental state of fairseq's, or there is none."""
+        if not isinstance(incremental_state, dict):
+            return True
+        beams = incremental_state.get(KEY)
+        return len(incremental_state) == (beams is not None) and (beams is None or beams.positions == 0)
+
     @property
     def positions(self) -> int:
         """How many steps have begun."""

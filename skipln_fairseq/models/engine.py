@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..nn.fused import FusedPost, FusedPre
+from ..nn.fused import FusedPost, FusedPre, are_one_kernel
 from ..nn.kernels.decode import Decoder, Layer, Product, Records, Wiring, Workspace, has_tiles, product
+from ..nn.norm import LayerNorm
+from ..nn.placement import connection_class
+from ..nn.plain import is_plain, is_watched
 from .beams import Beams
 from .fast_attention import FastAttention
 from .layers import SkipDecoderLayer, retains_dropout
@@ -21,35 +24,50 @@ class Unknown(Exception):
     """What about a decoder the kernel does not know."""
 
 
+CONNECTIONS = [connection_class(placement, LayerNorm) for placement in (FusedPost, FusedPre)]
+
+
 def _known(condition: bool, what: str) -> None:
     if not condition:
         raise Unknown(what)
 
 
+def _is(module: nn.Module, *kinds: type[nn.Module], what: str) -> None:
+    _known(is_plain(module, *kinds), f"its {what} {type(module).__name__}, or what was put into it")
+
+
 def _wiring(connection: nn.Module) -> Wiring:
-    _known(isinstance(connection, (FusedPost, FusedPre)), f"its connection {type(connection).__name__}")
-    scale, norms = connection.skip.chain()
+    _is(connection, *CONNECTIONS, what="connection")
+    _is(connection.skip, type(connection.skip), what="skip")
+    chain = connection.skip.chain()
+    _known(chain is not None, f"its skip {type(connection.skip).__name__}")
+    scale, norms = chain
+    for norm in norms:
+        _is(norm, LayerNorm, what="norm")
+    _known(are_one_kernel([*norms, connection]), "its norms, which have no gain, no bias or several eps")
     if isinstance(connection, FusedPre):
         return Wiring([connection], True, scale)
     return Wiring([*norms, connection], False, scale)
 
 
 def _norm(norm: nn.Module | None) -> Wiring:
-    _known(norm is None or isinstance(norm, nn.LayerNorm), f"its norm {type(norm).__name__}")
-    return Wiring([] if norm is None else [norm])
+    if norm is None:
+        return Wiring()
+    _is(norm, nn.LayerNorm, LayerNorm, what="norm")
+    return Wiring([norm])
 
 
 def _maps(*linears: nn.Module, form: str, rectified: bool = False) -> Product:
     for one in linears:
-        _known(isinstance(one, nn.Linear), f"its map {type(one).__name__}")
+        _is(one, nn.Linear, what="map")
     return Product(linears, form, rectified)
 
 
 def _layer(layer: nn.Module, form: str) -> Layer:
-    _known(isinstance(layer, SkipDecoderLayer), f"its layer {type(layer).__name__}")
+    _is(layer, SkipDecoderLayer, what="layer")
     itself, source = layer.self_attn, layer.encoder_attn
     for attention in (itself, source):
-        _known(isinstance(attention, FastAttention), f"its attention {type(attention).__name__}")
+        _is(attention, FastAttention, what="attention")
     plain = layer.c_attn is None and layer.w_resid is None
     plain = plain and all(isinstance(one, nn.Identity) for one in (layer.attn_ln, layer.ffn_layernorm))
     _known(plain, "NormFormer's scales")
@@ -66,15 +84,12 @@ def _layer(layer: nn.Module, form: str) -> Layer:
     )
 
 
-def _is_hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
 class Engine:
     """The steps of a decoder's incremental decoding, each in one call.
 
     For LayerNorm with plain, expanded, DeepNorm and recursive skips, Post- and Pre-LN, softmax attention and ReLU, in
-    float32 on processors with matrix tiles; what it is made of is read once, when it is made.
+    float32 on processors with matrix tiles; what it is made of is read once, when it is made: :class:`.Preparation`
+    makes another one when that has changed.
 
     Args:
         decoder: of a model that is prepared for inference.
@@ -96,7 +111,10 @@ class Engine:
         )
         _known(all(one is None for one in rest), "its embedding or output layer")
         _known(not retains_dropout(decoder), "retained dropout")
-        _known(not any(map(_is_hooked, decoder.modules())), "hooks")
+        _known(not any(map(is_watched, decoder.modules())), "hooks")
+        _is(decoder, SkipDecoder, what="class")
+        _known(not any(one.training for one in decoder.modules()), "modules in training mode")
+        _is(decoder.embed_tokens, nn.Embedding, what="embedding")
         _known(len(decoder.layers) > 0, "a decoder without layers")
         _known(all(layer.encoder_attn is not None for layer in decoder.layers), "a decoder without a source")
         layers = [_layer(layer, form) for layer in decoder.layers]
@@ -122,7 +140,9 @@ class Engine:
 
     def take_back(self) -> None:
         """Let the decoder be as it was."""
-        del self.decoder.forward, self.decoder.advance
+        for name, ours in (("forward", self.forward), ("advance", self.advance)):
+            if self.decoder.__dict__.get(name) == ours:  # and nobody has put another one in its place
+                delattr(self.decoder, name)
 
     def packed(self) -> list[Tensor]:
         """What is held besides the decoder's parameters."""

@@ -11,9 +11,20 @@ from torch import Tensor, nn
 from ..nn.attention.softmax import additive_mask, softmax_attention
 from ..nn.kernels.decode import Records, attend, fits
 from ..nn.linear import join_linears
+from ..nn.plain import is_plain
 from .beams import Beams
 
 __all__ = ["FastAttention"]
+
+
+def _is_called(projection: nn.Module) -> bool:
+    """Whether it is a map that is called, and not one of which fairseq reads the parameters.
+
+    ``--quant-noise-scalar`` puts others in the place of linear maps, and hooks on those; what dynamic quantisation puts
+    there has no parameters to be read.
+    """
+    linear = isinstance(projection, nn.Linear) or not isinstance(getattr(projection, "weight", None), Tensor)
+    return linear and not projection._forward_hooks
 
 
 class FastAttention(MultiheadAttention):
@@ -100,7 +111,7 @@ class FastAttention(MultiheadAttention):
             and fits(like)
             and not self.training
             and not self.dropout_module.apply_during_inference
-            and all(isinstance(one, nn.Linear) and not one._forward_hooks for one in projections)
+            and all(map(_is_called, projections))
             and not self.onnx_trace
         )
 
@@ -130,9 +141,10 @@ class FastAttention(MultiheadAttention):
 
     def joined(self, *names: str) -> Callable[[Tensor], Tensor]:
         """Projections of one input as one, whose output has theirs one after another."""
-        ready = self.__dict__.get("joint", {})
-        if names in ready:
-            return ready[names]
+        joint = self.__dict__.get("joint", {}).get(names)
+        # in a copy of this module alone the projections have memory of their own
+        if joint is not None and joint.weight.data_ptr() == getattr(self, names[0]).weight.data_ptr():
+            return joint
         return lambda x: torch.cat([getattr(self, name)(x) for name in names], -1)
 
     def join(self) -> list[nn.Linear]:
@@ -142,8 +154,10 @@ class FastAttention(MultiheadAttention):
         """
         names = ("k_proj", "v_proj") if self.encoder_decoder_attention else ("q_proj", "k_proj", "v_proj")
         projections = [getattr(self, name) for name in names]
+        self.part()  # what a copied module has brought along
         decodes = self.causal or self.encoder_decoder_attention
-        if not decodes or any(type(one) is not nn.Linear or one._forward_hooks for one in projections):
+        plain = all(is_plain(one, nn.Linear) for one in projections)
+        if not (decodes and plain and len({one.bias is None for one in projections}) == 1):
             return []
         joint = join_linears(projections)
         self.__dict__["joint"] = {names: joint}  # no module of this one: state dicts stay fairseq's
@@ -163,11 +177,11 @@ class FastAttention(MultiheadAttention):
     ) -> bool:
         """Whether keys, values and masks have the shapes of training: keys for each row of queries, plain masks.
 
-        And whether the projections are what they were built as: ``--quant-noise-scalar`` puts others in their place.
+        And whether the projections are what is called.
         """
         projections = (self.q_proj, self.k_proj, self.v_proj, self.out_proj)
         return (
-            all(isinstance(one, nn.Linear) and not one._forward_hooks for one in projections)
+            all(map(_is_called, projections))
             and key is not None
             and value is not None
             and key.shape[:2] == value.shape[:2]  # which torch's form does not check

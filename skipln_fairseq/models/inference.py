@@ -12,23 +12,21 @@ from torch import nn
 from ..compat.patch import around
 from ..errors import UserError
 from ..nn.kernels.decode import has_tiles
-from ..nn.linear import Int8Linear, ProductLinear
+from ..nn.linear import Int8Forward, ProductForward
+from ..nn.plain import is_plain
 from .engine import Engine, Unknown
 from .fast_attention import FastAttention
+from .follow import Preparation, TakeBack
 from .layers import retains_dropout
 
 logger = logging.getLogger(__name__)
 
 __all__ = ["INFERENCE_TYPES", "InferenceModel"]
 
-TakeBack = Callable[[], None]
-
 
 def _linears(model: nn.Module) -> list[nn.Linear]:
     joined = [one for module in model.modules() if isinstance(module, FastAttention) for one in module.join()]
-    return [
-        one for one in (*joined, *model.modules()) if type(one) is nn.Linear and not one._forward_pre_hooks
-    ]
+    return [one for one in (*joined, *model.modules()) if is_plain(one, nn.Linear)]
 
 
 def _parted(model: nn.Module) -> TakeBack:
@@ -55,7 +53,7 @@ def _by_tiles(model: nn.Module, form: str) -> list[TakeBack]:
         logger.info(f"decoding layer by layer: a step in one call does not know {what}")
     if has_tiles() and _in_float32_here(model):
         done.append(_parted(model))
-        done += [ProductLinear.take(linear, form).give_back for linear in _linears(rest)]
+        done += [ProductForward(linear, form).give_back for linear in _linears(rest)]
     return done
 
 
@@ -81,7 +79,7 @@ def _int8(model: nn.Module) -> list[TakeBack]:
         raise UserError("--int8 is for models in float32 on CPUs; on a GPU decode with --fp16")
     if has_tiles():
         return _by_tiles(model, "int8")
-    return [_parted(model), *(Int8Linear.take(linear).give_back for linear in _linears(model))]
+    return [_parted(model), *(Int8Forward(linear).give_back for linear in _linears(model))]
 
 
 INFERENCE_TYPES: dict[str, Callable[[nn.Module], list[TakeBack]]] = {
@@ -96,9 +94,10 @@ and stays as it is."""
 class InferenceModel:
     """Mixed into a model: what fairseq's commands do before they decode makes ours quick too.
 
-    Checkpoints and state dicts stay what they were; the model in memory can no longer be trained. What is prepared is
-    made of the parameters as they are then: a model that is moved, cast, loaded into or copied afterwards is prepared
-    anew, one that is scripted is taken back to what it was.
+    Checkpoints and state dicts stay what they were; the model in memory can no longer be trained. What is prepared
+    follows the model (:class:`.Preparation`): one whose parameters, modules, attributes or hooks were changed is
+    prepared anew when its next batch begins, as far as it still can be; one that is scripted is taken back to what it
+    was.
     """
 
     inference_type = "fp32"
@@ -120,14 +119,20 @@ class InferenceModel:
         return super().train(mode)
 
     def _prepare(self) -> None:
-        self._preparation = INFERENCE_TYPES[self.inference_type](self)
+        done = INFERENCE_TYPES[self.inference_type](self)
+        self._preparation = Preparation(self, done, self._prepare_again)
+
+    def _prepare_again(self) -> None:
+        self._take_back()
+        self._prepare()
 
     def _take_back(self) -> bool:
         """Undo the preparation; whether there was one."""
         done, self._preparation = self._preparation, None
-        for take_back in done or ():
-            take_back()
-        return done is not None
+        if done is None:
+            return False
+        done.take_back()
+        return True
 
     def _apply(self, fn: Callable, recurse: bool = True) -> nn.Module:
         prepared = self._take_back()

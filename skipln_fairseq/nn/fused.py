@@ -9,21 +9,30 @@ from torch import Tensor, nn
 from .kernels.leave import leave
 from .norm import LayerNorm
 from .placement import Connection, Post, Pre, connection_class
+from .plain import is_watched
 
-__all__ = ["fuse"]
+__all__ = ["are_one_kernel", "fuse"]
+
+
+def are_one_kernel(norms: Sequence[nn.Module]) -> bool:
+    """Whether these are layer norms with gain and bias, all with one eps."""
+    return all(
+        isinstance(one, LayerNorm)
+        and one.eps == norms[0].eps
+        and one.weight is not None
+        and one.bias is not None
+        for one in norms
+    )
 
 
 def _plain(modules: Sequence[nn.Module], drop: float) -> bool:
-    """Whether nobody watches the steps between, and something of F(x) is left.
+    """Whether nobody watches or changes the steps between, and something of F(x) is left.
 
     Dropout that is retained in inference is torch's own, so that a seed gives what it gives in fairseq.
     """
-    watched = (
-        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
-        for m in modules
-    )
     training = modules[0].training
-    return (drop < 1 if training else drop == 0) and not any(watched)
+    changed = (is_watched(one) or "forward" in one.__dict__ for one in modules)
+    return (drop < 1 if training else drop == 0) and not any(changed)
 
 
 class FusedPost(Post):
@@ -33,9 +42,11 @@ class FusedPost(Post):
         self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None, drop: float = 0.0
     ) -> Tensor:
         if not torch.jit.is_scripting():
-            scale, norms = self.skip.chain()
-            if _plain([self, self.skip, *norms], drop):
-                return leave(f_x, stream, [*norms, self], scale, drop)
+            chain = self.skip.chain()
+            if chain is not None:
+                norms = [*chain.norms, self]
+                if are_one_kernel(norms) and _plain([*norms, self.skip], drop):
+                    return leave(f_x, stream, norms, chain.scale, drop)
         return self.join(nn.functional.dropout(f_x, drop), stream, padding_mask)
 
 
@@ -46,9 +57,9 @@ class FusedPre(Pre):
         self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None, drop: float = 0.0
     ) -> Tensor:
         if not torch.jit.is_scripting():
-            scale, _ = self.skip.chain()
-            if _plain([self, self.skip], drop):
-                return leave(f_x, stream, (), scale, drop)
+            chain = self.skip.chain()
+            if chain is not None and not chain.norms and _plain([self, self.skip], drop):
+                return leave(f_x, stream, (), chain.scale, drop)
         return self.join(nn.functional.dropout(f_x, drop), stream, padding_mask)
 
 

@@ -1,6 +1,8 @@
 """Linear maps for inference: several in one product, by tiles, and with 8-bit weights."""
 
 from collections.abc import Sequence
+from types import MethodType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +10,7 @@ from torch.nn import functional as F
 
 from .kernels.decode import Product, product
 
-__all__ = ["Int8Linear", "ProductLinear", "join_linears"]
+__all__ = ["Int8Forward", "ProductForward", "join_linears"]
 
 
 def join_linears(linears: Sequence[nn.Linear]) -> nn.Linear:
@@ -28,16 +30,33 @@ def join_linears(linears: Sequence[nn.Linear]) -> nn.Linear:
     return joint.eval().requires_grad_(False)
 
 
-class Int8Linear(nn.Linear):
-    """x Wᵀ + b with 8-bit weights, a scale for each output, and x rounded to 8 bits between its extremes.
+class _Forward:
+    """What a linear map computes with from now on; the map's type, parameters and names stay what they were.
 
-    By torch's own dynamically quantised product; for inference on a CPU. The parameters stay what they were, so a state
-    dict is that of the map it was made of.
+    What is computed with is made once: who changes the parameters gives back and takes anew.
     """
 
-    @classmethod
-    def take(cls, linear: nn.Linear) -> "Int8Linear":
-        """Make this of a module."""
+    def __init__(self, linear: nn.Linear):
+        self.linear = linear
+        linear.forward = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a copy of the map alone computes with its own parameters
+        return MethodType, (nn.Linear.forward, self.linear)
+
+    def give_back(self) -> None:
+        """Let it be the plain map again."""
+        if self.linear.__dict__.get("forward") is self:
+            del self.linear.forward
+
+
+class Int8Forward(_Forward):
+    """x Wᵀ + b with 8-bit weights, a scale for each output, and x rounded to 8 bits between its extremes.
+
+    By torch's own dynamically quantised product; for inference on a CPU.
+    """
+
+    def __init__(self, linear: nn.Linear):
         weight = linear.weight.detach().float()
         scales = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
         zeros = torch.zeros(weight.size(0), dtype=torch.long)
@@ -46,41 +65,27 @@ class Int8Linear(nn.Linear):
         try:
             quantized = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
             bias = None if linear.bias is None else linear.bias.detach().float()
-            linear.__dict__["packed"] = torch.ops.quantized.linear_prepack(quantized, bias)
+            self.packed = torch.ops.quantized.linear_prepack(quantized, bias)
             # Without VNNI the products of two 8-bit numbers are summed in 16 bits, which 7-bit inputs do not fill.
-            linear.__dict__["reduced"] = not torch.cpu._is_vnni_supported()
+            self.reduced = not torch.cpu._is_vnni_supported()
         finally:
             torch.backends.quantized.engine = engine
-        linear.__class__ = cls
-        return linear
+        super().__init__(linear)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch.ops.quantized.linear_dynamic(x, self.packed, self.reduced)
+    def __call__(self, x: Tensor) -> Tensor:
+        y = torch.ops.quantized.linear_dynamic(x.detach(), self.packed, self.reduced)
         # 8 bits have no NaN: a row that has one in it must not become numbers
-        return y.add_(x.sum(-1, keepdim=True), alpha=0)
-
-    def give_back(self) -> None:
-        """Be the plain map again."""
-        self.__class__ = nn.Linear
-        del self.__dict__["packed"], self.__dict__["reduced"]
+        return y.add_(x.detach().sum(-1, keepdim=True), alpha=0)
 
 
-class ProductLinear(nn.Linear):
+class ProductForward(_Forward):
     """x Wᵀ + b by the processor's tiles (:class:`.Product`), for inference where :func:`.has_tiles`."""
 
-    @classmethod
-    def take(cls, linear: nn.Linear, form: str) -> "ProductLinear":
-        """Make this of a module."""
-        linear.__dict__["product"] = Product([linear], form)
-        linear.__class__ = cls
-        return linear
+    def __init__(self, linear: nn.Linear, form: str):
+        self.product = Product([linear], form)
+        super().__init__(linear)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() or x.dtype != torch.float32 or x.device.type != "cpu":
-            return F.linear(x, self.weight, self.bias)
+            return F.linear(x, self.linear.weight, self.linear.bias)
         return product(x, self.product)
-
-    def give_back(self) -> None:
-        """Be the plain map again."""
-        self.__class__ = nn.Linear
-        del self.__dict__["product"]

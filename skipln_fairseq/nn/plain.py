@@ -1,0 +1,33 @@
+"""Whether a module computes what its class says, which who computes that in another way must ask."""
+
+from torch import nn
+from torch.nn.modules import module as every_module
+
+__all__ = ["is_plain", "is_watched"]
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether hooks, its own or those of every module, see or change what it computes."""
+    own = module._forward_hooks or module._forward_pre_hooks
+    return bool(own or module._backward_hooks or module._backward_pre_hooks) or _every_module_is_watched()
+
+
+def _every_module_is_watched() -> bool:
+    return bool(every_module._has_any_global_hook())
+
+
+def is_plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether it is of one of these classes and no subclass, is not watched, and has all methods of its class.
+
+    A parametrisation makes a subclass; a method that is put into a module hides the class's.
+    """
+    if type(module) not in kinds or is_watched(module):
+        return False
+    return not any(_hides(module, name) for name in vars(module))
+
+
+def _hides(module: nn.Module, name: str) -> bool:
+    method = getattr(type(module), name, None)
+    # what a copy has of a module that was computed with in another way
+    itself = getattr(vars(module)[name], "__func__", None) is method
+    return callable(method) and not itself

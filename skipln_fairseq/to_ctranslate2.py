@@ -42,9 +42,8 @@ def _refuse(what: str) -> None:
 def _check_side(side: str, config: StackConfig) -> None:
     connections = (config.self_attn, config.ffn, *((config.cross_attn,) if side == "decoder" else ()))
     for connection in connections:
-        if connection.skip != "plain" and not (
-            connection.skip == "recursive" and connection.options.order == 1
-        ):
+        plain = connection.skip == "plain" or dict(connection.options).get("order") == 1
+        if not plain:
             _refuse(f"{connection.skip} skip, as in the {side}")
         if connection.norm != "layer":
             _refuse(f"{connection.norm} norm, as in the {side}")

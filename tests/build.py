@@ -7,6 +7,7 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from torch import nn
 
 import skipln_fairseq  # noqa: F401  (registers the architectures)
+from skipln_fairseq.nn import SKIPS, ConnectionConfig
 
 SMALL = (
     *("--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "32"),
@@ -100,3 +101,13 @@ def assert_padding_never_leaks(model, **tolerance):
         alone_target = target[row, target[row].ne(1)][None]
         alone = model(alone_source, torch.tensor([alone_source.size(1)]), alone_target)[0][0]
         torch.testing.assert_close(together[row, : alone.size(0)], alone, **tolerance)
+
+
+def wiring(skip="plain", norm="layer", placement="post", form="authors", norm_options=(), **options):
+    """A connection's choices; of the options those that the skip type declares are taken."""
+    declared = {option.name for option in SKIPS[skip].declaration.options}
+    taken = tuple((name, value) for name, value in options.items() if name in declared)
+    return ConnectionConfig(skip, norm, placement, taken, norm_options, form)
+
+
+FIRST, MIDDLE, LAST = {"index": 0}, {"index": 1}, {"index": 2, "last": True}

@@ -6,47 +6,54 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skipln_fairseq.models.family import NORM_OPTIONS, OPTIONS, valid_norms, valid_placements
+from skipln_fairseq.models.family import valid_norms, valid_placements
 from skipln_fairseq.models.flags import SLOTS, connections
-from skipln_fairseq.nn import PLACEMENTS, SKIPS
+from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS
 from tests.build import batch, build, parse
 
-VALUES = {
-    "skip_order": lambda rng: str(rng.randint(1, 4)),
-    "skip_scale": lambda rng: f"{rng.uniform(0.3, 3):.2f}",
-    "skip_scale_vector": None,
-    "share_skip_norms": None,
-    "layerscale_init": lambda rng: f"{rng.uniform(1e-4, 0.5):.4f}",
-    "adanorm_scale": lambda rng: f"{rng.uniform(0.5, 2):.2f}",
-    "adanorm_slope": lambda rng: f"{rng.uniform(0, 0.2):.2f}",
-    "power_warmup": lambda rng: str(rng.randint(0, 3)),
-}
 NOISE = 1e-7  # fairseq's attention takes its softmax in single precision, also in a float64 model
-REQUIRED = {"skip_order", "skip_scale"}
 
 
-def side_flags(rng, side):
-    """A skip type, a placement, and for each sub-layer a norm that goes with both; then their numbers."""
-    skip = rng.choice(list(SKIPS))
-    placement = rng.choice(
-        [p for p in PLACEMENTS if any(p in valid_placements(skip, n) for n in valid_norms(skip))]
-    )
+def drawn(rng, option):
+    """A value of an option, as text; nothing for a switch."""
+    low, high = option.drawn
+    if option.metavar is None:
+        return []
+    return [str(rng.randint(int(low), int(high))) if option.kind is int else f"{rng.uniform(low, high):.4f}"]
+
+
+def side_flags(rng, side, skip, placement, first_norm):
+    """Norms for each sub-layer that go with both choices, then the numbers that all of them need or may have."""
     norms = [norm for norm in valid_norms(skip) if placement in valid_placements(skip, norm)]
     flags = [f"--{side}-skip-type", skip, f"--{side}-norm-placement", placement]
-    chosen = {slot: rng.choice(norms) for slot in SLOTS[side]}
+    chosen = {slot: rng.choice(norms) for slot in SLOTS[side]} | {"self_attn": first_norm}
     for slot, norm in chosen.items():
         flags += [f"--{side}-{slot.replace('_', '-')}-skip-norm", norm]
-    options = {*OPTIONS[skip]}.union(*(NORM_OPTIONS.get(norm, ()) for norm in chosen.values()))
-    for name in sorted(options):
-        if name in REQUIRED or rng.random() < 0.5:
-            value = VALUES[name]
-            flags += [f"--{side}-{name.replace('_', '-')}", *([] if value is None else [value(rng)])]
+    variants = [SKIPS[skip], *(NORMS[norm] for norm in chosen.values())]
+    options = {option.flag: option for variant in variants for option in variant.declaration.options}
+    for name, option in sorted(options.items()):
+        if option.default is None or rng.random() < 0.5:
+            flags += [f"--{side}-{name.replace('_', '-')}", *drawn(rng, option)]
     return flags
 
 
+TRIPLES = [
+    (skip, placement, norm)
+    for skip in SKIPS
+    for norm in valid_norms(skip)
+    for placement in valid_placements(skip, norm)
+]
+
+
 def combination(seed):
+    """The encoder takes the seed's skip type and the decoder its norm and placement, so that each choice has its turn
+    however many there are; all else is random."""
     rng = random.Random(seed)
-    flags = [*side_flags(rng, "encoder"), *side_flags(rng, "decoder")]
+    skip, norm, placement = (list(axis)[seed % len(axis)] for axis in (SKIPS, NORMS, PLACEMENTS))
+    encoder = rng.choice([triple for triple in TRIPLES if triple[0] == skip])
+    both = [triple for triple in TRIPLES if triple[1:] == (placement, norm)]
+    decoder = rng.choice(both or [triple for triple in TRIPLES if triple[2] == norm])
+    flags = [*side_flags(rng, "encoder", *encoder), *side_flags(rng, "decoder", *decoder)]
     for flag, share in (("--share-all-embeddings", 0.3), ("--layernorm-embedding", 0.2)):
         flags += [flag] if rng.random() < share else []
     return flags
@@ -134,14 +141,13 @@ def test_many_random_combinations_work(seed, tmp_path):
     check(seed, tmp_path)
 
 
-def test_the_twenty_combinations_reach_most_of_the_family():
-    """Not a law, but a guard against a generator that draws the same few."""
+def test_the_combinations_reach_the_whole_family():
     stacks = [
         stack
         for seed in range(20)
         for stack in connections(parse("transformer_rskip", *combination(seed))).values()
     ]
     connected = [config for s in stacks for config in (s.self_attn, s.cross_attn, s.ffn)]
-    assert len({config.skip for config in connected}) >= 8
-    assert len({config.norm for config in connected}) >= 10
+    assert {config.skip for config in connected} == set(SKIPS)
+    assert {config.norm for config in connected} == set(NORMS)
     assert {config.placement for config in connected} == set(PLACEMENTS)

@@ -15,11 +15,11 @@ from torch import nn
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.models import resume
 from skipln_fairseq.models.flags import connections
-from skipln_fairseq.nn import ConnectionConfig, SkipOptions, build_connection, build_end
-from skipln_fairseq.nn.init import subln_gains
-from skipln_fairseq.nn.norm import PowerNorm
+from skipln_fairseq.nn import build_connection, build_end
+from skipln_fairseq.nn.norm.power import PowerNorm
+from skipln_fairseq.nn.placement.sub import subln_gains
 from tests import oracles
-from tests.build import Task, batch, build, parse
+from tests.build import LAST, MIDDLE, Task, batch, build, parse, wiring
 
 DIM = 6
 FIRST = ("--connection-form", "first")
@@ -255,11 +255,11 @@ def test_power_norm_models_have_the_authors_form_with_a_group_for_each_head():
 # ReZero
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_rezero_equals_the_oracle_with_one_alpha_and_with_one_each(shared):
-    config = ConnectionConfig("rezero", "none", options=SkipOptions(shared=shared))
+@pytest.mark.parametrize("form", ["authors", "first"])
+def test_rezero_equals_the_oracle_with_one_alpha_and_with_one_each(form):
+    shared, config = form == "authors", wiring("rezero", "none", form=form)
     made = [build_connection(DIM, config)]
-    made += [build_connection(DIM, config, position, made[0]) for position in ("middle", "last")]
+    made += [build_connection(DIM, config, **position, first=made[0]) for position in (MIDDLE, LAST)]
     layer = nn.ModuleList(made).double()
     alphas = [0.3] * 3 if shared else [0.3, -0.2, 0.7]
     for connection, alpha in zip(layer, alphas, strict=True):
@@ -290,15 +290,15 @@ def test_a_rezero_model_has_one_alpha_a_layer():
 # ResiDual
 
 
-@pytest.mark.parametrize("eps", [1e-7, None])
-def test_the_end_of_residual_equals_the_oracle(eps):
+@pytest.mark.parametrize(("form", "eps"), [("authors", 1e-7), ("first", 1e-5)])
+def test_the_end_of_residual_equals_the_oracle(form, eps):
     """The second half's deviation is a thousandth, so that the two values of eps differ by far."""
-    end = build_end(DIM, ConnectionConfig("dual", options=SkipOptions(end_eps=eps))).double()
+    end = build_end(DIM, wiring("dual", form=form)).double()
     p, d, g = tensors(3)
     stream = torch.cat((p, 1e-3 * d), -1).requires_grad_()
     y = end(stream)
     y.backward(g)
-    numbers = {"weight": 1.0, "bias": 0.0, "eps": eps or 1e-5}
+    numbers = {"weight": 1.0, "bias": 0.0, "eps": eps}
     expected = p.numpy() + oracles.layer_norm(1e-3 * d.numpy(), **numbers)
     np.testing.assert_allclose(y.detach().numpy(), expected, rtol=0, atol=1e-12)
     g_d = oracles.layer_norm_backward(1e-3 * d.numpy(), g.numpy(), **numbers)

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.images.models import PRESETS, ImageModel
 from skipln_fairseq.images.models.connection import SpatialConnection, connection_config
-from skipln_fairseq.nn import ConnectionConfig, SkipOptions
+from skipln_fairseq.nn import ConnectionConfig
+from tests.build import wiring
 from tests.image_models import make
 
 
@@ -22,9 +23,7 @@ def test_layer_norm_over_the_image_takes_all_of_it():
 
 
 def test_batch_norm_of_the_sum_is_torchs():
-    connection = SpatialConnection(
-        3, 4, ConnectionConfig("recursive", "batch", options=SkipOptions(order=2))
-    ).double()
+    connection = SpatialConnection(3, 4, wiring("recursive", "batch", order=2)).double()
     norms = [nn.BatchNorm2d(3).double() for _ in range(2)]
     for _ in range(3):
         x, f_x = torch.randn(5, 3, 4, 4).double(), torch.randn(5, 3, 4, 4).double()
@@ -88,7 +87,7 @@ def flags_of(arch, **flags):
         (
             ("preact_resnet20_rskip", {}),
             ("preact_resnet20_rskip", {"skip_norm_over": "image", "share_skip_norms": True}),
-            ["share_norms False → True", "norm over channels → image"],
+            ["share False → True", "norm over channels → image"],
             [],
         ),
         (

@@ -2,7 +2,6 @@
 
 import sys
 from argparse import Namespace
-from pathlib import Path
 from types import NoneType
 
 import pytest
@@ -10,23 +9,25 @@ import torch
 from fairseq.models.transformer import TransformerConfig
 
 from skipln_fairseq.errors import UserError, print_user_errors_in_one_line
-from skipln_fairseq.models.config import StackConfig
-from skipln_fairseq.models.family import FAMILY, NORM_OPTIONS, OPTIONS, valid_norms, valid_placements
+from skipln_fairseq.models.family import declarations, example, valid_norms, valid_placements
 from skipln_fairseq.models.flags import connections, remember_depth
 from skipln_fairseq.models.presets import ALIGN_PRESETS, PRESETS
 from skipln_fairseq.models.refuse import refuse
-from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig, SkipOptions
-from skipln_fairseq.nn.norm import AdaNorm, DynamicTanh, LayerNorm, RMSNorm
-from tests.build import build, parse
+from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS
+from tests.build import build, parse, wiring
+
+
+def wired(stacks):
+    """What the sub-layers of each side are wired with."""
+    return {side: (stack.self_attn, stack.cross_attn, stack.ffn) for side, stack in stacks.items()}
 
 
 def everywhere(*choices, **more):
     """A stack whose sub-layers are all wired alike."""
-    config = ConnectionConfig(*choices, **more)
-    return StackConfig(config, config, config)
+    return (wiring(*choices, **more),) * 3
 
 
-RSKIP_2 = everywhere("recursive", options=SkipOptions(order=2))
+RSKIP_2 = everywhere("recursive", order=2, share=False)
 
 
 def resolved(*flags, arch="transformer_rskip"):
@@ -35,7 +36,7 @@ def resolved(*flags, arch="transformer_rskip"):
 
 @pytest.mark.parametrize("arch", [arch for arch in (*PRESETS, *ALIGN_PRESETS) if "rskip" in arch])
 def test_every_rskip_preset_is_the_recursive_skip_of_order_two(arch):
-    assert resolved(arch=arch) == {"encoder": RSKIP_2, "decoder": RSKIP_2}
+    assert wired(resolved(arch=arch)) == {"encoder": RSKIP_2, "decoder": RSKIP_2}
 
 
 @pytest.mark.parametrize(
@@ -72,22 +73,22 @@ def test_a_preset_applied_twice_changes_nothing():
 def test_the_command_line_beats_the_preset():
     args = parse("transformer_rskip_tiny", "--encoder-layers", "5", "--skip-order", "4")
     assert (args.encoder_layers, args.decoder_layers) == (5, 2)
-    assert connections(args)["encoder"].ffn.options.order == 4
+    assert connections(args)["encoder"].ffn.options[0][1] == 4
 
 
 def test_a_side_overrides_both():
     both = resolved("--skip-order", "3", "--decoder-skip-type", "expanded", "--decoder-skip-scale", "1.5")
-    assert both["encoder"] == everywhere("recursive", options=SkipOptions(order=3))
-    assert both["decoder"] == everywhere("expanded", options=SkipOptions(scale=1.5))
+    assert wired(both)["encoder"] == everywhere("recursive", order=3, share=False)
+    assert wired(both)["decoder"] == everywhere("expanded", scale=1.5)
     both = resolved("--share-skip-norms", "--encoder-skip-order", "5", "--no-decoder-share-skip-norms")
-    assert both["encoder"] == everywhere("recursive", options=SkipOptions(order=5), share_norms=True)
-    assert both["decoder"] == RSKIP_2
+    assert wired(both)["encoder"] == everywhere("recursive", order=5, share=True)
+    assert wired(both)["decoder"] == RSKIP_2
 
 
 def test_a_preset_fills_only_what_the_resolved_type_uses():
     args = parse("transformer_rskip", "--skip-type", "plain")
     assert not hasattr(args, "skip_order")
-    assert connections(args) == dict.fromkeys(("encoder", "decoder"), StackConfig())
+    assert wired(connections(args)) == {"encoder": everywhere(), "decoder": everywhere()}
 
 
 def test_the_flags_survive_fairseqs_config():
@@ -96,7 +97,7 @@ def test_the_flags_survive_fairseqs_config():
 
 
 def test_a_stock_model_describes_the_stock_connection():
-    assert set(resolved(arch="transformer").values()) == {StackConfig()}
+    assert set(wired(resolved(arch="transformer")).values()) == {everywhere()}
     pre = resolved("--encoder-normalize-before", arch="transformer")
     assert (pre["encoder"].ffn.placement, pre["decoder"].ffn.placement) == ("pre", "post")
 
@@ -107,11 +108,11 @@ REFUSED = {
     "--skip-order 1.5": "--skip-order 1.5: valid is a whole number of at least 1",
     "--skip-order two": "--skip-order two: valid is a whole number of at least 1",
     "--encoder-skip-order 0": "--encoder-skip-order 0: valid is a whole number of at least 1",
-    "--skip-type foo": "--skip-type foo: valid are plain, expanded, recursive",
-    "--decoder-skip-type foo": "--decoder-skip-type foo: valid are plain, expanded, recursive",
-    "--skip-norm foo": "--skip-norm foo: valid are layer, layer-simple, detach",
-    "--encoder-ffn-skip-norm foo": "--encoder-ffn-skip-norm foo: valid are layer,",
-    "--norm-placement foo": "--norm-placement foo: valid are post, pre, res-post, sandwich, sub",
+    "--skip-type foo": "--skip-type foo: valid are highway, plain, rezero",
+    "--decoder-skip-type foo": "--decoder-skip-type foo: valid are highway, plain, rezero",
+    "--skip-norm foo": "--skip-norm foo: valid are batch, layer, scale",
+    "--encoder-ffn-skip-norm foo": "--encoder-ffn-skip-norm foo: valid are batch, layer,",
+    "--norm-placement foo": "--norm-placement foo: valid are post, pre, sandwich, res-post, sub",
     "--norm-placement pre": "--norm-placement pre does not go with --skip-type recursive --skip-norm layer",
     "--skip-type plain --norm-placement sub --encoder-normalize-before": "--encoder-normalize-before means pre",
     "--skip-type plain --norm-placement sub --skip-norm batch": "--norm-placement sub does not go with",
@@ -183,8 +184,9 @@ def test_exactly_the_family_is_accepted(skip, norm, placement):
         args.skip_scale = 2
     if skip == "recursive":
         args.skip_order = 2
-    (member,) = (member for member in FAMILY if (member.axis, member.choice) == ("skip", skip))
-    if any(norm in norms and placement in placements for norms, placements in member.goes_with):
+    goes_with = SKIPS[skip].declaration.goes_with
+    kind = NORMS[norm].declaration.kind
+    if any(kind in kinds and placement in placements for kinds, placements in goes_with):
         chosen = connections(args)["encoder"].ffn
         assert (chosen.skip, chosen.norm, chosen.placement) == (skip, norm, placement)
     else:
@@ -192,22 +194,16 @@ def test_exactly_the_family_is_accepted(skip, norm, placement):
             connections(args)
 
 
-def test_the_table_names_exactly_what_the_registries_hold():
-    choices = {axis: {m.choice for m in FAMILY if m.axis == axis} for axis in ("skip", "norm", "placement")}
-    assert choices == {"skip": set(SKIPS), "norm": set(NORMS), "placement": set(PLACEMENTS)}
-    assert set(OPTIONS) == set(SKIPS)
-    assert set(NORM_OPTIONS) <= set(NORMS)
+def test_each_norm_and_placement_goes_with_some_skip_type():
     assert {norm for skip in SKIPS for norm in valid_norms(skip)} == set(NORMS)
     placements = {p for skip in SKIPS for norm in NORMS for p in valid_placements(skip, norm)}
     assert placements == set(PLACEMENTS)
 
 
-@pytest.mark.parametrize("member", FAMILY, ids=lambda member: f"{member.axis} {member.choice}")
-def test_each_row_names_a_test_and_its_flags_choose_it(member):
-    name, _, function = member.test.partition("::")
-    assert f"def {function or 'test_'}" in (Path(__file__).parent / name).read_text("utf-8")
-    chosen = resolved(*member.flags.split())["encoder"].ffn
-    assert getattr(chosen, member.axis) == member.choice
+@pytest.mark.parametrize("variant", [*declarations()], ids=lambda variant: f"{variant.axis} {variant.choice}")
+def test_the_flags_of_each_row_choose_it(variant):
+    chosen = resolved(*example(variant).split())["encoder"].ffn
+    assert getattr(chosen, variant.axis) == variant.choice
 
 
 @pytest.mark.parametrize(
@@ -238,20 +234,20 @@ def test_norms_by_sub_layer():
 @pytest.mark.parametrize(
     ("flags", "end"),
     [
-        ("--norm-placement post", NoneType),
-        ("--norm-placement pre", LayerNorm),
-        ("--norm-placement pre --skip-norm rms", RMSNorm),
-        ("--norm-placement res-post --encoder-self-attn-skip-norm rms --skip-norm dyt", DynamicTanh),
-        ("--norm-placement sandwich --skip-norm batch", LayerNorm),
-        ("--norm-placement sub --skip-norm ada", AdaNorm),
-        ("--norm-placement pre --skip-norm power", LayerNorm),
+        ("--norm-placement post", None),
+        ("--norm-placement pre", "layer"),
+        ("--norm-placement pre --skip-norm rms", "rms"),
+        ("--norm-placement res-post --encoder-self-attn-skip-norm rms --skip-norm dyt", "dyt"),
+        ("--norm-placement sandwich --skip-norm batch", "layer"),
+        ("--norm-placement sub --skip-norm ada", "ada"),
+        ("--norm-placement pre --skip-norm power", "layer"),
     ],
 )
 def test_the_norm_at_a_stacks_end_and_of_the_embeddings(flags, end):
     """At the end the feed-forward's norm, but LayerNorm for norms over the batch; embeddings fairseq's own."""
     model = build("transformer_rskip", "--skip-type", "plain", "--layernorm-embedding", *flags.split())
     for stack in (model.encoder, model.decoder):
-        assert type(stack.layer_norm) is end
+        assert type(stack.layer_norm) is (NORMS[end] if end else NoneType)
         assert type(stack.layernorm_embedding) is torch.nn.LayerNorm
 
 
@@ -261,7 +257,8 @@ def test_deepnorms_constants_stay_when_layers_are_pruned():
     before = connections(args)
     args.encoder_layers = 2
     assert connections(args) == before
-    assert before["encoder"].ffn.options.scale != before["decoder"].ffn.options.scale
+    args.encoder_layers_to_keep = "1,4"
+    assert connections(args)["encoder"].layers == (1, 4)
 
 
 def test_a_user_error_is_one_line_and_others_keep_their_hook(monkeypatch, capsys):

@@ -7,8 +7,8 @@ import torch
 from fairseq.modules.quantization.scalar.modules import IntLinear
 
 from skipln_fairseq.errors import UserError
-from skipln_fairseq.nn import Connection, ConnectionConfig, SkipOptions, build_connection, fuse
-from tests.build import CONNECTIONS, batch, build, build_connection_model
+from skipln_fairseq.nn import Connection, build_connection, fuse
+from tests.build import CONNECTIONS, batch, build, build_connection_model, wiring
 
 FUSED = {"plain", "pre", "xskip-ln", "rskip-1", "rskip-2", "rskip-3-shared", "mixed"}
 
@@ -74,7 +74,7 @@ def test_a_norm_whose_gradient_is_watched_is_called(watch):
 
 
 def test_a_recursion_before_f_has_no_kernel():
-    config = ConnectionConfig(skip="recursive", placement="pre", options=SkipOptions(order=2))
+    config = wiring("recursive", placement="pre", order=2)
     connection = build_connection(16, config)
     f_x, x = torch.randn(2, 4, 16, generator=torch.Generator().manual_seed(0))
     expected = connection.leave(f_x, x)

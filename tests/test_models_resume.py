@@ -95,7 +95,7 @@ def test_a_layers_one_alpha_is_that_of_its_first_sub_layer(caplog):
         ),
         ("plain --skip-norm ada", "plain --skip-norm ada --adanorm-scale 2", "encoder norm scale 1.0 → 2.0"),
         ("plain", "plain --encoder-ffn-skip-norm rms", "encoder ffn norm layer → rms"),
-        ("deepnorm --encoder-layers 2", "deepnorm --encoder-layers 3", "encoder scale 1."),
+        ("deepnorm --encoder-layers 2", "deepnorm --encoder-layers 3", "encoder depth 2+2 → 3+2"),
     ],
 )
 def test_differences_are_named(then, now, found):
@@ -111,7 +111,7 @@ def digest(file):
     ("then", "now", "named"),
     [
         (("--skip-order", "2"), ("--skip-order", "3"), ["encoder order 2 → 3", "decoder order 2 → 3"]),
-        ((), ("--share-skip-norms",), ["encoder share_norms False → True"]),
+        ((), ("--share-skip-norms",), ["encoder share False → True"]),
         (
             ("--skip-type", "expanded", "--skip-scale", "0.5"),
             ("--skip-type", "expanded", "--skip-scale", "0.5", "--decoder-skip-scale", "2"),

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from skipln_fairseq.nn import BATCH_NORMS, NORMS, ConnectionConfig, SkipOptions, build_connection
-from skipln_fairseq.nn.norm import PowerNorm
-from skipln_fairseq.nn.norm.batch import standing_in
+from skipln_fairseq.nn import NORMS, build_connection, norms_of
+from skipln_fairseq.nn.norm.power import PowerNorm
+from skipln_fairseq.nn.norm.statistics import standing_in
 from tests import oracles
-from tests.build import batch, build
+from tests.build import batch, build, wiring
 
 DIM = 5
 
@@ -190,7 +190,7 @@ def test_a_batch_whose_loss_is_ignored_has_no_gradient_and_moves_no_running_grad
     assert torch.equal(norm.running_gradient, before)
 
 
-@pytest.mark.parametrize("name", BATCH_NORMS)
+@pytest.mark.parametrize("name", norms_of(("batch",)))
 def test_padding_changes_nothing(name):
     v, padding, _ = inputs()
     first, second = randomised(name), randomised(name)
@@ -202,7 +202,7 @@ def test_padding_changes_nothing(name):
 
 
 @pytest.mark.parametrize("flags", ["--skip-order 3", "--skip-type plain --norm-placement sandwich"])
-@pytest.mark.parametrize("name", BATCH_NORMS)
+@pytest.mark.parametrize("name", norms_of(("batch",)))
 def test_models_hand_the_padding_to_every_norm(name, flags):
     """In training, longer padding on both sides changes no output and no statistic of any sub-layer."""
     outputs, moved = [], []
@@ -219,7 +219,7 @@ def test_models_hand_the_padding_to_every_norm(name, flags):
         torch.testing.assert_close(moved[1][key], value, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", BATCH_NORMS)
+@pytest.mark.parametrize("name", norms_of(("batch",)))
 @pytest.mark.parametrize("tokens", [0, 1])
 def test_a_batch_of_one_token_or_none_is_finite(name, tokens):
     v = torch.randn(2, 1, DIM, requires_grad=True)
@@ -246,10 +246,10 @@ def test_half_precision_keeps_its_statistics_in_single(name, numbers):
     assert norm.eval()(v).isfinite().all()
 
 
-@pytest.mark.parametrize("name", BATCH_NORMS)
+@pytest.mark.parametrize("name", norms_of(("batch",)))
 @pytest.mark.parametrize("share", [False, True])
 def test_each_recursion_step_has_its_own_statistics(name, share):
-    config = ConnectionConfig("recursive", name, options=SkipOptions(order=3), share_norms=share)
+    config = wiring("recursive", name, order=3, share=share)
     connection, (f_x, padding, x) = build_connection(DIM, config).double(), inputs()
     connection.leave(f_x, x, padding)
     steps = [*connection.skip.norms, connection]
@@ -263,7 +263,7 @@ def statistics(model):
     return {name: buffer.clone() for name, buffer in model.named_buffers() if "layer_norm" in name}
 
 
-@pytest.mark.parametrize("name", BATCH_NORMS)
+@pytest.mark.parametrize("name", norms_of(("batch",)))
 def test_statistics_move_once_under_checkpointed_activations(name):
     """The first pass of a checkpointed layer has no gradients and moves nothing, the second one does."""
     moved = []
@@ -279,7 +279,7 @@ def test_statistics_move_once_under_checkpointed_activations(name):
         torch.testing.assert_close(moved[1][key], value, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", BATCH_NORMS)
+@pytest.mark.parametrize("name", norms_of(("batch",)))
 def test_evaluation_moves_nothing(name):
     model = build("transformer_rskip", "--skip-norm", name).eval()
     before = statistics(model)
@@ -288,7 +288,7 @@ def test_evaluation_moves_nothing(name):
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-@pytest.mark.parametrize("name", BATCH_NORMS)
+@pytest.mark.parametrize("name", norms_of(("batch",)))
 def test_in_training_later_positions_leak_and_in_evaluation_they_do_not(name):
     """What the README says of these norms: their training statistics are over all positions."""
     model = build("transformer_rskip", "--skip-norm", name, "--dropout", "0")

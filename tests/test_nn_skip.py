@@ -7,16 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from skipln_fairseq.nn import (
-    SKIPS,
-    ConnectionConfig,
-    SkipOptions,
-    build_connection,
-    build_end,
-    connect_projection,
-)
+from skipln_fairseq.nn import SKIPS, build_connection, build_end
 from tests import oracles
-from tests.build import Leave
+from tests.build import FIRST, LAST, MIDDLE, Leave, wiring
 
 DIM = 6
 SCALE = 0.7
@@ -35,9 +28,9 @@ def randomise(module, seed=3):
     return module
 
 
-def made(skip, *, norm="layer", placement="post", position="first", dim=DIM, **options):
-    config = ConnectionConfig(skip, norm, placement, SkipOptions(**options))
-    return randomise(build_connection(dim, config, position).double())
+def made(skip, *, norm="layer", placement="post", position=FIRST, dim=DIM, **options):
+    config = wiring(skip, norm, placement, **options)
+    return randomise(build_connection(dim, config, **position).double())
 
 
 def affine(norm):
@@ -54,7 +47,7 @@ def factors(connection):
     return {
         "plain": lambda: (1, 1),
         "expanded": lambda: (SCALE, 1),
-        "deepnorm": lambda: (SCALE, 1),
+        "deepnorm": lambda: (0.81, 1),  # of one layer a side
         "learned": lambda: (skip.scale.detach().numpy(), 1),
         "learned vector": lambda: (skip.scale.detach().numpy(), 1),
         "admin": lambda: (2.5 + skip.shift.detach().numpy(), 1),
@@ -116,16 +109,16 @@ def test_highway_equals_the_oracle():
         x.numpy(), f_x.numpy(), gate.weight.detach().numpy(), gate.bias.detach().numpy()
     )
     np.testing.assert_allclose(connection.leave(f_x, x).detach().numpy(), expected, rtol=0, atol=1e-13)
-    fresh = build_connection(DIM, ConnectionConfig("highway")).skip.gate
+    fresh = build_connection(DIM, wiring("highway")).skip.gate
     assert fresh.bias.tolist() == [-1.0] * DIM
 
 
-@pytest.mark.parametrize("position", ["first", "middle", "last"])
+@pytest.mark.parametrize("position", [FIRST, MIDDLE, LAST], ids=["first", "middle", "last"])
 @pytest.mark.parametrize("placement", ["post", "pre", "res-post", "sandwich"])
 @pytest.mark.parametrize("skip", SKIPS)
 def test_gradients_of_inputs_and_parameters(skip, placement, position):
     connection = made(skip, placement=placement, position=position, scale=SCALE, order=3)
-    wide = skip == "dual" or (skip == "b2t" and position != "first")
+    wide = skip == "dual" or (skip == "b2t" and position is not FIRST)
     f_x, stream = tensors(1)[0], tensors(1, seed=1, dim=2 * DIM if wide else DIM)[0]
     module = Leave(connection)
     names = [name for name, _ in module.named_parameters()]
@@ -141,7 +134,7 @@ def test_gradients_of_inputs_and_parameters(skip, placement, position):
 @pytest.mark.parametrize("sub_layers", [2, 3])
 def test_streams_equal_the_oracle(sub_layers):
     """B2T within a layer of two and of three sub-layers, ResiDual over a stack with its end."""
-    positions = ("first", "middle", "last") if sub_layers == 3 else ("first", "last")
+    positions = (FIRST, MIDDLE, LAST) if sub_layers == 3 else (FIRST, LAST)
     x, *branches = tensors(1 + sub_layers)
     stream = x
     connections = [made("b2t", position=position) for position in positions]
@@ -153,7 +146,7 @@ def test_streams_equal_the_oracle(sub_layers):
     np.testing.assert_allclose(stream.detach().numpy(), expected, rtol=0, atol=1e-13)
 
     connections = [made("dual") for _ in branches]
-    end = randomise(build_end(DIM, ConnectionConfig("dual")).double(), seed=4)
+    end = randomise(build_end(DIM, wiring("dual", form="first")).double(), seed=4)
     stream, p = x, x.numpy()
     for connection, f_x in zip(connections, branches, strict=True):
         np.testing.assert_allclose(connection.enter(stream).detach().numpy(), p, rtol=0, atol=1e-13)
@@ -164,7 +157,7 @@ def test_streams_equal_the_oracle(sub_layers):
 
 def test_a_residual_stack_without_layers_left_is_its_beginning():
     """Layerdrop may drop all layers: p and d are then both x."""
-    end, x = build_end(DIM, ConnectionConfig("dual")).double(), tensors(1)[0]
+    end, x = build_end(DIM, wiring("dual", form="first")).double(), tensors(1)[0]
     torch.testing.assert_close(end(x), x + nn.functional.layer_norm(x, (DIM,)), rtol=0, atol=1e-13)
 
 
@@ -173,7 +166,7 @@ def test_placements_equal_the_oracle(placement):
     """With F(h) = Wh: which of x, h, F(h) and the sum is normalised, and by which of the norms."""
     connection = made("expanded", placement=placement, scale=SCALE)
     linear = nn.Linear(DIM, DIM, bias=False).double()
-    linear = randomise(connect_projection(linear, ConnectionConfig(placement=placement)).double(), seed=5)
+    linear = randomise(connection.connect_projection(linear, nn.LayerNorm).double(), seed=5)
     if placement == "sandwich":
         randomise(connection.entry, seed=6)
     (x,) = tensors(1)
@@ -192,8 +185,7 @@ def test_placements_equal_the_oracle(placement):
 @pytest.mark.parametrize("skip", sorted(SKIPS.keys() - {"highway"}))  # whose gate starts at random
 def test_what_a_rule_learns_and_where_it_starts(skip):
     """λ from 1, α from 0, s from its first value, ω's shift from 0: and nothing else is learned."""
-    options = SkipOptions(scale=0.01, vector=True)
-    connection = build_connection(DIM, ConnectionConfig(skip, "none", options=options))
+    connection = build_connection(DIM, wiring(skip, "none", scale=0.01, vector=True, order=1))
     starts = {
         "learned": {"scale": [0.01] * DIM},
         "rezero": {"scale": [0.0]},

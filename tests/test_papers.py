@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from skipln_fairseq.nn import NORMS
-from skipln_fairseq.nn.init import deepnorm_constants
+from skipln_fairseq.nn.skip.deepnorm import deepnorm_constants
 from tests.build import build
 
 DIM = 24

@@ -14,7 +14,7 @@ from skipln_fairseq.errors import UserError
 from skipln_fairseq.images.running_statistics import BatchNorm2d, average_running_statistics
 from skipln_fairseq.models.admin import profile
 from skipln_fairseq.nn import NORMS, AdminSkip
-from skipln_fairseq.nn.norm.batch import standing_in
+from skipln_fairseq.nn.norm.statistics import standing_in
 from tests.build import batch, build
 
 # Everything is in float64: two orders of summation differ by some 1e-15, a wrong statistic by far more.

@@ -7,7 +7,7 @@ from fairseq.tasks import FairseqTask
 from torch import nn
 
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.nn.norm.batch import standing_in
+from skipln_fairseq.nn.norm.statistics import standing_in
 
 __all__ = ["apply"]
 

@@ -6,7 +6,7 @@ from torch import distributed as dist
 from torch.nn import functional as F
 
 from ..errors import UserError
-from ..nn.norm.batch import SingleStatistics
+from ..nn.norm.statistics import SingleStatistics
 from ..nn.norm.workers import is_parallel, sum_over_workers
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "average_running_statistics"]

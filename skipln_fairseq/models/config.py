@@ -16,16 +16,18 @@ class StackConfig:
         self_attn: of the self-attention.
         cross_attn: of the decoder's attention to the encoder; an encoder ignores it.
         ffn: of the feed-forward.
-        initial: the initialisation, a name in ``INITIALISERS``.
-        gain: what that initialisation multiplies weights by.
         attention: the kind of the self-attention.
         cross_attention: the kind of the decoder's attention to the encoder.
+        side: encoder or decoder.
+        depth: how many layers encoder and decoder have, as the model was made.
+        layers: the number of each layer, from 0, as the model was made.
     """
 
     self_attn: ConnectionConfig = field(default_factory=ConnectionConfig)
     cross_attn: ConnectionConfig = field(default_factory=ConnectionConfig)
     ffn: ConnectionConfig = field(default_factory=ConnectionConfig)
-    initial: str = "as drawn"
-    gain: float = 1.0
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     cross_attention: AttentionConfig = field(default_factory=AttentionConfig)
+    side: str = "encoder"
+    depth: tuple[int, int] = (1, 1)
+    layers: tuple[int, ...] = (0,)

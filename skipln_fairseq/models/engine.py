@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ..nn.fused import FusedPost, FusedPre, are_one_kernel
 from ..nn.kernels.decode import Decoder, Layer, Product, Records, Wiring, Workspace, has_tiles, product
-from ..nn.norm import LayerNorm
+from ..nn.norm.layer import LayerNorm
 from ..nn.placement import connection_class
 from ..nn.plain import is_plain, is_watched
 from .beams import Beams

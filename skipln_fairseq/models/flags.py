@@ -7,19 +7,17 @@ means; presets fill only what is used.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..arguments import count, finite, positive, whole
 from ..errors import UserError
-from ..nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig, SkipOptions
-from ..nn.init import deepnorm_constants
+from ..nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig
+from ..nn.variant import Declaration, Option
 from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args, attentions
 from .config import StackConfig
-from .family import NORM_OPTIONS, OPTIONS, valid_norms, valid_placements
-from .forms import FORMS, form_of, formed_norm_options, formed_options, formed_placement, initialisation
+from .family import option_owners, valid_norms, valid_placements
+from .forms import FORMS, form_of
 from .kernels import add_kernels_arg
 
 __all__ = [
@@ -35,56 +33,6 @@ __all__ = [
 
 SIDES = ("encoder", "decoder")
 SLOTS = {"encoder": ("self_attn", "ffn"), "decoder": ("self_attn", "cross_attn", "ffn")}
-
-
-def _boolean(flag: str, value: Any) -> bool:
-    return bool(value)
-
-
-@dataclass(frozen=True)
-class Option:
-    """A further flag of some skip types or norms.
-
-    Attributes:
-        metavar: what it takes; None for a flag that is given or not (with its ``--no-`` form).
-        help: its help text.
-        read: from flag and value to the checked value.
-        default: the value where it was not given; None: it must be given.
-    """
-
-    metavar: str | None
-    help: str
-    read: Callable[[str, Any], Any]
-    default: Any = None
-
-    def needed(self, owner: str, flag: str) -> str:
-        return f"{owner} needs {flag} {self.metavar}"
-
-
-OPTION_FLAGS: dict[str, Option] = {
-    "skip_order": Option("K", "order of the recursive skip, at least 1", whole),
-    "skip_scale": Option(
-        "λ", "scale of x: fixed in expanded, the first value in learned (--skip-scale=-1e-3 with =)", finite
-    ),
-    "skip_scale_vector": Option(None, "learned: one scale for each feature", _boolean, False),
-    "share_skip_norms": Option(
-        None, "one set of norm parameters for all steps of the recursive skip", _boolean, False
-    ),
-    "layerscale_init": Option("s", "first value of LayerScale's factors, 1e-4 unless given", finite, 1e-4),
-    "adanorm_scale": Option("C", "AdaNorm's C, 1 unless given", positive, 1.0),
-    "adanorm_slope": Option("k", "AdaNorm's k, 0.1 unless given", finite, 0.1),
-    "power_warmup": Option(
-        "N", "batches in which PowerNorm takes the batch's own statistics, 4000 unless given", count, 4000
-    ),
-}
-SKIP_FIELDS = {
-    "skip_order": "order",
-    "skip_scale": "scale",
-    "skip_scale_vector": "vector",
-    "layerscale_init": "scale",
-}
-NORM_FIELDS = {"adanorm_scale": "scale", "adanorm_slope": "slope", "power_warmup": "warmup"}
-DEFAULTS_BY_SKIP = {("learned", "skip_scale"): 1.0}
 
 
 def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
@@ -113,16 +61,22 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         where = f"{side[:-1]} only, overrides the flag for both sides: " if side else ""
         for flag, (metavar, text) in choices.items():
             parser.add_argument(f"--{side}{flag}", metavar=metavar, help=where + text)
-        for name, option in OPTION_FLAGS.items():
-            kind = {"action": argparse.BooleanOptionalAction} if option.metavar is None else {}
-            kind = kind or {"metavar": option.metavar}
-            parser.add_argument(f"--{side}{name.replace('_', '-')}", help=where + option.help, **kind)
+        for name, owners in option_owners().items():
+            parser.add_argument(f"--{side}{name.replace('_', '-')}", **_described(owners, where))
     for side in sides:
         for slot in SLOTS[side]:
             if slot == "cross_attn" and "encoder" not in sides:
                 continue
             flag = f"--{side}-{slot.replace('_', '-')}-skip-norm"
             parser.add_argument(flag, metavar="NORM", help=f"norm of the {side}'s {slot} alone")
+
+
+def _described(owners: Mapping[str, Option], where: str) -> dict[str, Any]:
+    """What argparse is told of an option; those of several variants under one flag are of one kind."""
+    texts = dict.fromkeys(f"{option.help} (of {choice})" for choice, option in owners.items())
+    metavar = next(iter(owners.values())).metavar
+    kind = {"action": argparse.BooleanOptionalAction} if metavar is None else {"metavar": metavar}
+    return {"help": where + "; ".join(texts), **kind}
 
 
 def _sides(args) -> tuple[str, ...]:
@@ -196,7 +150,9 @@ def fill_defaults(args, skip_type: str, order: int | None = None) -> None:
     Idempotent, since fairseq applies a preset when it parses and again when it builds.
     """
     args.skip_type = getattr(args, "skip_type", skip_type)
-    used = {name for side in _sides(args) for name in OPTIONS[skip_type_of(args, side)]}
+    used = {
+        option.flag for side in _sides(args) for option in SKIPS[skip_type_of(args, side)].declaration.options
+    }
     if order is not None and "skip_order" in used and not hasattr(args, "skip_order"):
         args.skip_order = order
 
@@ -217,8 +173,8 @@ def fill_placement(args, side: str) -> None:
 
 def _used(args, side: str) -> set[str]:
     """The further flags that a side's skip type and norms use."""
-    names = set(OPTIONS[skip_type_of(args, side)])
-    return names.union(*(NORM_OPTIONS.get(norm, ()) for norm in _norms(args, side)))
+    chosen = [SKIPS[skip_type_of(args, side)], *(NORMS[norm] for norm in _norms(args, side))]
+    return {option.flag for variant in chosen for option in variant.declaration.options}
 
 
 def _refuse_unused(args) -> None:
@@ -229,26 +185,31 @@ def _refuse_unused(args) -> None:
     used = {side: _used(args, side) for side in sides}
     used[""] = {name for names in used.values() for name in names}
     for side, names in used.items():
-        for name in OPTION_FLAGS:
+        for name, owners in option_owners().items():
             key = f"{side}_{name}".lstrip("_")
             if getattr(args, key, None) is not None and name not in names:
                 types = {skip_type_of(args, s) for s in sides if side in ("", s)}
-                owners = [skip for skip, options in OPTIONS.items() if name in options]
-                owners += [f"--skip-norm {norm}" for norm, options in NORM_OPTIONS.items() if name in options]
+                belongs = [choice if choice in SKIPS else f"--skip-norm {choice}" for choice in owners]
                 raise UserError(
                     f"--{key.replace('_', '-')} has no meaning with --skip-type {' / '.join(sorted(types))} "
-                    f"and the norms chosen: it belongs to {', '.join(owners)}"
+                    f"and the norms chosen: it belongs to {', '.join(belongs)}"
                 )
 
 
-def _option(args, side: str, skip: str, name: str) -> Any:
-    option = OPTION_FLAGS[name]
-    flag, value = _given(args, f"{side}_{name}", name)
+def _option(args, side: str, variant: Declaration, option: Option) -> Any:
+    flag, value = _given(args, f"{side}_{option.flag}", option.flag)
     if value is None:
-        value = DEFAULTS_BY_SKIP.get((skip, name), option.default)
-    if value is None:
-        raise UserError(option.needed(f"--skip-type {skip}", flag))
-    return option.read(flag, value)
+        if option.default is None:
+            raise UserError(f"--skip-type {variant.choice} needs {flag} {option.metavar}")
+        return option.default
+    try:
+        return option.read(value)
+    except ValueError as error:
+        raise UserError(f"{flag} {value}: valid is {error}") from error
+
+
+def _options(args, side: str, variant: Declaration) -> dict[str, Any]:
+    return {option.name: _option(args, side, variant, option) for option in variant.options}
 
 
 def _depth(args) -> tuple[int, int]:
@@ -257,34 +218,49 @@ def _depth(args) -> tuple[int, int]:
 
 
 def remember_depth(args) -> None:
-    """Keep the layers of both sides that the model was made for: constants that follow from the depth are those
-    of the whole model also when it is loaded with fewer layers."""
+    """Keep the layers that the model was made with, how many and which of them it has: what follows from the depth
+    stays that of the whole model also when it is loaded with fewer layers."""
     args.connection_depth = list(_depth(args))
+    args.connection_layers = [list(_layers(args, side)) for side in SIDES]
+
+
+def _layers(args, side: str) -> tuple[int, ...]:
+    """The numbers that a side's layers had when the model was made, from 0."""
+    stored = getattr(args, "connection_layers", None)
+    numbers = stored[SIDES.index(side)] if stored else range(getattr(args, f"{side}_layers", None) or 0)
+    kept = getattr(args, f"{side}_layers_to_keep", None) or ()
+    kept = sorted(int(layer) for layer in (kept.split(",") if isinstance(kept, str) else kept))
+    # the flags of a model that was pruned before it was stored still say so
+    return tuple(numbers[layer] for layer in kept) if kept and len(kept) < len(numbers) else tuple(numbers)
+
+
+def _connection(args, side: str, slot: str) -> ConnectionConfig:
+    skip, norm = skip_type_of(args, side), _norm(args, side, slot)
+    placement, form = _placement(args, side, norm), form_of(args)
+    chosen = [registry[name] for registry, name in ((SKIPS, skip), (NORMS, norm), (PLACEMENTS, placement))]
+    heads = getattr(args, f"{side}_attention_heads", 1)
+    arguments = NORMS[norm].arguments(form, heads, **_options(args, side, NORMS[norm].declaration))
+    return ConnectionConfig(
+        skip,
+        norm,
+        placement,
+        tuple(_options(args, side, SKIPS[skip].declaration).items()),
+        tuple(arguments.items()),
+        form if any(variant.declaration.has_forms for variant in chosen) else "authors",
+    )
 
 
 def _stack(args, side: str) -> StackConfig:
-    skip = skip_type_of(args, side)
-    numbers = {SKIP_FIELDS[name]: name for name in OPTIONS[skip] if name in SKIP_FIELDS}
-    options = {field: _option(args, side, skip, name) for field, name in numbers.items()}
-    if skip == "deepnorm":
-        options["scale"], _ = deepnorm_constants(*_depth(args)).get(side, (1.0, 1.0))
-    share = "share_skip_norms" in OPTIONS[skip] and _option(args, side, skip, "share_skip_norms")
-
-    slots, form = {}, form_of(args)
-    for slot in _slots(args, side):
-        norm = _norm(args, side, slot)
-        names = NORM_OPTIONS.get(norm, ())
-        norm_options = tuple((NORM_FIELDS[name], _option(args, side, skip, name)) for name in names)
-        norm_options += formed_norm_options(form, norm, getattr(args, f"{side}_attention_heads", 1))
-        placement = _placement(args, side, norm)
-        skip_options = SkipOptions(**options, **formed_options(form, skip, norm))
-        where = formed_placement(form, slot, placement)
-        slots[slot] = ConnectionConfig(skip, norm, where, skip_options, norm_options, share)
-    cross_attn = slots.get("cross_attn", slots["self_attn"])
+    slots = {slot: _connection(args, side, slot) for slot in _slots(args, side)}
+    slots.setdefault("cross_attn", slots["self_attn"])
     kinds = attentions(args)
-    initial, gain = initialisation(form, side, skip, slots["ffn"].placement, _depth(args))
     return StackConfig(
-        slots["self_attn"], cross_attn, slots["ffn"], initial, gain, kinds[side], kinds["cross"]
+        **slots,
+        attention=kinds[side],
+        cross_attention=kinds["cross"],
+        side=side,
+        depth=_depth(args),
+        layers=_layers(args, side),
     )
 
 

@@ -4,6 +4,8 @@ The sub-layers F (attention, feed-forward) and their parameters are fairseq's ow
 layer classes; only the forward pass is written out here. Tensors are (time, batch, dim).
 """
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import Dict, Optional, Tuple
 
 import torch
@@ -11,7 +13,7 @@ from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, Trans
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..nn import ConnectionConfig, build_connection, connect_projection
+from ..nn import Branch, build_connection, initialise_branch
 from .attention import ATTENTIONS, AttentionConfig
 from .config import StackConfig
 
@@ -29,10 +31,12 @@ def _keep_dropout_names(layer, stock: type) -> None:
     layer.activation_dropout_module.module_name = stock.__name__
 
 
-def _build_attention(attention: nn.Module, kind: AttentionConfig, connection: ConnectionConfig) -> nn.Module:
+def _build_attention(
+    attention: nn.Module, kind: AttentionConfig, connect: Callable[[nn.Linear], nn.Linear]
+) -> nn.Module:
     attention = ATTENTIONS[kind.type](attention, kind)
     plain = type(attention.out_proj)
-    attention.out_proj = connect_projection(attention.out_proj, connection)
+    attention.out_proj = connect(attention.out_proj)
     # fairseq's shortcut through torch's attention would read the projection's weights and never call it
     attention.skip_embed_dim_check = type(attention.out_proj) is not plain
     return attention
@@ -45,8 +49,48 @@ def _transposed(padding_mask: Optional[Tensor]) -> Optional[Tensor]:
     return padding_mask.to(torch.bool).t()
 
 
-class _Dropped:
-    """Mixed into a layer: its dropout is a number that the connections apply, and ``dropout_module`` is not called."""
+# of each sub-layer the names that fairseq has for its F and for its norm
+NAMES = {
+    "self_attn": ("self_attn", "self_attn_layer_norm"),
+    "cross_attn": ("encoder_attn", "encoder_attn_layer_norm"),
+    "ffn": ("fc2", "final_layer_norm"),
+}
+
+
+class _Connected:
+    """Mixed into a layer of fairseq's: a connection stands in the place of each norm."""
+
+    def connect(self, config: StackConfig, number: int, slots: Sequence[str]) -> None:
+        """Build the connections, and give each F the first weights and the last projection that its own wants."""
+        first = None
+        for index, slot in enumerate(slots):
+            choice, (function, norm) = getattr(config, slot), NAMES[slot]
+            where = {
+                "side": config.side,
+                "slot": slot,
+                "index": index,
+                "last": index == len(slots) - 1,
+                "layer": number,
+                "depth": config.depth,
+            }
+            connection = build_connection(self.embed_dim, choice, first=first, **where)
+            first = connection if first is None else first
+            setattr(self, norm, connection)
+            initialise_branch(self._branch(slot), choice, **where)
+            projection = functools.partial(connection.connect_projection, make_norm=choice.make_norm)
+            if slot == "ffn":
+                self.fc2 = projection(self.fc2)
+            else:
+                kind = config.attention if slot == "self_attn" else config.cross_attention
+                setattr(self, function, _build_attention(getattr(self, function), kind, projection))
+
+    def _branch(self, slot: str) -> Branch:
+        if slot == "ffn":
+            return Branch((), (self.fc1, self.fc2))
+        attention = getattr(self, NAMES[slot][0])
+        return Branch((attention.q_proj, attention.k_proj), (attention.v_proj, attention.out_proj))
+
+    # Its dropout is a number that the connections apply, and ``dropout_module`` is not called.
 
     def drop_rate(self) -> float:
         """The probability with which an element of F(x) is dropped, now."""
@@ -55,25 +99,21 @@ class _Dropped:
         return 0.0
 
 
-class SkipEncoderLayer(_Dropped, TransformerEncoderLayerBase):
+class SkipEncoderLayer(_Connected, TransformerEncoderLayerBase):
     """Self-attention and feed-forward, each inside a connection.
 
     Args:
         cfg: fairseq's ``TransformerConfig``.
         config: the wiring of both sub-layers.
+        number: of the layer in its stack, from 0, as the model was made.
     """
 
-    def __init__(self, cfg, config: StackConfig):
+    def __init__(self, cfg, config: StackConfig, number: int = 0):
         super().__init__(cfg)
         # fairseq 0.12.2 would otherwise decode this layer with a fused torch kernel that knows
         # neither our connections nor our norms; later releases do not have the attribute
         self.can_use_fastpath = False
-        self.self_attn_layer_norm = build_connection(self.embed_dim, config.self_attn, "first")
-        self.final_layer_norm = build_connection(
-            self.embed_dim, config.ffn, "last", self.self_attn_layer_norm
-        )
-        self.self_attn = _build_attention(self.self_attn, config.attention, config.self_attn)
-        self.fc2 = connect_projection(self.fc2, config.ffn)
+        self.connect(config, number, ("self_attn", "ffn"))
         _keep_dropout_names(self, TransformerEncoderLayerBase)
 
     def forward(
@@ -110,31 +150,22 @@ class SkipEncoderLayer(_Dropped, TransformerEncoderLayerBase):
         return self.final_layer_norm.leave(self.fc2(h), x, padding, self.drop_rate())
 
 
-class SkipDecoderLayer(_Dropped, TransformerDecoderLayerBase):
+class SkipDecoderLayer(_Connected, TransformerDecoderLayerBase):
     """Self-attention, cross-attention and feed-forward, each inside a connection.
 
     Args:
         cfg: fairseq's ``TransformerConfig``.
         config: the wiring of all three sub-layers.
+        number: of the layer in its stack, from 0, as the model was made.
         no_encoder_attn: leave the cross-attention out.
     """
 
-    def __init__(self, cfg, config: StackConfig, no_encoder_attn: bool = False):
+    def __init__(self, cfg, config: StackConfig, number: int = 0, no_encoder_attn: bool = False):
         super().__init__(cfg, no_encoder_attn)
-        self.self_attn_layer_norm = build_connection(self.embed_dim, config.self_attn, "first")
-        self.self_attn = _build_attention(self.self_attn, config.attention, config.self_attn)
+        slots = ("self_attn", "ffn") if self.encoder_attn is None else ("self_attn", "cross_attn", "ffn")
+        self.connect(config, number, slots)
         # what :meth:`forward` says of its mask, for whom it spares the reading
         self.self_attn.causal = not self.cross_self_attention
-        if self.encoder_attn is not None:
-            self.encoder_attn_layer_norm = build_connection(
-                self.embed_dim, config.cross_attn, "middle", self.self_attn_layer_norm
-            )
-            cross = _build_attention(self.encoder_attn, config.cross_attention, config.cross_attn)
-            self.encoder_attn = cross
-        self.final_layer_norm = build_connection(
-            self.embed_dim, config.ffn, "last", self.self_attn_layer_norm
-        )
-        self.fc2 = connect_projection(self.fc2, config.ffn)
         # NormFormer's norms (Shleifer et al. 2021, arXiv:2110.09456), in the models that have flags for them
         self.attn_ln = self.attn_ln or nn.Identity()
         self.ffn_layernorm = self.ffn_layernorm or nn.Identity()

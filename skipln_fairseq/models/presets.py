@@ -23,6 +23,7 @@ from fairseq.models.transformer_lm import (
 )
 
 from ..errors import UserError
+from ..nn import SKIPS
 from .flags import fill_defaults, fill_placement, skip_type_of
 
 __all__ = ["ALIGN_PRESETS", "LM_PRESETS", "MODELS", "PRESETS", "Preset", "register_presets"]
@@ -82,8 +83,8 @@ def _language_model(stock: Preset, **literals) -> Preset:
         before = getattr(args, "decoder_normalize_before", False)
         args.language_model = True
         fill_defaults(args, "recursive", 2)
-        if skip_type_of(args, "decoder") == "dual":
-            # the norm that fairseq's wiki103 architecture leaves out is the one that merges the two streams
+        if SKIPS[skip_type_of(args, "decoder")].merges:
+            # the norm that fairseq's wiki103 architecture leaves out is the one that merges the streams
             args.no_decoder_final_norm = getattr(args, "no_decoder_final_norm", False)
         preset(args)
         fill_placement(args, "decoder")

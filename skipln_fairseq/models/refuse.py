@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from ..errors import UserError
-from ..nn import BATCH_NORMS
+from ..nn import NORMS, SKIPS
 from ..nn.norm.workers import is_parallel
 from .attention_flags import refuse_attention
 from .config import StackConfig
@@ -36,7 +36,7 @@ def _refuse_base_layers(args, stacks: dict[str, StackConfig]) -> None:
 def _refuse_layerdrop_across_workers(args, stacks: dict[str, StackConfig]) -> None:
     # Each worker drops other layers, so one would wait for statistics that the other never sums.
     for side, config in stacks.items():
-        norms = _norms(config) & BATCH_NORMS.keys()
+        norms = {norm for norm in _norms(config) if NORMS[norm].declaration.kind == "batch"}
         if norms and getattr(args, f"{side}_layerdrop", 0) and is_parallel():
             raise UserError(
                 f"--{side}-layerdrop with --skip-norm {' / '.join(sorted(norms))} on several workers: each worker "
@@ -52,9 +52,11 @@ def _refuse_what_changes_state_behind_the_model(args, stacks: dict[str, StackCon
     norms = set().union(*map(_norms, stacks.values()))
     skips = {config.ffn.skip for config in stacks.values()}
     # fairseq's moving average multiplies every entry of the state, flags and counters too
-    if getattr(args, "store_ema", False) and ("power" in norms or "admin" in skips):
+    no_means = [f"--skip-type {skip}" for skip in sorted(skips) if not SKIPS[skip].is_a_mean]
+    no_means += [f"--skip-norm {norm}" for norm in sorted(norms) if not NORMS[norm].is_a_mean]
+    if getattr(args, "store_ema", False) and no_means:
         raise UserError(
-            "--store-ema has no meaning with --skip-type admin or --skip-norm power: their state is no mean"
+            f"--store-ema has no meaning with {no_means[0]}: a mean of its states is none of them"
         )
     favor = any("favor" in (config.attention.type, config.cross_attention.type) for config in stacks.values())
     if getattr(args, "store_ema", False) and favor:
@@ -68,20 +70,22 @@ def _refuse_what_changes_state_behind_the_model(args, stacks: dict[str, StackCon
         )
     # its backward keeps running gradients, whose unit the loss scale would change from update to update
     scaled = [flag for flag in ("fp16", "memory_efficient_fp16", "amp") if getattr(args, flag, False)]
-    if scaled and "power" in norms:
+    running = [norm for norm in sorted(norms) if NORMS[norm].keeps_gradients]
+    if scaled and running:
+        flag = f"--{scaled[0].replace('_', '-')}"
         raise UserError(
-            f"--skip-norm power does not go with --{scaled[0].replace('_', '-')}: valid are single precision and --bf16"
+            f"--skip-norm {running[0]} does not go with {flag}: valid are single precision and --bf16"
         )
 
 
 def _refuse_narrow_uses_of_wide_streams(args, stacks: dict[str, StackConfig]) -> None:
     skip = stacks["decoder"].ffn.skip
-    if getattr(args, "scale_resids", False) and skip in ("b2t", "dual"):
+    if getattr(args, "scale_resids", False) and SKIPS[skip].is_wide:
         raise UserError(
             f"--scale-resids has no meaning with --skip-type {skip}: its skip carries more than x"
         )
-    if getattr(args, "no_decoder_final_norm", False) and skip == "dual":
-        raise UserError("--no-decoder-final-norm with --skip-type dual: that norm merges its two streams")
+    if getattr(args, "no_decoder_final_norm", False) and SKIPS[skip].merges:
+        raise UserError(f"--no-decoder-final-norm with --skip-type {skip}: that norm merges its streams")
 
 
 def refuse(args) -> None:

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from ..changes import Changes
 from ..compat.patch import around
 from ..errors import UserError
-from ..nn import Connection, ConnectionConfig
+from ..nn import Connection
 from .attention import AttentionConfig
 from .attention_flags import attentions
+from .config import StackConfig
 from .flags import SIDES, SLOTS, connections
-from .forms import form_of
 
 __all__ = ["check_checkpoints_when_training"]
 
@@ -35,35 +35,40 @@ INSIDE_F = re.compile(r"\.(out_proj|fc2)\.norm\.|_attn\.favor\.")
 logger = logging.getLogger(__name__)
 
 
-def _choices(config: ConnectionConfig) -> dict[str, object]:
-    """A connection's choices as ``{"norm": "layer", "order": 2, …}``."""
+def _choices(stack: StackConfig, slot: str) -> dict[str, object]:
+    """A sub-layer's choices as ``{"norm": "layer", "order": 2, …}``."""
+    config = getattr(stack, slot)
     choices = asdict(config)
-    options, norm_options = choices.pop("options"), dict(choices.pop("norm_options"))
+    if any(declared.from_depth for declared in config.declarations()):
+        choices["depth"] = "+".join(map(str, stack.depth))
+    options, norm_options = dict(choices.pop("options")), dict(choices.pop("norm_options"))
     return {**choices, **options, **{f"norm {name}": value for name, value in norm_options.items()}}
 
 
 def _changes(stored_args, args) -> Changes:
     """``encoder order 2 → 3`` or, where it is not every sub-layer's, ``encoder ffn norm layer → rms``."""
     stored, current = connections(stored_args), connections(args)
-    found = []
+    found, forms = [], []
     for side in (side for side in SIDES if side in stored and side in current):
         slots = SLOTS[side]
         changes: dict[tuple, list[str]] = {}
         for slot in slots:
-            before, after = (_choices(getattr(stack[side], slot)) for stack in (stored, current))
+            before, after = (_choices(stack[side], slot) for stack in (stored, current))
             for choice in {**before, **after}:
                 values = (before.get(choice), after.get(choice))
                 if values[0] != values[1]:
                     changes.setdefault((choice, *values), []).append(slot)
         for (choice, before, after), changed in changes.items():
+            if choice == "form":
+                forms.append(f"--connection-form {before} → {after}")
+                continue
             where = [side] if len(changed) == len(slots) else [f"{side} {slot}" for slot in changed]
             found += [f"{place} {choice} {before} → {after}" for place in where]
     before, after = attentions(stored_args), attentions(args)
     for kind in before:
         if before[kind] != after[kind]:
             found.append(f"{kind} attention {_described(before[kind])} → {_described(after[kind])}")
-    if found and form_of(stored_args) != form_of(args):
-        found.append(f"--connection-form {form_of(stored_args)} → {form_of(args)}")
+    found += forms[:1]
     retyped = {
         side for side in stored.keys() & current.keys() if stored[side].ffn.skip != current[side].ffn.skip
     }

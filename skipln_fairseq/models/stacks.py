@@ -12,7 +12,6 @@ from ..nn import build_end
 from .beams import Beams
 from .config import StackConfig
 from .fast_attention import FastAttention
-from .initialise import initialise
 from .layers import SkipDecoderLayer, SkipEncoderLayer, retains_dropout
 
 __all__ = ["SkipDecoder", "SkipEncoder"]
@@ -41,12 +40,13 @@ class SkipEncoder(TransformerEncoderBase):
 
     def __init__(self, cfg, dictionary, embed_tokens, config: StackConfig):
         self.config = config
+        self.unbuilt = list(config.layers)
         super().__init__(cfg, dictionary, embed_tokens)
         self.layer_norm = build_end(embed_tokens.embedding_dim, config.ffn)
         self.dropout_module.module_name = "TransformerEncoder"  # its name in --retain-dropout-modules
 
     def build_encoder_layer(self, cfg) -> nn.Module:
-        return _wrap_layer(initialise(SkipEncoderLayer(cfg, self.config), self.config), cfg)
+        return _wrap_layer(SkipEncoderLayer(cfg, self.config, self.unbuilt.pop(0)), cfg)
 
 
 class SkipDecoder(TransformerDecoderBase):
@@ -62,6 +62,7 @@ class SkipDecoder(TransformerDecoderBase):
 
     def __init__(self, cfg, dictionary, embed_tokens, config: StackConfig, no_encoder_attn: bool = False):
         self.config = config
+        self.unbuilt = list(config.layers)
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn=no_encoder_attn)
         self.layer_norm = None if cfg.no_decoder_final_norm else build_end(self.embed_dim, config.ffn)
         self.dropout_module.module_name = "TransformerDecoder"  # its name in --retain-dropout-modules
@@ -113,5 +114,5 @@ class SkipDecoder(TransformerDecoderBase):
         )
 
     def build_decoder_layer(self, cfg, no_encoder_attn: bool = False) -> nn.Module:
-        layer = SkipDecoderLayer(cfg, self.config, no_encoder_attn)
-        return _wrap_layer(initialise(layer, self.config), cfg)
+        layer = SkipDecoderLayer(cfg, self.config, self.unbuilt.pop(0), no_encoder_attn)
+        return _wrap_layer(layer, cfg)

@@ -1,23 +1,23 @@
 """Connections, norms and skip rules in pure torch: nothing here knows fairseq or a flag."""
 
-from .connection import ConnectionConfig, build_connection, build_end, connect_projection
+from .connection import ConnectionConfig, build_connection, build_end, initialise_branch
 from .fused import fuse
-from .norm import BATCH_NORMS, NORMS, TOKEN_NORMS
+from .norm import NORMS, norms_of
 from .placement import PLACEMENTS, Connection
-from .skip import SKIPS, AdminSkip, SkipOptions
+from .skip import SKIPS, Branch
+from .skip.admin import AdminSkip
 
 __all__ = [
-    "BATCH_NORMS",
     "NORMS",
     "PLACEMENTS",
     "SKIPS",
-    "TOKEN_NORMS",
     "AdminSkip",
+    "Branch",
     "Connection",
     "ConnectionConfig",
-    "SkipOptions",
     "build_connection",
     "build_end",
-    "connect_projection",
     "fuse",
+    "initialise_branch",
+    "norms_of",
 ]

@@ -10,16 +10,19 @@ needs hangs below, the rule that forms the sum as ``skip``. Its class is therefo
 placement and a norm.
 """
 
-from dataclasses import dataclass, field
-from typing import Optional
+from dataclasses import dataclass, replace
+from typing import Any, Optional
 
 from torch import nn
 
-from .norm import BATCH_NORMS, NORMS, LayerNorm
+from .norm import NORMS
 from .placement import PLACEMENTS, connection_class
-from .skip import SKIPS, DualEnd, Site, SkipOptions
+from .skip import SKIPS, Branch, Site
+from .variant import Declaration
 
-__all__ = ["ConnectionConfig", "build_connection", "build_end", "connect_projection"]
+__all__ = ["ConnectionConfig", "build_connection", "build_end", "initialise_branch"]
+
+Numbers = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -30,34 +33,35 @@ class ConnectionConfig:
         skip: a name in ``SKIPS``.
         norm: a name in ``NORMS``.
         placement: a name in ``PLACEMENTS``.
-        options: the skip rule's numbers.
-        norm_options: the norm's numbers, as pairs of its keyword arguments and their values.
-        share_norms: whether all norms of the connection have the same parameters. They stay
-            separate modules, so what a norm keeps besides parameters is its own.
+        options: the skip rule's, as pairs of names and values.
+        norm_options: the norm's keyword arguments, as such pairs.
+        form: authors or first, see :class:`.Site`.
     """
 
     skip: str = "plain"
     norm: str = "layer"
     placement: str = "post"
-    options: SkipOptions = field(default_factory=SkipOptions)
-    norm_options: tuple[tuple[str, float], ...] = ()
-    share_norms: bool = False
+    options: Numbers = ()
+    norm_options: Numbers = ()
+    form: str = "authors"
 
-    def make_norm(self, dim: int, **more) -> nn.Module:
-        """A norm of the chosen kind, with further keyword arguments."""
-        return NORMS[self.norm](dim, **dict(self.norm_options), **more)
+    def declarations(self) -> list[Declaration]:
+        """What the three choices declare."""
+        axes = ((SKIPS, self.skip), (NORMS, self.norm), (PLACEMENTS, self.placement))
+        return [registry[name].declaration for registry, name in axes]
+
+    def make_norm(self, dim: int) -> nn.Module:
+        """A norm of the chosen kind."""
+        return NORMS[self.norm](dim, **dict(self.norm_options))
 
 
-def build_connection(
-    dim: int, config: ConnectionConfig, position: str = "first", first: Optional[nn.Module] = None
-) -> nn.Module:
+def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Module:
     """Build the connection of one sub-layer.
 
     Args:
         dim: the feature dimension.
         config: the choices; whether they mean something together is for the caller to say.
-        position: of the sub-layer in its layer: first, middle or last.
-        first: the connection of the layer's first sub-layer, for rules that share what they learn.
+        where: fields of :class:`.Site`; ``first`` is the connection of the layer's first sub-layer.
 
     Returns:
         A module that is a :class:`Connection` and the norm named by ``config.norm``.
@@ -65,27 +69,36 @@ def build_connection(
     Raises:
         KeyError: for a name that is in no registry.
     """
-    placement = PLACEMENTS[config.placement]
+    first = where.pop("first", None)
+    site = Site(dim, form=config.form, first=None if first is None else first.skip, **where)
+    placement = PLACEMENTS[config.placement].at(site)
     connection = connection_class(placement, NORMS[config.norm])(dim, **dict(config.norm_options))
     own = dict(connection.named_parameters(recurse=False))
 
-    def make_norm() -> nn.Module:
+    def make_norm(shared: bool = False) -> nn.Module:
+        """One more norm; it may share the parameters of the connection's own, and keeps apart what else it has."""
         inner = config.make_norm(dim)
-        if config.share_norms:
+        if shared:
             for name, parameter in own.items():
                 setattr(inner, name, parameter)
         return inner
 
     connection.add_norms(make_norm)
-    connection.skip = SKIPS[config.skip](
-        config.options, Site(dim, make_norm, position, None if first is None else first.skip)
-    )
+    connection.skip = SKIPS[config.skip].build(replace(site, make_norm=make_norm), **dict(config.options))
     return connection
 
 
-def connect_projection(linear: nn.Linear, config: ConnectionConfig) -> nn.Linear:
-    """The last projection of a sub-layer F, with the norm that the placement may want before it."""
-    return PLACEMENTS[config.placement].connect_projection(linear, config.make_norm)
+def initialise_branch(branch: Branch, config: ConnectionConfig, **where: Any) -> None:
+    """Give the linear maps of a fresh F the first weights that its connection wants.
+
+    Args:
+        branch: the maps, drawn as fairseq does.
+        config: the connection's choices.
+        where: fields of :class:`.Site`.
+    """
+    site = Site(branch.others[0].in_features, form=config.form, **where)
+    PLACEMENTS[config.placement].at(site).initialise(branch, site)
+    SKIPS[config.skip].initialise(branch, site)
 
 
 def build_end(dim: int, config: ConnectionConfig) -> Optional[nn.Module]:
@@ -94,10 +107,10 @@ def build_end(dim: int, config: ConnectionConfig) -> Optional[nn.Module]:
     The norm there is of the last sub-layer's kind; a norm over the batch gives way to LayerNorm, since the end of
     the stack knows no padding.
     """
-    if config.norm == "none":
+    kind = NORMS[config.norm].declaration.kind
+    if kind == "none":
         return None
-    if config.skip == "dual":
-        eps = config.options.end_eps
-        return DualEnd(dim, config.make_norm(dim, **({} if eps is None else {"eps": eps})))
-    norm = LayerNorm(dim) if config.norm in BATCH_NORMS else config.make_norm(dim)
-    return norm if PLACEMENTS[config.placement].ends_with_norm else None
+    end = SKIPS[config.skip].build_end(dim, lambda: config.make_norm(dim), config.form)
+    if end is not None or not PLACEMENTS[config.placement].ends_with_norm:
+        return end
+    return NORMS["layer"](dim) if kind == "batch" else config.make_norm(dim)

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from .kernels.leave import leave
-from .norm import LayerNorm
-from .placement import Connection, Post, Pre, connection_class
+from .norm.layer import LayerNorm
+from .placement import Connection, connection_class
+from .placement.post import Post
+from .placement.pre import Pre
 from .plain import is_watched
 
 __all__ = ["are_one_kernel", "fuse"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..nn import Connection
-from ..nn.norm.batch import real_tokens
+from ..nn.norm.statistics import real_tokens
 from .ratio import ratios
 
 __all__ = ["QUANTITIES", "SubLayer", "sub_layers", "watch"]

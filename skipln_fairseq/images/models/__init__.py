@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...changes import Changes
 from ...errors import UserError
-from ...nn.norm.batch import SingleStatistics
+from ...nn.norm.statistics import SingleStatistics
 from ..weight_mean import RULES, centre_, centre_masters_
 from .connection import add_connection_args, connection_config
 from .normalisation import NORMALISATIONS, Normalisation
@@ -101,7 +101,7 @@ def _network(args: Namespace) -> dict[str, Any]:
 def _choices(args: Namespace) -> dict[str, Any]:
     config, over = connection_config(args)
     choices = asdict(config)
-    options = choices.pop("options")
+    options = dict(choices.pop("options"))
     over = None if config.norm == "none" else over
     _, rule = _normalisation(args)
     return {**choices, **options, "norm over": over, "weight mean": rule}

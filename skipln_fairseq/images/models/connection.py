@@ -1,18 +1,17 @@
 """The connections of ``nn`` on feature maps."""
 
 from argparse import Namespace
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
-from ...arguments import finite, whole
 from ...errors import UserError
-from ...nn import NORMS, ConnectionConfig, SkipOptions, build_connection
+from ...nn import NORMS, SKIPS, ConnectionConfig, build_connection
+from ...nn.variant import Option
 
 __all__ = ["OVER", "SpatialConnection", "add_connection_args", "connection_config"]
 
-SKIPS = ("plain", "expanded", "recursive")
+OF_IMAGES = ("plain", "expanded", "recursive")
 OVER = ("channels", "image")
 
 
@@ -42,33 +41,47 @@ class SpatialConnection(nn.Module):
         return y.permute(0, 3, 1, 2)
 
 
+def _options(skip: str) -> dict[str, Option]:
+    """A skip type's options by their flags."""
+    return {option.flag: option for option in SKIPS[skip].declaration.options}
+
+
 def add_connection_args(parser) -> None:
     """Add the connection's flags; :func:`connection_config` reads them."""
-    parser.add_argument("--skip-type", metavar="TYPE", help=f"how F(x) meets x: {', '.join(SKIPS)}")
-    parser.add_argument("--skip-order", metavar="K", help="order of the recursive skip, at least 1")
-    parser.add_argument("--skip-scale", metavar="λ", help="scale of x in the expanded skip")
+    parser.add_argument("--skip-type", metavar="TYPE", help=f"how F(x) meets x: {', '.join(OF_IMAGES)}")
     parser.add_argument("--skip-norm", metavar="NORM", help=f"norm of the sum: {', '.join(NORMS)}")
     parser.add_argument(
         "--skip-norm-over",
         metavar="WHAT",
         help="features of that norm: channels of each position (unless given), or all of the image",
     )
-    parser.add_argument(
-        "--share-skip-norms",
-        action="store_true",
-        default=None,
-        help="one set of norm parameters for all steps of the recursive skip",
-    )
+    for skip in OF_IMAGES:
+        for name, option in _options(skip).items():
+            kind = (
+                {"action": "store_true", "default": None}
+                if option.metavar is None
+                else {"metavar": option.metavar}
+            )
+            parser.add_argument(f"--{name.replace('_', '-')}", help=f"{option.help} (of {skip})", **kind)
 
 
-def _number(args: Namespace, name: str, read: Callable[[str, Any], float], owner: str) -> float | int | None:
-    value = getattr(args, name, None)
-    flag = "--" + name.replace("_", "-")
-    if value is None:
-        return None
-    if (getattr(args, "skip_type", None) or "plain") != owner:
-        raise UserError(f"{flag} belongs to --skip-type {owner}")
-    return read(flag, value)
+def _given(args: Namespace, skip: str) -> tuple[tuple[str, Any], ...]:
+    """The skip type's options; those of another are refused."""
+    for owner in OF_IMAGES:
+        for name in _options(owner):
+            if getattr(args, name, None) not in (None, False) and name not in _options(skip):
+                raise UserError(f"--{name.replace('_', '-')} belongs to --skip-type {owner}")
+    given = {}
+    for name, option in _options(skip).items():
+        flag, value = "--" + name.replace("_", "-"), getattr(args, name, None)
+        value = {"skip_order": 2}.get(name, option.default) if value is None else value
+        if value is None:
+            raise UserError(f"--skip-type {skip} needs {flag} {option.metavar}")
+        try:
+            given[option.name] = option.read(value)
+        except ValueError as error:
+            raise UserError(f"{flag} {value}: valid is {error}") from error
+    return tuple(given.items())
 
 
 def connection_config(args: Namespace) -> tuple[ConnectionConfig, str]:
@@ -80,8 +93,8 @@ def connection_config(args: Namespace) -> tuple[ConnectionConfig, str]:
         UserError: for values that are none, and flags that mean nothing together.
     """
     skip = getattr(args, "skip_type", None) or "plain"
-    if skip not in SKIPS:
-        raise UserError(f"--skip-type {skip}: valid are {', '.join(SKIPS)}")
+    if skip not in OF_IMAGES:
+        raise UserError(f"--skip-type {skip}: valid are {', '.join(OF_IMAGES)}")
     norm = getattr(args, "skip_norm", None) or ("layer" if skip == "recursive" else "none")
     if norm not in NORMS:
         raise UserError(f"--skip-norm {norm}: valid are {', '.join(NORMS)}")
@@ -90,12 +103,4 @@ def connection_config(args: Namespace) -> tuple[ConnectionConfig, str]:
     over = getattr(args, "skip_norm_over", None) or "channels"
     if over not in OVER:
         raise UserError(f"--skip-norm-over {over}: valid are {', '.join(OVER)}")
-    order = _number(args, "skip_order", whole, "recursive")
-    scale = _number(args, "skip_scale", finite, "expanded")
-    if skip == "expanded" and scale is None:
-        raise UserError("--skip-type expanded needs --skip-scale λ")
-    share = bool(getattr(args, "share_skip_norms", None))
-    if share and skip != "recursive":
-        raise UserError("--share-skip-norms belongs to --skip-type recursive")
-    options = SkipOptions(scale=1.0 if scale is None else scale, order=2 if order is None else order)
-    return ConnectionConfig(skip, norm, "post", options, share_norms=share), over
+    return ConnectionConfig(skip, norm, "post", _given(args, skip)), over

@@ -1,59 +1,26 @@
 """BatchNorm over the real tokens of a batch."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from ..variant import Paper
+from .base import NORMS, Norm
+from .statistics import SingleStatistics, real_tokens
 from .workers import sum_over_workers
 
-__all__ = ["BatchNorm", "SingleStatistics", "real_tokens", "standing_in"]
+__all__ = ["BatchNorm"]
 
 
-def real_tokens(v: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
-    """The positions that are not padding, (tokens, dim), in single precision at least."""
-    real = v.reshape(-1, v.size(-1)) if padding_mask is None else v[~padding_mask]
-    return real.to(torch.promote_types(v.dtype, torch.float32))
-
-
-class SingleStatistics(nn.Module):
-    """A module whose own buffers stay in single precision when the model is made half: squares overflow there."""
-
-    counts = True
-    """Whether what passes is part of the statistics, see :func:`standing_in`."""
-
-    def _apply(self, fn, recurse=True):
-        before = {
-            name: buffer for name, buffer in self.named_buffers(recurse=False) if buffer.is_floating_point()
-        }
-        super()._apply(fn, recurse)
-        for name, buffer in before.items():
-            after = getattr(self, name)
-            if after.dtype in (torch.float16, torch.bfloat16):
-                setattr(self, name, buffer.to(after.device))
-        return self
-
-
-@contextmanager
-def standing_in(model: nn.Module) -> Iterator[None]:
-    """Have what passes through ``model`` in here be no part of any statistics, on other workers neither.
-
-    Of data-parallel workers, those that have no batch left repeat an old one, whose gradient the trainer ignores. The
-    forward has to be in here, and is what the backward goes by.
-    """
-    norms = [module for module in model.modules() if isinstance(module, SingleStatistics)]
-    for norm in norms:
-        norm.counts = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.counts = True
-
-
-class BatchNorm(SingleStatistics):
+@NORMS.declare(
+    "batch",
+    title="BatchNorm",
+    equation="w ⊙ (v − μ)/σ + b, μ and σ over the batch's real tokens",
+    paper=Paper("Ioffe & Szegedy 2015", "1502.03167"),
+    kind="batch",
+)
+class BatchNorm(Norm, SingleStatistics):
     """``w ⊙ (v − μ) / √(σ² + eps) + b`` with μ and σ² of each feature over the batch's real tokens.
 
     Training takes the biased variance of the batch, summed over all data-parallel workers, and moves running
@@ -96,3 +63,9 @@ class BatchNorm(SingleStatistics):
             self.running_mean.lerp_(mean.detach().to(self.running_mean), self.momentum)
             self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
         return mean, variance
+
+    def centre(self, v: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
+        if not self.training:
+            return self.running_mean
+        real = real_tokens(v, padding_mask)
+        return sum_over_workers(real.sum(0)) / sum_over_workers(real.new_tensor(real.size(0)))

@@ -1,12 +1,14 @@
 """PowerNorm: BatchNorm's relative whose statistics are running ones, in the backward too."""
 
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .batch import SingleStatistics, real_tokens
+from ..variant import Option, Paper
+from .base import NORMS, Uncentred
+from .statistics import SingleStatistics, real_tokens
 from .workers import sum_over_workers
 
 __all__ = ["PowerNorm"]
@@ -67,7 +69,27 @@ class GroupScaling(nn.Module):
         return F.rms_norm(runs, [runs.size(-1)], None, self.eps).flatten(-2)
 
 
-class PowerNorm(SingleStatistics):
+@NORMS.declare(
+    "power",
+    title="PowerNorm",
+    equation="w ⊙ v/ψ + b, v scaled by head, ψ² its running quadratic mean, running statistics in the backward",
+    paper=Paper("Shen et al. 2020", "2003.07845"),
+    kind="batch",
+    options=(
+        Option(
+            "warmup",
+            "power_warmup",
+            "batches in which PowerNorm takes the batch's own statistics, 4000 unless given",
+            "N",
+            int,
+            least=0,
+            default=4000,
+            drawn=(0, 3),
+        ),
+    ),
+    has_forms=True,
+)
+class PowerNorm(Uncentred, SingleStatistics):
     """``w ⊙ v / ψ + b`` with ψ² the running quadratic mean of each feature over real tokens.
 
     With ψ_B² the batch's quadratic mean and g the gradient of z, each batch of training does (eps is added to
@@ -96,6 +118,9 @@ class PowerNorm(SingleStatistics):
     authors' code; its warm-up has 10,000 batches, ours 4,000 by default.
     """
 
+    is_a_mean = False
+    keeps_gradients = True
+
     def __init__(
         self,
         dim: int,
@@ -116,6 +141,12 @@ class PowerNorm(SingleStatistics):
         self.register_buffer("running_power", torch.ones(dim))
         self.register_buffer("running_gradient", torch.zeros(dim))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    @classmethod
+    def arguments(cls, form: str, heads: int, **options: Any) -> dict[str, Any]:
+        if form == "authors":
+            options |= {"published": True, "groups": heads}
+        return options
 
     def forward(self, v: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         scaled = self.scaling(v)

@@ -5,11 +5,19 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from .base import Skip
+from ..variant import Paper
+from .base import SKIPS, TOKEN, Coefficients, Site, Skip
 
 __all__ = ["AdminSkip"]
 
 
+@SKIPS.declare(
+    "admin",
+    title="Admin",
+    equation="N(ω ⊙ x + F(x)), ω measured in the first step, then learned",
+    paper=Paper("Liu et al. 2020b", "2004.08249"),
+    goes_with=((TOKEN, ("post",)),),
+)
 class AdminSkip(Skip):
     """``ω ⊙ x + F(x)``, under a norm after the sum, with one learned ω for each feature.
 
@@ -25,11 +33,20 @@ class AdminSkip(Skip):
     Source: Liu, Liu, Gao, Chen, Han 2020, arXiv:2004.08249.
     """
 
+    is_a_mean = False
+
     def __init__(self, dim: int):
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(dim))
         self.register_buffer("profile", torch.ones(()))
         self.register_buffer("profiled", torch.zeros((), dtype=torch.bool))
 
+    @classmethod
+    def build(cls, site: Site) -> "AdminSkip":
+        return cls(site.dim)
+
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return (self.profile + self.shift) * stream + f_x
+
+    def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Coefficients:
+        return self.profile + self.shift, x.new_ones(())

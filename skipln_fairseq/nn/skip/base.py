@@ -1,12 +1,37 @@
-"""What every skip rule is, and what it may ask for when it is built."""
+"""What every skip rule is, and what it is told when it is built. ``SKIPS`` is their registry."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from torch import Tensor, nn
 
-__all__ = ["Chain", "Site", "Skip", "SkipOptions"]
+from ..variant import Registry
+
+__all__ = [
+    "ANYWHERE",
+    "NONE",
+    "NORMED",
+    "SKIPS",
+    "TOKEN",
+    "Branch",
+    "Chain",
+    "Coefficients",
+    "Site",
+    "Skip",
+]
+
+SKIPS = Registry("skip")
+
+# Kinds of norms, for ``goes_with``.
+TOKEN = ("token",)
+NORMED = ("token", "batch")
+NONE = ("none",)
+
+# Sub-LN's inner norm stands inside F, where nothing knows the padding: no norm over the batch there.
+ANYWHERE = ((NORMED, ("post", "pre", "res-post", "sandwich")), (TOKEN, ("sub",)), (NONE, ("post",)))
+
+Coefficients = tuple[Tensor, Tensor]
 
 
 class Chain(NamedTuple):
@@ -21,16 +46,80 @@ class Chain(NamedTuple):
     norms: Sequence[nn.Module]
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where in the model a sub-layer stands.
+
+    Attributes:
+        dim: the feature dimension.
+        make_norm: makes a further norm of the connection's kind, with further keyword arguments for it.
+        side: encoder or decoder.
+        slot: self_attn, cross_attn or ffn.
+        index: of the sub-layer in its layer, from 0.
+        last: whether it is the last one of its layer.
+        layer: of its layer in its side, from 0, as the model was made: layers that are taken out change no number.
+        depth: how many layers encoder and decoder have, as the model was made; 0 for a side that is not there.
+        first: the skip rule of the layer's first sub-layer, None while that is built.
+        form: authors or first: whose form of a variant it is, where this plugin first had another than its authors.
+    """
+
+    dim: int
+    make_norm: Callable[..., nn.Module] = nn.Identity
+    side: str = "encoder"
+    slot: str = "self_attn"
+    index: int = 0
+    last: bool = False
+    layer: int = 0
+    depth: tuple[int, int] = (1, 1)
+    first: Optional[nn.Module] = None
+    form: str = "authors"
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The linear maps of one sub-layer F, for initialisations.
+
+    Attributes:
+        scores: attention's projections to queries and keys; none of a feed-forward.
+        others: attention's projections to values and of its output, or the feed-forward's two.
+    """
+
+    scores: tuple[nn.Linear, ...]
+    others: tuple[nn.Linear, ...]
+
+
 class Skip(nn.Module):
     """A skip rule.
 
     What walks from sub-layer to sub-layer is a *stream*: for most rules x itself, (…, dim); a rule that
-    remembers more makes it wider, in the last dimension, and a stream as narrow as x is always understood,
-    so that any layer can be the first.
+    remembers more makes it wider, in the last dimension. The first layer of a stack gets x alone.
 
     ``forward(f_x, stream, padding_mask) -> sum``: what the sub-layer's last norm (if it stands after the sum)
     takes; f_x and the sum are (…, dim), the mask (…) is true at padding, or None.
     """
+
+    is_wide = False
+    """Whether the stream is wider than x anywhere."""
+
+    merges = False
+    """Whether :meth:`build_end` is needed, since the stream is wide after the last layer too."""
+
+    is_a_mean = True
+    """Whether the mean of its state over several updates means anything."""
+
+    @classmethod
+    def build(cls, site: Site, **options: Any) -> "Skip":
+        """The rule for one sub-layer; ``options`` are those that it declares."""
+        return cls(**options)
+
+    @classmethod
+    def build_end(cls, dim: int, make_norm: Callable[..., nn.Module], form: str) -> Optional[nn.Module]:
+        """What makes x of the stream after the last layer; None: the stream is x by then."""
+        return None
+
+    @classmethod
+    def initialise(cls, branch: Branch, site: Site) -> None:
+        """Change the first weights of F, drawn as fairseq does; most rules leave them."""
 
     def read(self, stream: Tensor) -> Tensor:
         """The sub-layer's input x, (…, dim)."""
@@ -47,38 +136,9 @@ class Skip(nn.Module):
         """The rule as a chain of norms, if it is nothing else: what a kernel can compute in one piece."""
         return None
 
+    def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Optional[Coefficients]:
+        """a and b of ``a ⊙ x + b ⊙ F(x) + const``, which the sum is once statistics and gates count as constants.
 
-@dataclass(frozen=True)
-class SkipOptions:
-    """The numbers a skip rule may need. Each rule reads its own and no other.
-
-    Attributes:
-        scale: λ of expanded, its first value in learned, α of deepnorm, the first s of layerscale.
-        order: K of the recursive skip, at least 1.
-        vector: whether the learned λ is one for each feature.
-        shared: whether the sub-layers of a layer have one α of rezero, and not one each.
-        end_eps: eps of the norm at the end of dual, where it is not the norm's own.
-    """
-
-    scale: float = 1.0
-    order: int = 1
-    vector: bool = False
-    shared: bool = False
-    end_eps: Optional[float] = None
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where a skip rule is built.
-
-    Attributes:
-        dim: the feature dimension.
-        make_norm: makes a further norm of the connection's kind.
-        position: of the sub-layer in its layer: first, middle or last.
-        first: the skip rule of the layer's first sub-layer, None while that is built.
-    """
-
-    dim: int
-    make_norm: Callable[[], nn.Module]
-    position: str = "first"
-    first: Optional[nn.Module] = None
+        Two tensors that broadcast to (…, dim), or None where the sum is nothing of that kind.
+        """
+        return x.new_ones(()), x.new_ones(())

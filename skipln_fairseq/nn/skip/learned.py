@@ -1,15 +1,34 @@
-"""Skips with learned factors, one for the sub-layer or one for each feature."""
+"""xSkip whose scale is learned."""
 
 from typing import Optional
 
 import torch
 from torch import Tensor, nn
 
-from .base import Skip
+from ..variant import Option
+from .base import ANYWHERE, SKIPS, Coefficients, Site, Skip
 
-__all__ = ["BranchScale", "LearnedSkip"]
+__all__ = ["LearnedSkip"]
 
 
+@SKIPS.declare(
+    "learned",
+    title="learned scale",
+    equation="λ ⊙ x + F(x), λ learned",
+    paper="xSkip with a learned λ",
+    options=(
+        Option(
+            "scale",
+            "skip_scale",
+            "scale of x: fixed in expanded, the first value in learned (--skip-scale=-1e-3 with =)",
+            "λ",
+            default=1.0,
+        ),
+        Option("vector", "skip_scale_vector", "learned: one scale for each feature", default=False),
+    ),
+    goes_with=ANYWHERE,
+    example="--skip-scale-vector",
+)
 class LearnedSkip(Skip):
     """``λ ⊙ x + F(x)`` with a learned λ: xSkip whose scale is left to the optimiser.
 
@@ -22,25 +41,12 @@ class LearnedSkip(Skip):
         super().__init__()
         self.scale = nn.Parameter(torch.full((size,), scale))
 
+    @classmethod
+    def build(cls, site: Site, scale: float = 1.0, vector: bool = False) -> "LearnedSkip":
+        return cls(scale, site.dim if vector else 1)
+
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return self.scale * stream + f_x
 
-
-class BranchScale(Skip):
-    """``x + s ⊙ F(x)`` with a learned s.
-
-    ReZero is a single s from 0 and no norm (Bachlechner et al. 2020, arXiv:2003.04887), in the authors' code one
-    parameter for all sub-layers of a layer (``SkipOptions.shared``); LayerScale one s for each feature, from a small
-    value, with F(LN(x)) (Touvron et al. 2021, arXiv:2103.17239).
-
-    Args:
-        scale: the first value of s.
-        size: 1 for one s, dim for one of each feature.
-    """
-
-    def __init__(self, scale: float, size: int):
-        super().__init__()
-        self.scale = nn.Parameter(torch.full((size,), scale))
-
-    def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
-        return stream + self.scale * f_x
+    def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Coefficients:
+        return self.scale, x.new_ones(())

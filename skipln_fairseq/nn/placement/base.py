@@ -1,0 +1,61 @@
+"""What every placement is: where the norms of a connection stand. ``PLACEMENTS`` is their registry.
+
+A placement is mixed into the class of the norm that it applies (see :mod:`..connection`), so ``self(v, mask)``
+is that norm.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Optional
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..skip.base import Branch, Site
+from ..variant import Registry
+
+__all__ = ["PLACEMENTS", "Connection", "MakeNorm", "connection_class"]
+
+PLACEMENTS = Registry("placement")
+
+MakeNorm = Callable[[int], nn.Module]
+
+
+class Connection:
+    """What a layer sees: ``enter(stream) -> F's input`` and ``leave(f_x, stream) -> stream``.
+
+    f_x and F's input are (…, dim); the stream too, unless the skip rule makes it wider; the padding mask (…)
+    is true at padding, or None. A placement is ``enter`` and ``join``, which is ``leave`` after the dropout.
+    """
+
+    ends_with_norm = True
+    """Whether a stack of such connections needs a norm at its end, its last output being a plain sum."""
+
+    @classmethod
+    def at(cls, site: Site) -> type["Connection"]:
+        """The placement in one sub-layer, where it is not the same in all."""
+        return cls
+
+    @classmethod
+    def initialise(cls, branch: Branch, site: Site) -> None:
+        """Change the first weights of F, drawn as fairseq does; most placements leave them."""
+
+    def add_norms(self, make_norm: Callable[[], nn.Module]) -> None:
+        """Add the norms that the placement needs besides the one that it is."""
+
+    def leave(
+        self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None, drop: float = 0.0
+    ) -> Tensor:
+        """``drop`` is the probability with which an element of F(x) is dropped."""
+        return self.join(F.dropout(f_x, drop), stream, padding_mask)
+
+    @staticmethod
+    def connect_projection(linear: nn.Linear, make_norm: MakeNorm) -> nn.Linear:
+        """F's last projection as the placement wants it."""
+        return linear
+
+
+@cache
+def connection_class(placement: type[Connection], norm: type[nn.Module]) -> type[nn.Module]:
+    """The class of a connection: a norm with a placement mixed in."""
+    return type(f"{placement.__name__}{norm.__name__}", (placement, norm), {})

@@ -1,0 +1,169 @@
+"""What a variant says of itself, where its class stands: name, equation, paper, options, what it goes with.
+
+A variant is a choice on one axis. Its file declares it::
+
+    @SKIPS.declare(
+        "expanded",
+        title="xSkip",
+        equation="λx + F(x), λ fixed",
+        paper=Paper("Liu et al. 2020a", "2105.07205"),
+        options=(Option("scale", "skip_scale", "scale of x", metavar="λ"),),
+        goes_with=ANYWHERE,
+    )
+    class ExpandedSkip(Skip): ...
+
+Registry, flags, refusals, tables and tests follow from that. Every file of the axis' folder is imported with it, so a
+new file is all that a new variant takes.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+__all__ = ["Declaration", "Option", "Paper", "Registry", "import_variants"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """A number or a switch that a variant is built with.
+
+    Attributes:
+        name: the keyword argument.
+        flag: the flag that sets it, as argparse stores it; several variants may share one.
+        help: what it is, for ``--help``.
+        metavar: the symbol that the equation has for it; None for a switch.
+        kind: of a number: float or int.
+        least, above: the number is at least, or more than that.
+        default: the value where none is given; None: it must be given.
+        drawn: for tests, the range from which values are drawn.
+    """
+
+    name: str
+    flag: str
+    help: str
+    metavar: str | None = None
+    kind: type = float
+    least: float = -math.inf
+    above: float = -math.inf
+    default: Any = None
+    drawn: tuple[float, float] = (0.5, 2.0)
+
+    def read(self, value: Any) -> Any:
+        """The value of what was given, text or number.
+
+        Raises:
+            ValueError: saying what is valid.
+        """
+        if self.metavar is None:
+            return bool(value)
+        try:
+            number = self.kind(str(value))
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number >= self.least and number > self.above):
+            raise ValueError(self.valid())
+        return number
+
+    def valid(self) -> str:
+        """The valid numbers, in words."""
+        kind = "a whole number" if self.kind is int else "a finite number"
+        for word, bound in (("of at least", self.least), ("above", self.above)):
+            if bound > -math.inf:
+                return f"{kind} {word} {bound:g}"
+        return kind
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Who published it, and where on arXiv."""
+
+    name: str
+    arxiv: str
+
+    def __str__(self) -> str:
+        return f"[{self.name}](https://arxiv.org/abs/{self.arxiv})"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """All that is known of a variant besides what it computes.
+
+    Attributes:
+        axis: skip, norm or placement.
+        choice: the name that the axis' flag takes.
+        title: what the field calls it.
+        equation: as the tables print it; N is the norm.
+        paper: where it was published, or in words where it comes from.
+        options: what it is built with.
+        goes_with: of a skip rule, the kinds of norms and the placements that it means something with; what the first
+            of them gives is what it takes when no norm and no placement is chosen.
+        has_forms: whether its authors' code has another form than the one that this plugin had first.
+        from_depth: whether what it computes, and not only its first weights, follows from the depth of the model.
+        kind: of a norm, what it reads: a token, the batch, or nothing.
+        example: the flags of the tables' command, where its own name and its options' defaults do not suffice.
+    """
+
+    axis: str
+    choice: str
+    title: str
+    equation: str
+    paper: Paper | str
+    options: tuple[Option, ...] = ()
+    goes_with: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+    has_forms: bool = False
+    from_depth: bool = False
+    kind: str = ""
+    example: str = ""
+
+
+class Registry(Mapping[str, type]):
+    """The variants of one axis by name, in the order of their papers."""
+
+    def __init__(self, axis: str):
+        self.axis = axis
+        self._classes: dict[str, type] = {}
+
+    def declare(self, choice: str, **what: Any) -> Callable[[type], type]:
+        """Decorate a class with its :class:`Declaration`, which it has as ``declaration`` from then on.
+
+        Raises:
+            KeyError: where the name is taken.
+        """
+
+        def register(cls: type) -> type:
+            if choice in self._classes:
+                raise KeyError(f"{self.axis} {choice} is declared twice")
+            cls.declaration = Declaration(self.axis, choice, **what)
+            self._classes[choice] = cls
+            self._classes = dict(sorted(self._classes.items(), key=_age))
+            return cls
+
+        return register
+
+    def __getitem__(self, choice: str) -> type:
+        return self._classes[choice]
+
+    def __iter__(self):
+        return iter(self._classes)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def declarations(self) -> list[Declaration]:
+        """Of all its variants."""
+        return [cls.declaration for cls in self._classes.values()]
+
+
+def _age(item: tuple[str, type]) -> tuple:
+    """What has no paper stands last."""
+    paper = item[1].declaration.paper
+    return (0, paper.arxiv, item[0]) if isinstance(paper, Paper) else (1, "", item[0])
+
+
+def import_variants(folder: Any, package: str) -> None:
+    """Import every file of an axis' folder, which declare themselves."""
+    for module in iter_modules(folder):
+        import_module(f"{package}.{module.name}")

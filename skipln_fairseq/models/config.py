@@ -1,8 +1,9 @@
 """What the flags say about one stack, resolved: the only thing that layers and stacks are told."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from ..nn import ConnectionConfig
+from ..nn import STARTS, ConnectionConfig, Start
 from .attention import AttentionConfig
 
 __all__ = ["StackConfig"]
@@ -18,6 +19,8 @@ class StackConfig:
         ffn: of the feed-forward.
         attention: the kind of the self-attention.
         cross_attention: the kind of the decoder's attention to the encoder.
+        start: the initialisation, a name in ``STARTS``.
+        start_options: its numbers, as pairs of names and values.
         side: encoder or decoder.
         depth: how many layers encoder and decoder have, as the model was made.
         layers: the number of each layer, from 0, as the model was made.
@@ -28,6 +31,12 @@ class StackConfig:
     ffn: ConnectionConfig = field(default_factory=ConnectionConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     cross_attention: AttentionConfig = field(default_factory=AttentionConfig)
+    start: str = "fairseq"
+    start_options: tuple[tuple[str, Any], ...] = ()
     side: str = "encoder"
     depth: tuple[int, int] = (1, 1)
     layers: tuple[int, ...] = (0,)
+
+    def make_start(self) -> Start:
+        """The initialisation."""
+        return STARTS[self.start](**dict(self.start_options))

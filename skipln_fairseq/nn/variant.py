@@ -78,13 +78,20 @@ class Option:
 
 @dataclass(frozen=True)
 class Paper:
-    """Who published it, and where on arXiv."""
+    """Who published it, and where.
+
+    Attributes:
+        name: authors and year.
+        arxiv: its number there.
+        url: the address of what is not there, and in ``arxiv`` the two digits of year and month.
+    """
 
     name: str
     arxiv: str
+    url: str = ""
 
     def __str__(self) -> str:
-        return f"[{self.name}](https://arxiv.org/abs/{self.arxiv})"
+        return f"[{self.name}]({self.url or f'https://arxiv.org/abs/{self.arxiv}'})"
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class Declaration:
     """All that is known of a variant besides what it computes.
 
     Attributes:
-        axis: skip, norm or placement.
+        axis: skip, norm, placement or start.
         choice: the name that the axis' flag takes.
         title: what the field calls it.
         equation: as the tables print it; N is the norm.

@@ -108,7 +108,7 @@ REFUSED = {
     "--skip-order 1.5": "--skip-order 1.5: valid is a whole number of at least 1",
     "--skip-order two": "--skip-order two: valid is a whole number of at least 1",
     "--encoder-skip-order 0": "--encoder-skip-order 0: valid is a whole number of at least 1",
-    "--initialisation foo": "--initialisation foo: valid are ds, lipschitz, t-fixup, fairseq",
+    "--initialisation foo": "--initialisation foo: valid are ds, t-fixup, lipschitz, fairseq",
     "--skip-type plain --initialisation t-fixup": "t-fixup is for --skip-norm none, and not for layer",
     "--skip-type deepnorm --initialisation ds": "does not go with --skip-type deepnorm and --norm-placement post",
     "--skip-type b2t --encoder-initialisation ds": "does not go with --skip-type b2t",

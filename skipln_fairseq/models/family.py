@@ -10,6 +10,7 @@ from ..nn.variant import Declaration, Option
 
 __all__ = [
     "AXES",
+    "REGISTRIES",
     "declarations",
     "example",
     "option_owners",
@@ -28,9 +29,12 @@ AXES = {
 """The flag of each axis."""
 
 
+REGISTRIES = (SKIPS, NORMS, PLACEMENTS, STARTS)
+
+
 def declarations() -> Iterator[Declaration]:
     """Of every variant, axis by axis."""
-    for axis in (SKIPS, NORMS, PLACEMENTS, STARTS):
+    for axis in REGISTRIES:
         yield from axis.declarations()
 
 

@@ -17,6 +17,7 @@ new file is all that a new variant takes.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -81,14 +82,19 @@ class Paper:
     """Who published it, and where.
 
     Attributes:
-        name: authors and year.
+        name: authors and year, as the field cites it.
         arxiv: its number there.
-        url: the address of what is not there, and in ``arxiv`` the two digits of year and month.
+        url: the address of what is not there.
     """
 
     name: str
-    arxiv: str
+    arxiv: str = ""
     url: str = ""
+
+    @property
+    def year(self) -> int:
+        """As the field cites it."""
+        return int(re.search(r"\d{4}", self.name)[0])
 
     def __str__(self) -> str:
         return f"[{self.name}]({self.url or f'https://arxiv.org/abs/{self.arxiv}'})"
@@ -127,10 +133,16 @@ class Declaration:
 
 
 class Registry(Mapping[str, type]):
-    """The variants of one axis by name, in the order of their papers."""
+    """The variants of one axis by name, in the order of their papers.
 
-    def __init__(self, axis: str):
+    Args:
+        axis: its name in a :class:`Declaration`.
+        about: what is chosen on it, as a heading.
+    """
+
+    def __init__(self, axis: str, about: str):
         self.axis = axis
+        self.about = about
         self._classes: dict[str, type] = {}
 
     def declare(self, choice: str, **what: Any) -> Callable[[type], type]:
@@ -167,7 +179,7 @@ class Registry(Mapping[str, type]):
 def _age(item: tuple[str, type]) -> tuple:
     """What has no paper stands last."""
     paper = item[1].declaration.paper
-    return (0, paper.arxiv, item[0]) if isinstance(paper, Paper) else (1, "", item[0])
+    return (paper.year, paper.arxiv, item[0]) if isinstance(paper, Paper) else (9999, "", item[0])
 
 
 def import_variants(folder: Any, package: str) -> None:

@@ -8,7 +8,7 @@ from ..variant import Registry
 
 __all__ = ["STARTS", "Start", "uniform_"]
 
-STARTS = Registry("start")
+STARTS = Registry("start", "First weights")
 
 
 class Start:

@@ -16,7 +16,7 @@ __all__ = ["TFixupStart"]
     "t-fixup",
     title="T-Fixup",
     equation="v, out, fc1, fc2 times 0.67 N^(−¼) in the encoder, (9M)^(−¼) in the decoder; embeddings times (9N)^(−¼)",
-    paper=Paper("Huang et al. 2020", "2007", "https://proceedings.mlr.press/v119/huang20f.html"),
+    paper=Paper("Huang et al. 2020", url="https://proceedings.mlr.press/v119/huang20f.html"),
     example="--skip-type plain --skip-norm none",
 )
 class TFixupStart(Start):

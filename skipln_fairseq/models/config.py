@@ -11,7 +11,7 @@ __all__ = ["StackConfig"]
 
 @dataclass(frozen=True)
 class StackConfig:
-    """The connections of one side (encoder or decoder): one skip type; norms, and what they imply, by sub-layer.
+    """The connections of one side (encoder or decoder).
 
     Attributes:
         self_attn: of the self-attention.
@@ -24,6 +24,7 @@ class StackConfig:
         side: encoder or decoder.
         depth: how many layers encoder and decoder have, as the model was made.
         layers: the number of each layer, from 0, as the model was made.
+        by_layer: what is chosen otherwise for some layers: first and last of them, and their configuration.
     """
 
     self_attn: ConnectionConfig = field(default_factory=ConnectionConfig)
@@ -36,6 +37,21 @@ class StackConfig:
     side: str = "encoder"
     depth: tuple[int, int] = (1, 1)
     layers: tuple[int, ...] = (0,)
+    by_layer: "tuple[tuple[int, int, StackConfig], ...]" = ()
+
+    def at(self, number: int) -> "StackConfig":
+        """What one layer is told."""
+        own = (config for first, last, config in self.by_layer if first <= number <= last)
+        return next(own, self)
+
+    def all(self) -> "list[StackConfig]":
+        """What any layer is told."""
+        return list(dict.fromkeys(self.at(number) for number in self.layers)) or [self]
+
+    @property
+    def last(self) -> "StackConfig":
+        """What the last layer is told, which says how the stack ends."""
+        return self.at(self.layers[-1]) if self.layers else self
 
     def make_start(self) -> Start:
         """The initialisation."""

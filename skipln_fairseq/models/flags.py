@@ -8,6 +8,7 @@ means; presets fill only what is used.
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..errors import UserError
@@ -15,6 +16,7 @@ from ..nn import NORMS, PLACEMENTS, SKIPS, STARTS, ConnectionConfig
 from ..nn.variant import Declaration, Option
 from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args, attentions
+from .by_layer import Part, parts, with_choices
 from .config import StackConfig
 from .family import AXES, option_owners, valid_norms, valid_placements
 from .forms import FORMS, form_of
@@ -62,6 +64,12 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         where = f"{side[:-1]} only, overrides the flag for both sides: " if side else ""
         for flag, (metavar, text) in choices.items():
             parser.add_argument(f"--{side}{flag}", metavar=metavar, help=where + text)
+        parser.add_argument(
+            f"--{side}by-layer",
+            nargs="+",
+            metavar="RANGE:NAME=VALUE,…",
+            help=where + "choices for some layers, counted from 0, such as 0-2:norm-placement=post",
+        )
         for name, owners in option_owners().items():
             parser.add_argument(f"--{side}{name.replace('_', '-')}", **_described(owners, where))
     for side in sides:
@@ -249,7 +257,13 @@ def _layers(args, side: str) -> tuple[int, ...]:
     kept = getattr(args, f"{side}_layers_to_keep", None) or ()
     kept = sorted(int(layer) for layer in (kept.split(",") if isinstance(kept, str) else kept))
     # the flags of a model that was pruned before it was stored still say so
-    return tuple(numbers[layer] for layer in kept) if kept and len(kept) < len(numbers) else tuple(numbers)
+    if not kept or len(kept) >= len(numbers):
+        return tuple(numbers)
+    if not 0 <= kept[0] <= kept[-1] < len(numbers):
+        raise UserError(
+            f"--{side}-layers-to-keep {','.join(map(str, kept))}: there are layers 0 to {len(numbers) - 1}"
+        )
+    return tuple(numbers[layer] for layer in kept)
 
 
 def _connection(args, side: str, slot: str) -> ConnectionConfig:
@@ -268,7 +282,31 @@ def _connection(args, side: str, slot: str) -> ConnectionConfig:
     )
 
 
+def _parts(args, side: str) -> list[Part]:
+    """What is chosen otherwise for some layers; an option that such a part does not use is refused."""
+    flag, values = _given(args, f"{side}_by_layer", "by_layer")
+    options = {name: next(iter(owners.values())) for name, owners in option_owners().items()}
+    found = parts(flag, values, _depth(args)[SIDES.index(side)], options)
+    for part in found:
+        changed = with_choices(args, side, part)
+        for name, _ in part.choices:
+            if name in options and name not in _used(changed, side):
+                raise UserError(
+                    f"{flag}: {name.replace('_', '-')} has no meaning with what layers "
+                    f"{part.first}-{part.last} are made of"
+                )
+    return found
+
+
 def _stack(args, side: str) -> StackConfig:
+    whole = _alone(args, side)
+    own = [
+        (part.first, part.last, _alone(with_choices(args, side, part), side)) for part in _parts(args, side)
+    ]
+    return replace(whole, by_layer=tuple(own))
+
+
+def _alone(args, side: str) -> StackConfig:
     slots = {slot: _connection(args, side, slot) for slot in _slots(args, side)}
     start = _start(args, side)
     _refuse_two_starts(start, slots)

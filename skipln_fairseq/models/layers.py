@@ -62,6 +62,7 @@ class _Connected:
 
     def connect(self, config: StackConfig, number: int, slots: Sequence[str]) -> None:
         """Build the connections, and give each F the first weights and the last projection that its own wants."""
+        config = config.at(number)
         first, start = None, config.make_start()
         for index, slot in enumerate(slots):
             choice, (function, norm) = getattr(config, slot), NAMES[slot]

@@ -8,12 +8,14 @@ import pytest
 import torch
 from conftest import preprocess, run
 
-from skipln_fairseq.bench import lengths
+from skipln_fairseq.bench import family, lengths
 from skipln_fairseq.bench.__main__ import main
+from skipln_fairseq.bench.family import members as family_members
 from skipln_fairseq.bench.leave import FORMS
 from skipln_fairseq.bench.render import KINDS, LAYOUTS, markdown
 from skipln_fairseq.bench.report import summarise
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.models.family import declarations
 
 SMALL = (
     *("--encoder-layers", "1", "--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "24"),
@@ -222,6 +224,7 @@ from skipln_fairseq.bench.contestants import contestants
 from skipln_fairseq.bench.lengths import equal
 from skipln_fairseq.bench.shapes import SHAPES
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.models.family import declarations
 
 heat = race.Heat(
     SHAPES["tiny"], ("--encoder-layers", "1", "--decoder-layers", "1"), equal(4, 64), 64, 1, 1, 1, 0, 1, 1, 1, "cpu"
@@ -283,3 +286,19 @@ def test_no_process_survives(tmp_path, names, happen, printed):
     while not all(map(gone, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert all(map(gone, pids))
+
+
+def test_members_of_the_family_are_compared_with_post_ln_group_by_group(tmp_path, monkeypatch):
+    monkeypatch.setattr(family, "members", lambda: family_members()[:3])
+    main(["family", "--together", "2", *MINIATURE, "--output", str(tmp_path / "family.json")])
+    runs = json.loads((tmp_path / "family.json").read_text())["heats"][0]["runs"]
+    assert [run["contestant"] for run in runs] == [
+        "Post-LN",
+        *(member.name for member in family_members()[:3]),
+    ]
+    assert runs[0]["summary"]["time_ratio"][0] == 1
+    assert all(run["summary"]["time_ratio"][0] > 0 for run in runs)
+
+
+def test_every_variant_is_a_member():
+    assert [member.series for member in family_members()] == [variant.choice for variant in declarations()]

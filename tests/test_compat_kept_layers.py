@@ -61,5 +61,5 @@ def test_a_layer_that_is_not_there_is_named(flag, whole, data, tmp_path):
     train = ("fairseq-train", data, *PLAIN, flag, "--finetune-from-model", tmp_path / "c.pt")
     refused = run(*train, "--save-dir", tmp_path / "run", succeeds=False)
     last = refused.output.splitlines()[-1]
-    assert f"error: {flag.replace('=', ' ')}: the checkpoint has layers 0 to 2" in last
+    assert f"error: {flag.replace('=', ' ')}: there are layers 0 to 2" in last
     assert "Traceback" not in refused.output

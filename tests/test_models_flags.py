@@ -108,6 +108,13 @@ REFUSED = {
     "--skip-order 1.5": "--skip-order 1.5: valid is a whole number of at least 1",
     "--skip-order two": "--skip-order two: valid is a whole number of at least 1",
     "--encoder-skip-order 0": "--encoder-skip-order 0: valid is a whole number of at least 1",
+    "--initialisation foo": "--initialisation foo: valid are ds, t-fixup, lipschitz, fairseq",
+    "--skip-type plain --initialisation t-fixup": "t-fixup is for --skip-norm none, and not for layer",
+    "--skip-type deepnorm --initialisation ds": "does not go with --skip-type deepnorm and --norm-placement post",
+    "--skip-type b2t --encoder-initialisation ds": "does not go with --skip-type b2t",
+    "--skip-type plain --norm-placement sub --initialisation lipschitz": "--norm-placement sub, whose first weights",
+    "--ds-init-alpha 0.5": "it belongs to --initialisation ds",
+    "--initialisation ds --ds-init-alpha 0": "valid is a finite number above 0",
     "--skip-type foo": "--skip-type foo: valid are highway, plain, rezero",
     "--decoder-skip-type foo": "--decoder-skip-type foo: valid are highway, plain, rezero",
     "--skip-norm foo": "--skip-norm foo: valid are batch, layer, scale",
@@ -202,8 +209,8 @@ def test_each_norm_and_placement_goes_with_some_skip_type():
 
 @pytest.mark.parametrize("variant", [*declarations()], ids=lambda variant: f"{variant.axis} {variant.choice}")
 def test_the_flags_of_each_row_choose_it(variant):
-    chosen = resolved(*example(variant).split())["encoder"].ffn
-    assert getattr(chosen, variant.axis) == variant.choice
+    chosen = resolved(*example(variant).split())["encoder"]
+    assert getattr(chosen if variant.axis == "start" else chosen.ffn, variant.axis) == variant.choice
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
     python -m skipln_fairseq.bench
     python -m skipln_fairseq.bench --shapes tiny --contestants stock plain order-2 --rounds 20
+    python -m skipln_fairseq.bench family --shapes tiny
     python -m skipln_fairseq.bench grow depth --shapes iwslt
     python -m skipln_fairseq.bench draw bench/grow-depth.json
     python -m skipln_fairseq.bench leave --dtype fp32 bf16
@@ -19,12 +20,13 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from ..errors import UserError
-from . import decode, draw, grow, histogram, leave, profile, table, train
+from . import decode, draw, family, grow, histogram, leave, profile, table, train
 
 __all__ = ["main"]
 
 COMMANDS = {
     "train": train,
+    "family": family,
     "grow": grow,
     "leave": leave,
     "profile": profile,
@@ -33,7 +35,7 @@ COMMANDS = {
     "table": table,
     "histogram": histogram,
 }
-TRAINING = ("train", "grow", "profile")
+TRAINING = ("train", "family", "grow", "profile")
 PROGRAM = "python -m skipln_fairseq.bench"
 
 

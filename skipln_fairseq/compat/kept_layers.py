@@ -43,7 +43,7 @@ def _kept(side: str, flag: str | None, layers: int) -> str | None:
     if not flag or len(numbers) == layers:  # pruned already, or made with so few
         numbers = list(range(layers))
     if numbers and not 0 <= numbers[0] <= numbers[-1] < layers:
-        raise UserError(f"--{side}-layers-to-keep {flag}: the checkpoint has layers 0 to {layers - 1}")
+        raise UserError(f"--{side}-layers-to-keep {flag}: there are layers 0 to {layers - 1}")
     return ",".join(map(str, numbers)) or None
 
 

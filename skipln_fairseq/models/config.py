@@ -1,8 +1,9 @@
 """What the flags say about one stack, resolved: the only thing that layers and stacks are told."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from ..nn import ConnectionConfig
+from ..nn import STARTS, ConnectionConfig, Start
 from .attention import AttentionConfig
 
 __all__ = ["StackConfig"]
@@ -10,7 +11,7 @@ __all__ = ["StackConfig"]
 
 @dataclass(frozen=True)
 class StackConfig:
-    """The connections of one side (encoder or decoder): one skip type; norms, and what they imply, by sub-layer.
+    """The connections of one side (encoder or decoder).
 
     Attributes:
         self_attn: of the self-attention.
@@ -18,9 +19,12 @@ class StackConfig:
         ffn: of the feed-forward.
         attention: the kind of the self-attention.
         cross_attention: the kind of the decoder's attention to the encoder.
+        start: the initialisation, a name in ``STARTS``.
+        start_options: its numbers, as pairs of names and values.
         side: encoder or decoder.
         depth: how many layers encoder and decoder have, as the model was made.
         layers: the number of each layer, from 0, as the model was made.
+        by_layer: what is chosen otherwise for some layers: first and last of them, and their configuration.
     """
 
     self_attn: ConnectionConfig = field(default_factory=ConnectionConfig)
@@ -28,6 +32,27 @@ class StackConfig:
     ffn: ConnectionConfig = field(default_factory=ConnectionConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     cross_attention: AttentionConfig = field(default_factory=AttentionConfig)
+    start: str = "fairseq"
+    start_options: tuple[tuple[str, Any], ...] = ()
     side: str = "encoder"
     depth: tuple[int, int] = (1, 1)
     layers: tuple[int, ...] = (0,)
+    by_layer: "tuple[tuple[int, int, StackConfig], ...]" = ()
+
+    def at(self, number: int) -> "StackConfig":
+        """What one layer is told."""
+        own = (config for first, last, config in self.by_layer if first <= number <= last)
+        return next(own, self)
+
+    def all(self) -> "list[StackConfig]":
+        """What any layer is told."""
+        return list(dict.fromkeys(self.at(number) for number in self.layers)) or [self]
+
+    @property
+    def last(self) -> "StackConfig":
+        """What the last layer is told, which says how the stack ends."""
+        return self.at(self.layers[-1]) if self.layers else self
+
+    def make_start(self) -> Start:
+        """The initialisation."""
+        return STARTS[self.start](**dict(self.start_options))

@@ -5,10 +5,12 @@ Everything here follows from what the variants declare (:mod:`..nn.variant`).
 
 from collections.abc import Iterator
 
-from ..nn import NORMS, PLACEMENTS, SKIPS, norms_of
+from ..nn import NORMS, PLACEMENTS, SKIPS, STARTS, norms_of
 from ..nn.variant import Declaration, Option
 
 __all__ = [
+    "AXES",
+    "REGISTRIES",
     "declarations",
     "example",
     "option_owners",
@@ -18,18 +20,31 @@ __all__ = [
 ]
 
 
+AXES = {
+    "skip": "--skip-type",
+    "norm": "--skip-norm",
+    "placement": "--norm-placement",
+    "start": "--initialisation",
+}
+"""The flag of each axis."""
+
+
+REGISTRIES = (SKIPS, NORMS, PLACEMENTS, STARTS)
+
+
 def declarations() -> Iterator[Declaration]:
     """Of every variant, axis by axis."""
-    for axis in (SKIPS, NORMS, PLACEMENTS):
+    for axis in REGISTRIES:
         yield from axis.declarations()
 
 
 def option_owners() -> dict[str, dict[str, Option]]:
-    """For each flag of an option the options behind it, by their variants' choices."""
+    """For each flag of an option the options behind it, by what the user calls their variants."""
     owners: dict[str, dict[str, Option]] = {}
     for variant in declarations():
         for option in variant.options:
-            owners.setdefault(option.flag, {})[variant.choice] = option
+            flag = "" if variant.axis == "skip" else f"{AXES[variant.axis]} "
+            owners.setdefault(option.flag, {})[f"{flag}{variant.choice}"] = option
     return owners
 
 
@@ -47,12 +62,8 @@ def valid_placements(skip: str, norm: str) -> list[str]:
 
 def example(variant: Declaration) -> str:
     """Flags that choose a variant, as they stand on a command line."""
-    own = {
-        "skip": f"--skip-type {variant.choice}",
-        "norm": f"--skip-norm {variant.choice}",
-        "placement": f"--skip-type plain --norm-placement {variant.choice}",
-    }[variant.axis]
-    return f"{own} {variant.example}".rstrip()
+    plain = "--skip-type plain " if variant.axis == "placement" else ""
+    return f"{plain}{AXES[variant.axis]} {variant.choice} {variant.example}".rstrip()
 
 
 def _valid_with(variant: Declaration) -> str:
@@ -65,6 +76,9 @@ def _valid_with(variant: Declaration) -> str:
             ("none",): "no norm",
         }
         return "; ".join(f"{names[kinds]}: {', '.join(places)}" for kinds, places in variant.goes_with)
+    if variant.axis == "start":
+        own = "every skip type and placement without first weights of its own"
+        return "no norm" if STARTS[variant.choice].needs_no_norm else own
     skips = [
         skip
         for skip in SKIPS

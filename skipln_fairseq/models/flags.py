@@ -8,15 +8,17 @@ means; presets fill only what is used.
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..errors import UserError
-from ..nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig
+from ..nn import NORMS, PLACEMENTS, SKIPS, STARTS, ConnectionConfig
 from ..nn.variant import Declaration, Option
 from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args, attentions
+from .by_layer import Part, parts, with_choices
 from .config import StackConfig
-from .family import option_owners, valid_norms, valid_placements
+from .family import AXES, option_owners, valid_norms, valid_placements
 from .forms import FORMS, form_of
 from .kernels import add_kernels_arg
 
@@ -48,6 +50,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         "skip-type": ("TYPE", f"how F(x) meets x: {', '.join(SKIPS)}"),
         "skip-norm": ("NORM", f"norm of the sub-layers: {', '.join(NORMS)}"),
         "norm-placement": ("PLACE", f"where the norm stands: {', '.join(PLACEMENTS)}"),
+        "initialisation": ("NAME", f"first weights: {', '.join(STARTS)}; fairseq unless given"),
     }
     parser.add_argument(
         "--connection-form",
@@ -61,6 +64,12 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         where = f"{side[:-1]} only, overrides the flag for both sides: " if side else ""
         for flag, (metavar, text) in choices.items():
             parser.add_argument(f"--{side}{flag}", metavar=metavar, help=where + text)
+        parser.add_argument(
+            f"--{side}by-layer",
+            nargs="+",
+            metavar="RANGE:NAME=VALUE,…",
+            help=where + "choices for some layers, counted from 0, such as 0-2:norm-placement=post",
+        )
         for name, owners in option_owners().items():
             parser.add_argument(f"--{side}{name.replace('_', '-')}", **_described(owners, where))
     for side in sides:
@@ -171,9 +180,27 @@ def fill_placement(args, side: str) -> None:
     setattr(args, f"{side}_normalize_before", pre)
 
 
+def _start(args, side: str) -> str:
+    flag, value = _given(args, f"{side}_initialisation", "initialisation")
+    return _choice(flag, "fairseq" if value is None else value, STARTS)
+
+
+def _refuse_two_starts(start: str, slots: Mapping[str, ConnectionConfig]) -> None:
+    """First weights that are part of a method are not overwritten, and T-Fixup is for models without norms."""
+    for slot in slots.values():
+        if start != "fairseq" and slot.has_start():
+            raise UserError(
+                f"--initialisation {start} does not go with --skip-type {slot.skip} and --norm-placement "
+                f"{slot.placement}, whose first weights are part of them"
+            )
+        if STARTS[start].needs_no_norm and slot.norm != "none":
+            raise UserError(f"--initialisation {start} is for --skip-norm none, and not for {slot.norm}")
+
+
 def _used(args, side: str) -> set[str]:
     """The further flags that a side's skip type and norms use."""
     chosen = [SKIPS[skip_type_of(args, side)], *(NORMS[norm] for norm in _norms(args, side))]
+    chosen.append(STARTS[_start(args, side)])
     return {option.flag for variant in chosen for option in variant.declaration.options}
 
 
@@ -189,10 +216,9 @@ def _refuse_unused(args) -> None:
             key = f"{side}_{name}".lstrip("_")
             if getattr(args, key, None) is not None and name not in names:
                 types = {skip_type_of(args, s) for s in sides if side in ("", s)}
-                belongs = [choice if choice in SKIPS else f"--skip-norm {choice}" for choice in owners]
                 raise UserError(
                     f"--{key.replace('_', '-')} has no meaning with --skip-type {' / '.join(sorted(types))} "
-                    f"and the norms chosen: it belongs to {', '.join(belongs)}"
+                    f"and the norms chosen: it belongs to {', '.join(owners)}"
                 )
 
 
@@ -200,7 +226,7 @@ def _option(args, side: str, variant: Declaration, option: Option) -> Any:
     flag, value = _given(args, f"{side}_{option.flag}", option.flag)
     if value is None:
         if option.default is None:
-            raise UserError(f"--skip-type {variant.choice} needs {flag} {option.metavar}")
+            raise UserError(f"{AXES[variant.axis]} {variant.choice} needs {flag} {option.metavar}")
         return option.default
     try:
         return option.read(value)
@@ -231,7 +257,13 @@ def _layers(args, side: str) -> tuple[int, ...]:
     kept = getattr(args, f"{side}_layers_to_keep", None) or ()
     kept = sorted(int(layer) for layer in (kept.split(",") if isinstance(kept, str) else kept))
     # the flags of a model that was pruned before it was stored still say so
-    return tuple(numbers[layer] for layer in kept) if kept and len(kept) < len(numbers) else tuple(numbers)
+    if not kept or len(kept) >= len(numbers):
+        return tuple(numbers)
+    if not 0 <= kept[0] <= kept[-1] < len(numbers):
+        raise UserError(
+            f"--{side}-layers-to-keep {','.join(map(str, kept))}: there are layers 0 to {len(numbers) - 1}"
+        )
+    return tuple(numbers[layer] for layer in kept)
 
 
 def _connection(args, side: str, slot: str) -> ConnectionConfig:
@@ -250,14 +282,42 @@ def _connection(args, side: str, slot: str) -> ConnectionConfig:
     )
 
 
+def _parts(args, side: str) -> list[Part]:
+    """What is chosen otherwise for some layers; an option that such a part does not use is refused."""
+    flag, values = _given(args, f"{side}_by_layer", "by_layer")
+    options = {name: next(iter(owners.values())) for name, owners in option_owners().items()}
+    found = parts(flag, values, _depth(args)[SIDES.index(side)], options)
+    for part in found:
+        changed = with_choices(args, side, part)
+        for name, _ in part.choices:
+            if name in options and name not in _used(changed, side):
+                raise UserError(
+                    f"{flag}: {name.replace('_', '-')} has no meaning with what layers "
+                    f"{part.first}-{part.last} are made of"
+                )
+    return found
+
+
 def _stack(args, side: str) -> StackConfig:
+    whole = _alone(args, side)
+    own = [
+        (part.first, part.last, _alone(with_choices(args, side, part), side)) for part in _parts(args, side)
+    ]
+    return replace(whole, by_layer=tuple(own))
+
+
+def _alone(args, side: str) -> StackConfig:
     slots = {slot: _connection(args, side, slot) for slot in _slots(args, side)}
+    start = _start(args, side)
+    _refuse_two_starts(start, slots)
     slots.setdefault("cross_attn", slots["self_attn"])
     kinds = attentions(args)
     return StackConfig(
         **slots,
         attention=kinds[side],
         cross_attention=kinds["cross"],
+        start=start,
+        start_options=tuple(_options(args, side, STARTS[start].declaration).items()),
         side=side,
         depth=_depth(args),
         layers=_layers(args, side),

@@ -20,6 +20,7 @@ from .admin import ProfiledModel
 from .attention import number_draws
 from .flags import add_connection_args, connections, remember_depth
 from .inference import InferenceModel, with_inference_type
+from .initialise import initialise_embeddings
 from .kernels import with_kernels
 from .presets import LM_PRESETS
 from .refuse import join_kept_layers, refuse
@@ -59,7 +60,8 @@ class SkipTransformerLanguageModel(InferenceModel, ProfiledModel, ProbedModel, T
         config = connections(args)["decoder"]
         decoder = SkipDecoder(cfg, task.target_dictionary, embed_tokens, config, no_encoder_attn=True)
         number_draws(decoder)
-        return probed(with_inference_type(with_kernels(cls(decoder), args), args), args)
+        model = initialise_embeddings(cls(decoder), {"decoder": config}, args)
+        return probed(with_inference_type(with_kernels(model, args), args), args)
 
     @classmethod
     def embed(cls, args, dictionary) -> nn.Module:

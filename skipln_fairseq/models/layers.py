@@ -62,7 +62,8 @@ class _Connected:
 
     def connect(self, config: StackConfig, number: int, slots: Sequence[str]) -> None:
         """Build the connections, and give each F the first weights and the last projection that its own wants."""
-        first = None
+        config = config.at(number)
+        first, start = None, config.make_start()
         for index, slot in enumerate(slots):
             choice, (function, norm) = getattr(config, slot), NAMES[slot]
             where = {
@@ -76,7 +77,7 @@ class _Connected:
             connection = build_connection(self.embed_dim, choice, first=first, **where)
             first = connection if first is None else first
             setattr(self, norm, connection)
-            initialise_branch(self._branch(slot), choice, **where)
+            initialise_branch(self._branch(slot), choice, start, **where)
             projection = functools.partial(connection.connect_projection, make_norm=choice.make_norm)
             if slot == "ffn":
                 self.fc2 = projection(self.fc2)

@@ -24,8 +24,10 @@ def _refuse_hydra(args) -> None:
 
 def _refuse_base_layers(args, stacks: dict[str, StackConfig]) -> None:
     # BASE layers bring their own x + F(LN(x)), which our flags would not reach.
-    config = stacks["decoder"].ffn
-    stock = (config.skip, config.norm) == ("plain", "layer") and config.placement in ("post", "pre")
+    stock = all(
+        (config.ffn.skip, config.ffn.norm) == ("plain", "layer") and config.ffn.placement in ("post", "pre")
+        for config in stacks["decoder"].all()
+    )
     if getattr(args, "base_layers", 0) and not stock:
         raise UserError(
             "--base-layers: a BASE layer has its own connection; valid only with --skip-type plain, "
@@ -45,12 +47,12 @@ def _refuse_layerdrop_across_workers(args, stacks: dict[str, StackConfig]) -> No
 
 
 def _norms(config: StackConfig) -> set[str]:
-    return {config.self_attn.norm, config.cross_attn.norm, config.ffn.norm}
+    return {slot.norm for one in config.all() for slot in (one.self_attn, one.cross_attn, one.ffn)}
 
 
 def _refuse_what_changes_state_behind_the_model(args, stacks: dict[str, StackConfig]) -> None:
     norms = set().union(*map(_norms, stacks.values()))
-    skips = {config.ffn.skip for config in stacks.values()}
+    skips = {one.ffn.skip for config in stacks.values() for one in config.all()}
     # fairseq's moving average multiplies every entry of the state, flags and counters too
     no_means = [f"--skip-type {skip}" for skip in sorted(skips) if not SKIPS[skip].is_a_mean]
     no_means += [f"--skip-norm {norm}" for norm in sorted(norms) if not NORMS[norm].is_a_mean]
@@ -78,6 +80,16 @@ def _refuse_what_changes_state_behind_the_model(args, stacks: dict[str, StackCon
         )
 
 
+def _refuse_streams_that_do_not_fit(stacks: dict[str, StackConfig]) -> None:
+    for side, config in stacks.items():
+        skips = list(dict.fromkeys(one.ffn.skip for one in config.all()))
+        wide = [skip for skip in skips if SKIPS[skip].is_wide]
+        if wide and len(skips) > 1:
+            raise UserError(
+                f"--{side}-by-layer: --skip-type {wide[0]} hands on more than x, so that all layers have to have it"
+            )
+
+
 def _refuse_narrow_uses_of_wide_streams(args, stacks: dict[str, StackConfig]) -> None:
     skip = stacks["decoder"].ffn.skip
     if getattr(args, "scale_resids", False) and SKIPS[skip].is_wide:
@@ -98,6 +110,7 @@ def refuse(args) -> None:
     _refuse_hydra(args)
     refuse_attention(args)
     stacks = connections(args)
+    _refuse_streams_that_do_not_fit(stacks)
     _refuse_base_layers(args, stacks)
     _refuse_layerdrop_across_workers(args, stacks)
     _refuse_narrow_uses_of_wide_streams(args, stacks)

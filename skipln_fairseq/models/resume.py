@@ -58,6 +58,9 @@ def _changes(stored_args, args) -> Changes:
                 values = (before.get(choice), after.get(choice))
                 if values[0] != values[1]:
                     changes.setdefault((choice, *values), []).append(slot)
+        if stored[side].by_layer != current[side].by_layer:
+            before, after = (_described_parts(stack[side]) for stack in (stored, current))
+            found.append(f"{side} by layer {before} → {after}")
         for (choice, before, after), changed in changes.items():
             if choice == "form":
                 forms.append(f"--connection-form {before} → {after}")
@@ -73,6 +76,15 @@ def _changes(stored_args, args) -> Changes:
         side for side in stored.keys() & current.keys() if stored[side].ffn.skip != current[side].ffn.skip
     }
     return Changes(found, retyped=retyped)
+
+
+def _described_parts(stack: StackConfig) -> str:
+    """The layers that differ from the rest of their stack, and how all of their choices are."""
+    parts = [
+        f"{first}-{last} " + " ".join(f"{name} {value}" for name, value in _choices(config, "ffn").items())
+        for first, last, config in stack.by_layer
+    ]
+    return "; ".join(parts) or "none"
 
 
 def _described(attention: AttentionConfig) -> str:

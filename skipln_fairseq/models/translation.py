@@ -9,6 +9,7 @@ from .admin import ProfiledModel
 from .attention import number_draws
 from .flags import add_connection_args, connections, remember_depth
 from .inference import InferenceModel, with_inference_type
+from .initialise import initialise_embeddings
 from .kernels import with_kernels
 from .presets import ALIGN_PRESETS, PRESETS
 from .refuse import join_kept_layers, refuse
@@ -36,7 +37,7 @@ class SkipTransformerModel(InferenceModel, ProfiledModel, ProbedModel, Transform
         refuse(args)
         remember_depth(args)
         join_kept_layers(args)
-        model = super().build_model(args, task)
+        model = initialise_embeddings(super().build_model(args, task), connections(args), args)
         number_draws(model)
         return probed(with_inference_type(with_kernels(model, args), args), args)
 

@@ -6,15 +6,18 @@ from .norm import NORMS, norms_of
 from .placement import PLACEMENTS, Connection
 from .skip import SKIPS, Branch
 from .skip.admin import AdminSkip
+from .start import STARTS, Start
 
 __all__ = [
     "NORMS",
     "PLACEMENTS",
     "SKIPS",
+    "STARTS",
     "AdminSkip",
     "Branch",
     "Connection",
     "ConnectionConfig",
+    "Start",
     "build_connection",
     "build_end",
     "fuse",

@@ -16,8 +16,9 @@ from typing import Any, Optional
 from torch import nn
 
 from .norm import NORMS
-from .placement import PLACEMENTS, connection_class
-from .skip import SKIPS, Branch, Site
+from .placement import PLACEMENTS, Connection, connection_class
+from .skip import SKIPS, Branch, Site, Skip
+from .start import Start
 from .variant import Declaration
 
 __all__ = ["ConnectionConfig", "build_connection", "build_end", "initialise_branch"]
@@ -49,6 +50,14 @@ class ConnectionConfig:
         """What the three choices declare."""
         axes = ((SKIPS, self.skip), (NORMS, self.norm), (PLACEMENTS, self.placement))
         return [registry[name].declaration for registry, name in axes]
+
+    def has_start(self) -> bool:
+        """Whether first weights are part of a choice."""
+        placement, skip = PLACEMENTS[self.placement], SKIPS[self.skip]
+        return any(
+            chosen.initialise.__func__ is not base.initialise.__func__
+            for chosen, base in ((placement, Connection), (skip, Skip))
+        )
 
     def make_norm(self, dim: int) -> nn.Module:
         """A norm of the chosen kind."""
@@ -88,15 +97,17 @@ def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Mod
     return connection
 
 
-def initialise_branch(branch: Branch, config: ConnectionConfig, **where: Any) -> None:
-    """Give the linear maps of a fresh F the first weights that its connection wants.
+def initialise_branch(branch: Branch, config: ConnectionConfig, start: Start, **where: Any) -> None:
+    """Give the linear maps of a fresh F their first weights.
 
     Args:
         branch: the maps, drawn as fairseq does.
-        config: the connection's choices.
+        config: the connection's choices, which may want some of their own.
+        start: the initialisation of the model.
         where: fields of :class:`.Site`.
     """
     site = Site(branch.others[0].in_features, form=config.form, **where)
+    start.branch(branch, site)
     PLACEMENTS[config.placement].at(site).initialise(branch, site)
     SKIPS[config.skip].initialise(branch, site)
 

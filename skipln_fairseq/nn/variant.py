@@ -17,6 +17,7 @@ new file is all that a new variant takes.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -78,13 +79,25 @@ class Option:
 
 @dataclass(frozen=True)
 class Paper:
-    """Who published it, and where on arXiv."""
+    """Who published it, and where.
+
+    Attributes:
+        name: authors and year, as the field cites it.
+        arxiv: its number there.
+        url: the address of what is not there.
+    """
 
     name: str
-    arxiv: str
+    arxiv: str = ""
+    url: str = ""
+
+    @property
+    def year(self) -> int:
+        """As the field cites it."""
+        return int(re.search(r"\d{4}", self.name)[0])
 
     def __str__(self) -> str:
-        return f"[{self.name}](https://arxiv.org/abs/{self.arxiv})"
+        return f"[{self.name}]({self.url or f'https://arxiv.org/abs/{self.arxiv}'})"
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,7 @@ class Declaration:
     """All that is known of a variant besides what it computes.
 
     Attributes:
-        axis: skip, norm or placement.
+        axis: skip, norm, placement or start.
         choice: the name that the axis' flag takes.
         title: what the field calls it.
         equation: as the tables print it; N is the norm.
@@ -120,10 +133,16 @@ class Declaration:
 
 
 class Registry(Mapping[str, type]):
-    """The variants of one axis by name, in the order of their papers."""
+    """The variants of one axis by name, in the order of their papers.
 
-    def __init__(self, axis: str):
+    Args:
+        axis: its name in a :class:`Declaration`.
+        about: what is chosen on it, as a heading.
+    """
+
+    def __init__(self, axis: str, about: str):
         self.axis = axis
+        self.about = about
         self._classes: dict[str, type] = {}
 
     def declare(self, choice: str, **what: Any) -> Callable[[type], type]:
@@ -160,7 +179,7 @@ class Registry(Mapping[str, type]):
 def _age(item: tuple[str, type]) -> tuple:
     """What has no paper stands last."""
     paper = item[1].declaration.paper
-    return (0, paper.arxiv, item[0]) if isinstance(paper, Paper) else (1, "", item[0])
+    return (paper.year, paper.arxiv, item[0]) if isinstance(paper, Paper) else (9999, "", item[0])
 
 
 def import_variants(folder: Any, package: str) -> None:

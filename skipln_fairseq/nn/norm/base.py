@@ -8,7 +8,7 @@ from ..variant import Registry
 
 __all__ = ["NORMS", "Centred", "Norm", "Uncentred", "norms_of"]
 
-NORMS = Registry("norm")
+NORMS = Registry("norm", "Norm N")
 
 
 class Norm:

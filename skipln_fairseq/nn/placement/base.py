@@ -16,7 +16,7 @@ from ..variant import Registry
 
 __all__ = ["PLACEMENTS", "Connection", "MakeNorm", "connection_class"]
 
-PLACEMENTS = Registry("placement")
+PLACEMENTS = Registry("placement", "Placement: where norms stand")
 
 MakeNorm = Callable[[int], nn.Module]
 

@@ -21,7 +21,7 @@ __all__ = [
     "Skip",
 ]
 
-SKIPS = Registry("skip")
+SKIPS = Registry("skip", "Skip rule: how F(x) meets x")
 
 # Kinds of norms, for ``goes_with``.
 TOKEN = ("token",)

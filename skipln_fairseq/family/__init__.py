@@ -1,0 +1,1 @@
+"""The whole family as a table and as a picture."""

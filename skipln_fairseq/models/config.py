@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..nn import STARTS, ConnectionConfig, Start
+from ..nn import QK_NORMS, STARTS, ConnectionConfig, QKNorm, Start
 from .attention import AttentionConfig
 
 __all__ = ["StackConfig"]
@@ -19,6 +19,8 @@ class StackConfig:
         ffn: of the feed-forward.
         attention: the kind of the self-attention.
         cross_attention: the kind of the decoder's attention to the encoder.
+        qk_norm: the norm of queries and keys, a name in ``QK_NORMS``.
+        qk_norm_options: its numbers, as pairs of names and values.
         start: the initialisation, a name in ``STARTS``.
         start_options: its numbers, as pairs of names and values.
         side: encoder or decoder.
@@ -32,6 +34,8 @@ class StackConfig:
     ffn: ConnectionConfig = field(default_factory=ConnectionConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     cross_attention: AttentionConfig = field(default_factory=AttentionConfig)
+    qk_norm: str = "none"
+    qk_norm_options: tuple[tuple[str, Any], ...] = ()
     start: str = "fairseq"
     start_options: tuple[tuple[str, Any], ...] = ()
     side: str = "encoder"
@@ -52,6 +56,10 @@ class StackConfig:
     def last(self) -> "StackConfig":
         """What the last layer is told, which says how the stack ends."""
         return self.at(self.layers[-1]) if self.layers else self
+
+    def make_qk_norm(self) -> QKNorm:
+        """The norm of queries and keys."""
+        return QK_NORMS[self.qk_norm](**dict(self.qk_norm_options))
 
     def make_start(self) -> Start:
         """The initialisation."""

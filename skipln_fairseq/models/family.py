@@ -5,7 +5,7 @@ Everything here follows from what the variants declare (:mod:`..nn.variant`).
 
 from collections.abc import Iterator
 
-from ..nn import NORMS, PLACEMENTS, SKIPS, STARTS, norms_of
+from ..nn import NORMS, PLACEMENTS, QK_NORMS, SKIPS, STARTS, norms_of
 from ..nn.variant import Declaration, Option
 
 __all__ = [
@@ -24,12 +24,13 @@ AXES = {
     "skip": "--skip-type",
     "norm": "--skip-norm",
     "placement": "--norm-placement",
+    "qk_norm": "--qk-norm",
     "start": "--initialisation",
 }
 """The flag of each axis."""
 
 
-REGISTRIES = (SKIPS, NORMS, PLACEMENTS, STARTS)
+REGISTRIES = (SKIPS, NORMS, PLACEMENTS, QK_NORMS, STARTS)
 
 
 def declarations() -> Iterator[Declaration]:
@@ -79,6 +80,8 @@ def _valid_with(variant: Declaration) -> str:
     if variant.axis == "start":
         own = "every skip type and placement without first weights of its own"
         return "no norm" if STARTS[variant.choice].needs_no_norm else own
+    if variant.axis == "qk_norm":
+        return "everything"
     skips = [
         skip
         for skip in SKIPS

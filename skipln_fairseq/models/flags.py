@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import UserError
-from ..nn import NORMS, PLACEMENTS, SKIPS, STARTS, ConnectionConfig
+from ..nn import NORMS, PLACEMENTS, QK_NORMS, SKIPS, STARTS, ConnectionConfig
 from ..nn.variant import Declaration, Option
 from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args, attentions
@@ -50,6 +50,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         "skip-type": ("TYPE", f"how F(x) meets x: {', '.join(SKIPS)}"),
         "skip-norm": ("NORM", f"norm of the sub-layers: {', '.join(NORMS)}"),
         "norm-placement": ("PLACE", f"where the norm stands: {', '.join(PLACEMENTS)}"),
+        "qk-norm": ("NAME", f"norm of queries and keys: {', '.join(QK_NORMS)}; none unless given"),
         "initialisation": ("NAME", f"first weights: {', '.join(STARTS)}; fairseq unless given"),
     }
     parser.add_argument(
@@ -185,6 +186,11 @@ def _start(args, side: str) -> str:
     return _choice(flag, "fairseq" if value is None else value, STARTS)
 
 
+def _qk_norm(args, side: str) -> str:
+    flag, value = _given(args, f"{side}_qk_norm", "qk_norm")
+    return _choice(flag, "none" if value is None else value, QK_NORMS)
+
+
 def _refuse_two_starts(start: str, slots: Mapping[str, ConnectionConfig]) -> None:
     """First weights that are part of a method are not overwritten, and T-Fixup is for models without norms."""
     for slot in slots.values():
@@ -200,7 +206,7 @@ def _refuse_two_starts(start: str, slots: Mapping[str, ConnectionConfig]) -> Non
 def _used(args, side: str) -> set[str]:
     """The further flags that a side's skip type and norms use."""
     chosen = [SKIPS[skip_type_of(args, side)], *(NORMS[norm] for norm in _norms(args, side))]
-    chosen.append(STARTS[_start(args, side)])
+    chosen += [STARTS[_start(args, side)], QK_NORMS[_qk_norm(args, side)]]
     return {option.flag for variant in chosen for option in variant.declaration.options}
 
 
@@ -311,11 +317,13 @@ def _alone(args, side: str) -> StackConfig:
     start = _start(args, side)
     _refuse_two_starts(start, slots)
     slots.setdefault("cross_attn", slots["self_attn"])
-    kinds = attentions(args)
+    kinds, qk_norm = attentions(args), _qk_norm(args, side)
     return StackConfig(
         **slots,
         attention=kinds[side],
         cross_attention=kinds["cross"],
+        qk_norm=qk_norm,
+        qk_norm_options=tuple(_options(args, side, QK_NORMS[qk_norm].declaration).items()),
         start=start,
         start_options=tuple(_options(args, side, STARTS[start].declaration).items()),
         side=side,

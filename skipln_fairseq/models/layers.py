@@ -13,7 +13,7 @@ from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, Trans
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..nn import Branch, build_connection, initialise_branch
+from ..nn import Branch, QKNorm, build_connection, initialise_branch
 from .attention import ATTENTIONS, AttentionConfig
 from .config import StackConfig
 
@@ -32,14 +32,19 @@ def _keep_dropout_names(layer, stock: type) -> None:
 
 
 def _build_attention(
-    attention: nn.Module, kind: AttentionConfig, connect: Callable[[nn.Linear], nn.Linear]
+    attention: nn.Module, kind: AttentionConfig, qk_norm: QKNorm, connect: Callable[[nn.Linear], nn.Linear]
 ) -> nn.Module:
     attention = ATTENTIONS[kind.type](attention, kind)
-    plain = type(attention.out_proj)
+    plain = _kinds(attention)
     attention.out_proj = connect(attention.out_proj)
-    # fairseq's shortcut through torch's attention would read the projection's weights and never call it
-    attention.skip_embed_dim_check = type(attention.out_proj) is not plain
+    qk_norm.apply(attention.q_proj, attention.k_proj, attention.num_heads)
+    # fairseq's shortcut through torch's attention would read the projections' weights and never call them
+    attention.skip_embed_dim_check = _kinds(attention) != plain
     return attention
+
+
+def _kinds(attention: nn.Module) -> list[type]:
+    return [type(one) for one in (attention.q_proj, attention.k_proj, attention.out_proj)]
 
 
 def _transposed(padding_mask: Optional[Tensor]) -> Optional[Tensor]:
@@ -63,7 +68,7 @@ class _Connected:
     def connect(self, config: StackConfig, number: int, slots: Sequence[str]) -> None:
         """Build the connections, and give each F the first weights and the last projection that its own wants."""
         config = config.at(number)
-        first, start = None, config.make_start()
+        first, start, qk_norm = None, config.make_start(), config.make_qk_norm()
         for index, slot in enumerate(slots):
             choice, (function, norm) = getattr(config, slot), NAMES[slot]
             where = {
@@ -83,7 +88,7 @@ class _Connected:
                 self.fc2 = projection(self.fc2)
             else:
                 kind = config.attention if slot == "self_attn" else config.cross_attention
-                setattr(self, function, _build_attention(getattr(self, function), kind, projection))
+                setattr(self, function, _build_attention(getattr(self, function), kind, qk_norm, projection))
 
     def _branch(self, slot: str) -> Branch:
         if slot == "ffn":

@@ -29,8 +29,8 @@ from .flags import SIDES, SLOTS, connections
 
 __all__ = ["check_checkpoints_when_training"]
 
-# sub-LN's norms and FAVOR+'s features, which stand inside F
-INSIDE_F = re.compile(r"\.(out_proj|fc2)\.norm\.|_attn\.favor\.")
+# the norms of Sub-LN and of queries and keys, and FAVOR+'s features, which stand inside F
+INSIDE_F = re.compile(r"\.(q_proj|k_proj|out_proj|fc2)\.norm\.|_attn\.favor\.")
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,14 @@ def _changes(stored_args, args) -> Changes:
                 values = (before.get(choice), after.get(choice))
                 if values[0] != values[1]:
                     changes.setdefault((choice, *values), []).append(slot)
+        before, after = (
+            " ".join(
+                (stack[side].qk_norm, *(f"{name} {value}" for name, value in stack[side].qk_norm_options))
+            )
+            for stack in (stored, current)
+        )
+        if before != after:
+            found.append(f"{side} norm of queries and keys {before} → {after}")
         if stored[side].by_layer != current[side].by_layer:
             before, after = (_described_parts(stack[side]) for stack in (stored, current))
             found.append(f"{side} by layer {before} → {after}")

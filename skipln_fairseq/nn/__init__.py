@@ -4,6 +4,7 @@ from .connection import ConnectionConfig, build_connection, build_end, initialis
 from .fused import fuse
 from .norm import NORMS, norms_of
 from .placement import PLACEMENTS, Connection
+from .qk_norm import QK_NORMS, QKNorm
 from .skip import SKIPS, Branch
 from .skip.admin import AdminSkip
 from .start import STARTS, Start
@@ -11,12 +12,14 @@ from .start import STARTS, Start
 __all__ = [
     "NORMS",
     "PLACEMENTS",
+    "QK_NORMS",
     "SKIPS",
     "STARTS",
     "AdminSkip",
     "Branch",
     "Connection",
     "ConnectionConfig",
+    "QKNorm",
     "Start",
     "build_connection",
     "build_end",

@@ -29,7 +29,7 @@
 | `best_checkpoints` | `--keep-best-checkpoints` keeps too few | fairseq compares with the worst kept, issue 2195 |
 | `subsets` | parts as valid and valid1 can be neither joined nor named | fairseq repeats none -1 times |
 | `valid_steps` | `--max-valid-steps` N validates N + 1 batches | fairseq counts from 0 |
-| `no_data_left` | data without a sentence that fits give a traceback | fairseq says so |
+| `best_so_far` | `--patience` counts anew after a start, a new metric keeps the old one's best | fairseq saves both, issue 3531 |
 | `printed_words` | a language model fails on a word that it printed | fairseq adds no word for print |
 | `alignments` | alignments are of another layer, or of none | fairseq hands on and checks the model's |
 | `architecture_flag` | no `--arch`, no `--task` gives an empty traceback | fairseq names it |
@@ -51,6 +51,7 @@ from skipln_fairseq.compat import (
     architecture_flag,
     best_checkpoints,
     best_metric,
+    best_so_far,
     bfloat16,
     binarised,
     checkpoints,
@@ -64,7 +65,6 @@ from skipln_fairseq.compat import (
     interval_checkpoints,
     kept_layers,
     last_batch,
-    no_data_left,
     numpy2,
     old_parameters,
     optimizer_state,
@@ -118,7 +118,7 @@ WORKAROUNDS = (
     best_checkpoints,
     subsets,
     valid_steps,
-    no_data_left,
+    best_so_far,
     printed_words,
     alignments,
     architecture_flag,

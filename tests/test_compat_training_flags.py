@@ -81,6 +81,10 @@ REFUSED = {
         ("--save-dir=x", "--save-dir: fairseq-generate does not read it"),
         ("--restore-file=x", "--restore-file: fairseq-generate does not read it"),
         ("--valid-subset=test", "--valid-subset: fairseq-generate does not read it"),
+        (
+            "--checkpoint-shard-count=2",
+            "--checkpoint-shard-count 2: fairseq puts together what --ddp-backend",
+        ),
     ],
     "fairseq-interactive": [("--gen-subset=valid", "--gen-subset: fairseq-interactive does not read it")],
     "fairseq-eval-lm": [
@@ -293,6 +297,36 @@ def test_bleu_of_validation_is_what_its_flags_say(data, tmp_path):
     words = sample('--eval-bleu-args={"beam": 1, "max_len_b": 3}')
     joined = sample('--eval-bleu-args={"beam": 1, "max_len_b": 3}', "--eval-bleu-remove-bpe=sentencepiece")
     assert joined == words.replace(" ", "")
+
+
+@pytest.mark.parametrize(("flags", "differs"), [(("--eval-tokenized-bleu",), True), ((), False)])
+def test_bleu_of_validation_is_of_the_words_that_its_flags_say(data, trained, tmp_path, flags, differs):
+    resume = (
+        "--restore-file",
+        trained.checkpoint,
+        "--reset-optimizer",
+        STILL,
+        "--no-save",
+        "--eval-bleu",
+        "--max-epoch=4",
+    )
+    scores = [
+        run("fairseq-train", data, *TRAIN, *resume, "--save-dir", tmp_path, *more).logged("valid")
+        for more in ((), flags)
+    ]
+    before, after = (float(entries[0]["valid_bleu"]) for entries in scores)
+    assert before > 0
+    assert (before != after) == differs
+
+
+@pytest.mark.parametrize(("flags", "shrinks"), [((), True), (("--reset-lr-scheduler",), False)])
+def test_the_scheduler_is_resumed(data, tmp_path, flags, shrinks):
+    """The third epoch is no better than the first, unless that is forgotten."""
+    slow = ("--lr=1e-6", "--lr-threshold=0.5")  # torch shrinks no rate by less than 1e-8
+    scheduler = (*slow, "--lr-scheduler=reduce_lr_on_plateau", "--lr-patience=0", "--lr-shrink=0.5")
+    train(data, tmp_path, *scheduler, "--max-epoch=2", "--no-epoch-checkpoints")
+    resumed = train(data, tmp_path, *scheduler, *flags, "--max-epoch=4", "--no-epoch-checkpoints")
+    assert (float(resumed.logged("train")[-1]["train_lr"]) < 1e-6) == shrinks
 
 
 ACTS = {

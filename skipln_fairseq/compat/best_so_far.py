@@ -56,8 +56,8 @@ def _go_on_counting(extra_state: dict[str, Any], metric: tuple[str, bool]) -> No
         )
         del saving.best
     elif counter:
-        counter.best, counter.num_runs = saving.best, 0  # of a checkpoint without a count
-        vars(counter).update(extra_state.get(COUNT, {}))
+        count = extra_state.get(COUNT) or {"best": saving.best, "num_runs": 0}  # older checkpoints hold none
+        counter.best, counter.num_runs = count["best"], int(count["num_runs"])
 
 
 def _metric(flags: Any) -> tuple[str, bool]:

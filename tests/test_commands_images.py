@@ -203,7 +203,7 @@ def test_a_folder_of_images_is_trained_on(tmp_path):
             "digits",
             "--image-format png: valid are auto, cifar, idx, folders, digits",
         ),
-        (("--max-tokens", "0"), "digits", "--max-tokens 0: valid is a whole number of at least 1"),
+        (("--max-tokens", "0"), "digits", "--max-tokens 0: valid is a whole number from 1"),
         (("--held-out", "1"), "digits", "--held-out 1.0: valid is between 0 and 1"),
         (("--crop-padding", "-1"), "digits", "--crop-padding -1: valid is a whole number of at least 0"),
         (("--label-smoothing", "1"), "digits", "--label-smoothing 1.0: valid is from 0 to below 1"),

@@ -11,6 +11,7 @@ import torch
 from conftest import TRAIN, run
 from fairseq.checkpoint_utils import load_model_ensemble_and_task
 from fairseq.models.transformer import TransformerModel
+from omegaconf import OmegaConf
 
 import skipln_fairseq  # noqa: F401  (applies the workarounds)
 from skipln_fairseq.compat.checkpoints import read_checkpoint
@@ -100,6 +101,45 @@ def test_other_connections_start_from_it(generation, skip, data, tmp_path):
     stored = read_checkpoint(tmp_path / "tuned" / "checkpoint_last.pt")["model"]
     name = "encoder.layers.1.self_attn_layer_norm.weight"
     assert torch.allclose(stored[name], torch.ones(16))
+
+
+@pytest.mark.parametrize("flags", ["--skip-type=dual", "--skip-type=plain --norm-placement=pre"])
+def test_a_norm_at_the_end_that_it_does_not_have_starts_fresh(flags, data, tmp_path):
+    write("0.5", data, tmp_path / "c.pt")
+    train = ("fairseq-train", data, *ONE_MORE, *flags.split(), "--save-dir", tmp_path / "tuned")
+    tuned = run(*train, "--finetune-from-model", tmp_path / "c.pt", "--max-update=1")
+    fresh = re.search(r"starting fresh: (.*)", tuned.output)[1].split(", ")
+    assert {name.split(".layer_norm.")[0] for name in fresh} == {"encoder", "decoder"}
+    stored = read_checkpoint(tmp_path / "tuned" / "checkpoint_last.pt")["model"]
+    assert set(fresh) <= set(stored)
+    assert updates(run(*train, "--max-update=2")) == ["2"]
+
+
+@pytest.mark.parametrize("generation", ["0.5", "0.12"])
+@pytest.mark.parametrize("skip", ["dual", "recursive"])
+def test_other_connections_start_from_it_pruned(generation, skip, data, tmp_path):
+    model = write(generation, data, tmp_path / "c.pt")
+    tuned = run(
+        *("fairseq-train", data, *ONE_MORE, "--skip-type", skip, "--finetune-from-model", tmp_path / "c.pt"),
+        *("--encoder-layers-to-keep=1", "--save-dir", tmp_path / "tuned", "--max-update=1", "--lr=1e-30"),
+    )
+    assert ".layers.1." not in "".join(re.findall(r"encoder\.layers\.\d\.", tuned.output))
+    stored = read_checkpoint(tmp_path / "tuned" / "checkpoint_last.pt")["model"]
+    assert torch.allclose(stored["encoder.layers.0.fc1.weight"], model.encoder.layers[1].fc1.weight)
+
+
+def test_flags_that_are_pickled_as_omegaconfs_are_refused_with_what_can_be_done(data, tmp_path):
+    write("0.12", data, tmp_path / "c.pt")
+    state = torch.load(tmp_path / "c.pt", weights_only=False)
+    torch.save(
+        {**state, "cfg": OmegaConf.create(state["cfg"], flags={"allow_objects": True})}, tmp_path / "c.pt"
+    )
+    with pytest.raises(UserError, match=r"OmegaConf\.to_container\(state\['cfg'\]\)"):
+        read_checkpoint(tmp_path / "c.pt")
+    state = torch.load(tmp_path / "c.pt", weights_only=False)
+    state["cfg"] = OmegaConf.to_container(state["cfg"])
+    torch.save(state, tmp_path / "c.pt")
+    assert load_model_ensemble_and_task([str(tmp_path / "c.pt")])[0]
 
 
 @pytest.mark.parametrize("module", ["fairseq.meters", "fairseq.logging.meters"])

@@ -43,6 +43,16 @@ def test_a_pruned_run_is_resumed_and_translates(kept, whole, data, tmp_path):
     assert len(translate(data, file).lines("H")) == 15
 
 
+def test_a_stock_model_is_pruned_too(data, tmp_path):
+    small = ("--encoder-embed-dim=16", "--encoder-ffn-embed-dim=16", "--encoder-attention-heads=2")
+    flags = [flag for flag in PLAIN[2:] if flag != "--skip-type=plain"]
+    train = ("fairseq-train", data, "--arch=transformer", *flags, *small, "--decoder-attention-heads=2")
+    run(*train, "--max-update=1", "--save-dir", tmp_path / "whole")
+    pruned = (*train, *KEPT, "--finetune-from-model", tmp_path / "whole" / "checkpoint_last.pt")
+    run(*pruned, "--save-dir", tmp_path / "run", "--max-update=1")
+    assert depths(tmp_path / "run" / "checkpoint_last.pt") == (2, 1)
+
+
 def test_without_a_checkpoint_so_few_layers_are_trained_and_load(data, tmp_path):
     run("fairseq-train", data, *PLAIN, *KEPT, "--max-update=1", "--save-dir", tmp_path)
     assert depths(tmp_path / "checkpoint_last.pt") == (2, 1)

@@ -1,6 +1,7 @@
 """What numpy 2 has removed, or does otherwise, and fairseq still asks for."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -69,3 +70,13 @@ def test_a_perplexity_leaves_out_no_block(language_model, flags):
     failed = evaluate(language_model, *flags, succeeds=False)
     assert "the model was made for 16: give --tokens-per-sample 16 or less" in one_line(failed)
     assert "Perplexity" not in failed.output
+
+
+def test_a_shard_without_a_batch_measures_nothing_and_says_so(language_model):
+    flags = ("--tokens-per-sample=16", "--batch-size=1")
+    alone = evaluate(language_model, *flags)
+    shards = [evaluate(language_model, *flags, "--num-shards=2", f"--shard-id={n}") for n in (0, 1)]
+    words = [int(re.search(r"Evaluated ([\d,]+) tokens", one.output)[1]) for one in (alone, *shards)]
+    assert words[0] == words[1] + words[2] > words[1]
+    failed = evaluate(language_model, *flags, "--num-shards=500", "--shard-id=499", succeeds=False)
+    assert "--shard-id 499 of --num-shards 500 gets no batch" in one_line(failed)

@@ -81,6 +81,10 @@ REFUSED = {
         ("--save-dir=x", "--save-dir: fairseq-generate does not read it"),
         ("--restore-file=x", "--restore-file: fairseq-generate does not read it"),
         ("--valid-subset=test", "--valid-subset: fairseq-generate does not read it"),
+        (
+            "--checkpoint-shard-count=2",
+            "--checkpoint-shard-count 2: fairseq puts together what --ddp-backend",
+        ),
     ],
     "fairseq-interactive": [("--gen-subset=valid", "--gen-subset: fairseq-interactive does not read it")],
     "fairseq-eval-lm": [
@@ -169,6 +173,36 @@ def test_the_best_so_far_is_resumed(data, first, tmp_path, flags, best):
     assert state["extra_state"]["train_iterator"]["epoch"] == best + 1
 
 
+def test_patience_counts_on_after_a_start(data, tmp_path):
+    """fairseq issue 3531: the first epoch is the best one, and the fourth the third that is not better."""
+    flags = (STILL, "--patience=3", "--no-epoch-checkpoints")
+    train(data, tmp_path, *flags, "--max-epoch=2")
+    for _ in range(2):
+        finished = train(data, tmp_path, *flags, "--max-epoch=3")
+    assert not finished.losses()
+    finished = train(data, tmp_path, *flags, "--max-epoch=9")
+    assert finished.losses()[-1][0] == "48"
+    assert "hasn't improved for last 3 runs" in finished.output
+
+
+def test_patience_that_is_given_later_begins_with_the_best_so_far(data, first, tmp_path):
+    shutil.copytree(first, tmp_path / "run")
+    finished = train(data, tmp_path / "run", DIVERGING, "--patience=1", "--max-epoch=9")
+    assert finished.losses()[-1][0] == "24"
+
+
+def test_another_metric_begins_anew(data, first, tmp_path):
+    """Where the loss was 6, no perplexity would be better."""
+    shutil.copytree(first, tmp_path / "run")
+    finished = train(
+        data, tmp_path / "run", DIVERGING, "--best-checkpoint-metric=ppl", "--max-epoch=2", "--patience=2"
+    )
+    assert "--best-checkpoint-metric was loss and is ppl: the best is looked for anew" in finished.output
+    state = torch.load(tmp_path / "run" / "checkpoint_best.pt", weights_only=False)["extra_state"]
+    assert state["train_iterator"]["epoch"] == 3
+    assert state["best"] == state["patience"]["best"] == state["val_loss"]
+
+
 def test_continues_once(data, first, tmp_path):
     finished = train(data, tmp_path, "--continue-once", first / "checkpoint_last.pt", "--max-epoch=2")
     assert finished.losses()[0][0] == "13"
@@ -250,7 +284,7 @@ def test_a_part_that_nobody_asked_for(parted, tmp_path):
 def test_no_sentence_is_left(data, tmp_path):
     flags = ("--max-source-positions=3", "--max-target-positions=3", "--skip-invalid-size-inputs-valid-test")
     finished = train(data, tmp_path, *flags, succeeds=False)
-    assert "error: no sentence is left to make batches of" in finished.output
+    assert "error: no sentence is left: each of the 12 is longer than (3, 3) words" in finished.output
     assert "Traceback" not in finished.output
 
 
@@ -263,6 +297,36 @@ def test_bleu_of_validation_is_what_its_flags_say(data, tmp_path):
     words = sample('--eval-bleu-args={"beam": 1, "max_len_b": 3}')
     joined = sample('--eval-bleu-args={"beam": 1, "max_len_b": 3}', "--eval-bleu-remove-bpe=sentencepiece")
     assert joined == words.replace(" ", "")
+
+
+@pytest.mark.parametrize(("flags", "differs"), [(("--eval-tokenized-bleu",), True), ((), False)])
+def test_bleu_of_validation_is_of_the_words_that_its_flags_say(data, trained, tmp_path, flags, differs):
+    resume = (
+        "--restore-file",
+        trained.checkpoint,
+        "--reset-optimizer",
+        STILL,
+        "--no-save",
+        "--eval-bleu",
+        "--max-epoch=4",
+    )
+    scores = [
+        run("fairseq-train", data, *TRAIN, *resume, "--save-dir", tmp_path, *more).logged("valid")
+        for more in ((), flags)
+    ]
+    before, after = (float(entries[0]["valid_bleu"]) for entries in scores)
+    assert before > 0
+    assert (before != after) == differs
+
+
+@pytest.mark.parametrize(("flags", "shrinks"), [((), True), (("--reset-lr-scheduler",), False)])
+def test_the_scheduler_is_resumed(data, tmp_path, flags, shrinks):
+    """The third epoch is no better than the first, unless that is forgotten."""
+    slow = ("--lr=1e-6", "--lr-threshold=0.5")  # torch shrinks no rate by less than 1e-8
+    scheduler = (*slow, "--lr-scheduler=reduce_lr_on_plateau", "--lr-patience=0", "--lr-shrink=0.5")
+    train(data, tmp_path, *scheduler, "--max-epoch=2", "--no-epoch-checkpoints")
+    resumed = train(data, tmp_path, *scheduler, *flags, "--max-epoch=4", "--no-epoch-checkpoints")
+    assert (float(resumed.logged("train")[-1]["train_lr"]) < 1e-6) == shrinks
 
 
 ACTS = {

@@ -55,7 +55,9 @@ def edited(model, name):
 
 
 @pytest.mark.parametrize("name", sorted(set(EDITS) - {*NO_TWIN}))
-@pytest.mark.parametrize(("processor", "kind"), KINDS, indirect=["processor"])
+@pytest.mark.parametrize(
+    ("processor", "kind"), KINDS, indirect=["processor"], scope="module"
+)  # compiled once
 def test_what_is_changed_is_decoded_with(name, kind, processor, monkeypatch):
     model, before = prepared(kind, monkeypatch, name)
     assert in_one_call(model) == processor

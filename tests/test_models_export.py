@@ -12,6 +12,7 @@ from skipln_fairseq.models.export import Encoding, empty_cache, export_encoder, 
 from skipln_fairseq.models.inference import InferenceModel
 from tests.build import CONNECTIONS, batch, build, build_connection_model
 from tests.test_generator import sharpened
+from tests.test_language_model import build as build_language_model
 
 STACKS = (
     "--layernorm-embedding",
@@ -48,6 +49,26 @@ def test_a_model_that_is_ready_to_decode_is_scripted(arch):
 
 
 @torch.no_grad()
+def test_a_stock_model_that_is_ready_to_decode_is_scripted():
+    model = build("transformer", "--encoder-layers", "1", "--decoder-layers", "1").eval()
+    expected = model(*batch())[0]
+    model.make_generation_fast_(need_attn=None)
+    torch.testing.assert_close(torch.jit.script(model)(*batch())[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("arch", ["transformer_lm_gpt", "transformer_lm_rskip"])
+def test_a_language_models_decoder_is_scripted(arch):
+    """The model around it takes what TorchScript does not know, and adds nothing."""
+    model = build_language_model(arch).eval()
+    words = batch()[2]
+    expected = model(words)[0]
+    model.make_generation_fast_(need_attn=None)
+    scripted = torch.jit.script(model.decoder)
+    torch.testing.assert_close(scripted(words)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
 def assert_exported_is_the_model(model, bound=1e-4):
     model.eval()
     encoder, step = (saved_and_loaded(export(model)) for export in (export_encoder, export_step))
@@ -77,8 +98,9 @@ def test_the_stacks_around_the_layers(flags):
     assert_exported_is_the_model(sharpened(build("transformer_rskip", *flags.split())), 1e-3)
 
 
-def test_a_model_that_is_ready_to_decode_is_exported_and_stays_ready():
-    model = build("transformer_rskip", "--skip-order", "2")
+@pytest.mark.parametrize("name", ["rskip-2", "pre"])
+def test_a_model_that_is_ready_to_decode_is_exported_and_stays_ready(name):
+    model = build_connection_model(name)
     model.make_generation_fast_(need_attn=None)
     before = model._preparation
     assert_exported_is_the_model(model, 1e-3)

@@ -29,9 +29,10 @@
 | `best_checkpoints` | `--keep-best-checkpoints` keeps too few | fairseq compares with the worst kept, issue 2195 |
 | `subsets` | parts as valid and valid1 can be neither joined nor named | fairseq repeats none -1 times |
 | `valid_steps` | `--max-valid-steps` N validates N + 1 batches | fairseq counts from 0 |
-| `no_data_left` | data without a sentence that fits give a traceback | fairseq says so |
+| `best_so_far` | `--patience` counts anew after a start; a best is compared across metrics | fairseq saves both |
 | `printed_words` | a language model fails on a word that it printed | fairseq adds no word for print |
 | `alignments` | alignments are of another layer, or of none | fairseq hands on and checks the model's |
+| `need_attn` | what `from_pretrained` has made cannot be scripted | fairseq sets no None |
 | `architecture_flag` | no `--arch`, no `--task` gives an empty traceback | fairseq names it |
 | `pretrained_embeddings` | a wrong width gives a traceback | fairseq checks it |
 | `whole_files` | a kill, a power cut or a full disk damages checkpoints | fairseq writes beside and renames |
@@ -51,6 +52,7 @@ from skipln_fairseq.compat import (
     architecture_flag,
     best_checkpoints,
     best_metric,
+    best_so_far,
     bfloat16,
     binarised,
     checkpoints,
@@ -64,7 +66,7 @@ from skipln_fairseq.compat import (
     interval_checkpoints,
     kept_layers,
     last_batch,
-    no_data_left,
+    need_attn,
     numpy2,
     old_parameters,
     optimizer_state,
@@ -118,9 +120,10 @@ WORKAROUNDS = (
     best_checkpoints,
     subsets,
     valid_steps,
-    no_data_left,
+    best_so_far,
     printed_words,
     alignments,
+    need_attn,
     architecture_flag,
     pretrained_embeddings,
     whole_files,

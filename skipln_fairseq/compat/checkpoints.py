@@ -171,6 +171,13 @@ def explain_refusal(path: str) -> Iterator[None]:
         yield
     except pickle.UnpicklingError as error:
         forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if forbidden and forbidden[1].startswith("omegaconf."):
+            raise UserError(
+                f"refused to load {path}: its flags are pickled as {forbidden[1]}, as fairseq's development version of "
+                "late 2020 did, and unpickling one could run any code. If you trust the file: state = "
+                "torch.load(FILE, weights_only=False); state['cfg'] = OmegaConf.to_container(state['cfg']); "
+                "torch.save(state, FILE)"
+            ) from error
         if forbidden:
             raise UserError(
                 f"refused to load {path}: it holds a pickled {forbidden[1]}, and unpickling one could run "

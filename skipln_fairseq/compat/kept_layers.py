@@ -1,14 +1,14 @@
 """``--encoder-layers-to-keep`` and ``--decoder-layers-to-keep`` prune once, each its own side.
 
 Without it a checkpoint that was pruned already is pruned again, by numbers that it no longer has, and the layers of the
-side that no flag names are lost.
+side that no flag names are lost. A stock model that is trained with these flags ends in a traceback.
 """
 
 import re
 from typing import Any
 
-from fairseq import checkpoint_utils
-from omegaconf import DictConfig, open_dict
+from fairseq import checkpoint_utils, models
+from omegaconf import DictConfig, ListConfig, open_dict
 from torch import Tensor
 
 from skipln_fairseq.compat.patch import around
@@ -20,7 +20,15 @@ SIDES = ("encoder", "decoder")
 
 
 def apply() -> None:
-    """Say for both sides which layers of the checkpoint are meant; fairseq's function is looked up at each load."""
+    """Say for both sides which layers of the checkpoint are meant; fairseq's functions are looked up at each load."""
+
+    @around(models, "build_model")
+    def build_model(stock, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        for side in SIDES:  # fairseq's parser makes a list of them, and its models split text
+            kept = getattr(cfg, f"{side}_layers_to_keep", None)
+            if isinstance(kept, (list, ListConfig)):
+                _set(cfg, f"{side}_layers_to_keep", ",".join(map(str, kept)))
+        return stock(cfg, *args, **kwargs)
 
     @around(checkpoint_utils, "prune_state_dict")
     def prune_state_dict(stock, state_dict: dict[str, Tensor], model_cfg: Any) -> dict[str, Tensor]:

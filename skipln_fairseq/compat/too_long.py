@@ -45,7 +45,10 @@ def apply() -> None:
         if first is None:
             kept = stock(self, indices, dataset, max_positions, ignore_invalid_inputs)
             if len(indices) and not len(kept):
-                raise UserError(f"each of the {len(indices)} sentences is longer than {max_positions} words")
+                raise UserError(
+                    f"no sentence is left: each of the {len(indices)} is longer than {max_positions} words, which is "
+                    "what the data's flags and the model's positions allow"
+                )
             return kept
         kept, left_out = dataset.filter_indices_by_size(indices, max_positions)
         for index in sorted(left_out):

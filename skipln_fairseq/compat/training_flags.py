@@ -13,6 +13,7 @@ from typing import Any
 
 from fairseq import options
 from fairseq.dataclass.configs import CheckpointConfig, DatasetConfig, GenerationConfig
+from fairseq.distributed.fully_sharded_data_parallel import has_FSDP
 from fairseq.tasks.translation import TranslationConfig
 
 from skipln_fairseq.compat.patch import around
@@ -70,6 +71,7 @@ def apply() -> None:
         once = not kwargs.get("suppress_defaults")  # for which fairseq parses by way of this function, too
         if once and hasattr(flags, "gen_subset"):
             _refuse_what_the_command_does_not_read(flags)
+            _refuse_shards_that_are_not_put_together(flags)
             for check in CHECKS.get(_command(flags), ()):
                 check(flags)
         return parsed
@@ -111,6 +113,16 @@ def _refuse_what_the_command_does_not_read(flags: Namespace) -> None:
     for flag in (*SAVING, *DATA):
         if flag not in READ_BY[command] and _given(flags, flag):
             raise UserError(f"{_name(flag)}: {command} does not read it; leave it out")
+
+
+def _refuse_shards_that_are_not_put_together(flags: Namespace) -> None:
+    """fairseq loads the last one alone then."""
+    shards = getattr(flags, "checkpoint_shard_count", 1)  # not every command has the flag
+    if shards != 1 and not has_FSDP:
+        raise UserError(
+            f"--checkpoint-shard-count {shards}: fairseq puts together what --ddp-backend "
+            "fully_sharded has saved, and nothing else; it takes fairscale, which is not installed"
+        )
 
 
 def _refuse_what_does_nothing(flags: Namespace) -> None:

@@ -177,10 +177,6 @@ class SkipDecoderLayer(_Connected, TransformerDecoderLayerBase):
         self.ffn_layernorm = self.ffn_layernorm or nn.Identity()
         _keep_dropout_names(self, TransformerDecoderLayerBase)
 
-    def make_generation_fast_(self, need_attn: Optional[bool] = False, **kwargs):
-        # fairseq's commands give None too, and TorchScript knows one type of an attribute
-        self.need_attn = bool(need_attn)
-
     def prepare_for_onnx_export_(self):
         raise UserError("ONNX export is not supported; TorchScript is (--export, torch.jit.script)")
 

@@ -13,12 +13,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 
+import torch
 from fairseq import checkpoint_utils
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.trainer import Trainer
 from torch import Tensor, nn
 
 from ..changes import Changes
+from ..compat.old_parameters import WITH_A_NORM_AT_THE_END
 from ..compat.patch import around
 from ..errors import UserError
 from ..nn import Connection
@@ -153,6 +155,15 @@ def _adopt(state: dict, model: nn.Module, retyped: Collection[str]) -> None:
     logger.info("not taken from the checkpoint: %s", ", ".join(sorted(unused)) or "nothing")
 
 
+def _keep_ends(model: nn.Module, ends: Mapping[str, nn.Module | None], state: dict) -> None:
+    """Give the stacks their last norms again, which fairseq takes away for a checkpoint up to 0.5: it had none."""
+    for side, end in ends.items():
+        stack = getattr(model, side)
+        if stack.layer_norm is not end:
+            stack.layer_norm = end
+            state["model"][f"{side}.version"] = torch.tensor([WITH_A_NORM_AT_THE_END])
+
+
 def _check_shapes(filename: str, stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
     """Say in one line what fairseq would end in a traceback at: other words, classes or widths."""
     for key in (key for key in own if key in stored):
@@ -207,6 +218,12 @@ def check_checkpoints_when_training() -> None:
             other_data = getattr(trainer.task, "changes", lambda state: [])(state.get("task_state") or {})
             if other_data and not finetuning:
                 raise UserError(f"{filename} was trained on other data: {'; '.join(other_data)}")
+            ends = {
+                side: stack.layer_norm
+                for side in SIDES
+                if hasattr(stack := getattr(model, side, None), "layer_norm")
+            }
+            state["model"] = checkpoint_utils.prune_state_dict(state["model"], trainer.cfg.model)
             model.upgrade_state_dict(state["model"])  # to today's names, which are compared below
             found = changes(stored_args, trainer.cfg.model)
             if found.network:
@@ -218,6 +235,7 @@ def check_checkpoints_when_training() -> None:
                 )
             if found.connections:
                 logger.info("connections differ from %s: %s", filename, "; ".join(found.connections))
+                _keep_ends(model, ends, state)
                 _adopt(state, model, found.retyped)
             _check_shapes(filename, state["model"], model.state_dict())
 

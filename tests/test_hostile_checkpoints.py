@@ -167,6 +167,18 @@ def _expanded(state):
     state["model"][EMBEDDING] = torch.zeros(1).expand(10**6, 10**6)
 
 
+def _sparse(state):
+    state["model"][EMBEDDING] = state["model"][EMBEDDING].to_sparse()
+
+
+def _meta(state):
+    state["model"][EMBEDDING] = state["model"][EMBEDDING].to("meta")
+
+
+def _quantised(state):
+    state["model"][EMBEDDING] = torch.quantize_per_tensor(state["model"][EMBEDDING], 0.1, 0, torch.qint8)
+
+
 def _nan(state):
     state["model"][EMBEDDING][3, 3] = float("nan")
 
@@ -190,6 +202,9 @@ def _tensor_for_all(state):
 CHANGES = {
     _number: "no tensor",
     _expanded: "a part only",
+    _sparse: f"'{EMBEDDING}' is no plain tensor",
+    _meta: f"'{EMBEDDING}' is no plain tensor",
+    _quantised: f"'{EMBEDDING}' is no plain tensor",
     _nan: f"{EMBEDDING} holds NaN",
     _list: "cfg is a list",
     _list_of_model: "model is a list",

@@ -1,7 +1,8 @@
 """A data folder is complete once it has its dictionaries, whenever ``fairseq-preprocess`` is killed.
 
 Without it the dictionaries come first: a kill leaves a folder that looks finished, and that ``fairseq-preprocess``
-refuses to fill, for its dictionary exists already.
+refuses to fill, for its dictionary exists already. Of two dictionaries one moves before the other: a kill between these
+two moves still leaves one, which the next start refuses, saying what to remove.
 """
 
 from collections.abc import Callable, Iterator

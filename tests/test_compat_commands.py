@@ -15,7 +15,10 @@ from skipln_fairseq.compat.commands import users_problem
         (FileNotFoundError("Dataset not found: train"), "Dataset not found: train"),
         (PermissionError(errno.EACCES, "Permission denied", "x.pt"), "Permission denied: 'x.pt'"),
         (OSError("Model file not found: x.pt"), "Model file not found: x.pt"),
-        (FileExistsError("dict.en.txt"), "dict.en.txt exists already"),
+        (
+            FileExistsError("dict.en.txt"),
+            "dict.en.txt exists already; remove what is in its folder",
+        ),
         (
             ValueError("--langs and --lang-dict can not both be specified"),
             "--langs and --lang-dict can not both",

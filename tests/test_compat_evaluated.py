@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import tracemalloc
 from pathlib import Path
 
 import fairseq
@@ -71,6 +72,23 @@ def test_all_else_is_refused_in_one_line(text):
         literal(text)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 250
+
+
+@pytest.mark.parametrize("text", [f"[{'0,' * 20_000}]", f"{{1: ({'0,' * 20_000})}}", "[0]*9000 + [0]*9000"])
+def test_a_list_of_too_many_items_is_refused(text):
+    with pytest.raises(UserError, match="valid are numbers, text, lists"):
+        literal(text)
+
+
+@pytest.mark.parametrize("text", ["[0] * 1000000", "1000000 * (0,)"])
+def test_what_would_be_too_large_is_never_made(text):
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="valid are numbers, text, lists"):
+            literal(text)
+        assert tracemalloc.get_traced_memory()[1] < 2**20  # the smallest of these lists takes 8 MB
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_module_of_fairseq_evaluates_in_another_way():

@@ -206,6 +206,17 @@ def test_a_kill_in_the_copy_of_fairseq_train_loses_no_saved_update(tmp_path, dat
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_run_that_has_ended_makes_no_further_update(tmp_path, data, trained):
+    shutil.copytree(trained.folder, tmp_path / "run", ignore=shutil.ignore_patterns("tensorboard"))
+    last = tmp_path / "run" / "checkpoint_last.pt"
+    before = last.read_bytes()
+    flags = ("--max-update", updates(last), "--max-epoch", 9, "--save-dir", tmp_path / "run")
+    finished = run("fairseq-train", data, *TRAIN, *flags)
+    assert not finished.losses()
+    assert "done training" in finished.output
+    assert last.read_bytes() == before
+
+
 def wait_for_updates(process, output, count):
     """Wait until it has made some, or has ended."""
     while process.is_alive() and output.read_text(errors="replace").count("| train_inner |") < count:

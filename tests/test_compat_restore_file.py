@@ -13,6 +13,13 @@ def test_a_missing_one_ends_in_one_line(data, tmp_path):
     assert not list((tmp_path / "run").iterdir())
 
 
+def test_one_that_is_there_is_gone_on_from(data, trained, tmp_path):
+    flags = ("--save-dir", tmp_path / "run", "--restore-file", trained.checkpoint)
+    finished = run("fairseq-train", data, *TRAIN, *flags)  # for an epoch, which it has had
+    assert f"Loaded checkpoint {trained.checkpoint}" in finished.output
+    assert not finished.losses()
+
+
 @pytest.mark.parametrize(
     "spelling", ["checkpoint_last.pt", "{}/checkpoint_last.pt", "{}/../run/checkpoint_last.pt"]
 )

@@ -115,6 +115,13 @@ def test_a_good_checkpoint_loads_in_both_styles(data, changed, old):
     assert load(changed(old=old), data).models
 
 
+@pytest.mark.parametrize(
+    "change", [lambda cfg: cfg.pop("generation"), lambda cfg: cfg.update(generation=None)]
+)
+def test_without_flags_of_generation_fairseqs_own_stand(data, changed, change):
+    assert load(changed(lambda state: change(state["cfg"])), data).translate("a b", beam=1)
+
+
 def test_paths_of_training_are_not_followed(tmp_path, data, changed):
     (tmp_path / "module.py").write_text("raise SystemExit\n")
     file = changed(encoder_embed_path="/etc/passwd", user_dir=str(tmp_path / "module"))
@@ -137,7 +144,7 @@ def test_paths_of_training_are_not_followed(tmp_path, data, changed):
         (True, {"optimizer": "x"}, "optimizer"),
         (True, {"criterion": "x"}, "criterion"),
         (True, {"bpe": "gpt2", "gpt2_encoder_json": "http://localhost/x"}, "gpt2_encoder_json"),
-        (False, {"encoder_layers": -3}, "makes no model"),
+        (False, {"encoder_layers": -3}, "encoder has 2 layers, and the model's 0"),
         (False, {"encoder_layers": 10**6}, "larger model"),
         (False, {"encoder_attention_heads": 3}, "divisible"),
         (False, {"encoder_embed_dim": 0, "decoder_embed_dim": 0}, "makes no model"),
@@ -167,6 +174,22 @@ def _expanded(state):
     state["model"][EMBEDDING] = torch.zeros(1).expand(10**6, 10**6)
 
 
+def _number_for_a_name(state):
+    state["model"][3] = torch.ones(2)
+
+
+def _sparse(state):
+    state["model"][EMBEDDING] = state["model"][EMBEDDING].to_sparse()
+
+
+def _meta(state):
+    state["model"][EMBEDDING] = state["model"][EMBEDDING].to("meta")
+
+
+def _quantised(state):
+    state["model"][EMBEDDING] = torch.quantize_per_tensor(state["model"][EMBEDDING], 0.1, 0, torch.qint8)
+
+
 def _nan(state):
     state["model"][EMBEDDING][3, 3] = float("nan")
 
@@ -177,6 +200,10 @@ def _list(state):
 
 def _list_of_model(state):
     state["cfg"]["model"] = [1]
+
+
+def _list_of_generation(state):
+    state["cfg"]["generation"] = [1]
 
 
 def _endless(state):
@@ -190,9 +217,14 @@ def _tensor_for_all(state):
 CHANGES = {
     _number: "no tensor",
     _expanded: "a part only",
+    _number_for_a_name: "3 in the model is a int, and no name",
+    _sparse: f"'{EMBEDDING}' is no plain tensor",
+    _meta: f"'{EMBEDDING}' is no plain tensor",
+    _quantised: f"'{EMBEDDING}' is no plain tensor",
     _nan: f"{EMBEDDING} holds NaN",
     _list: "cfg is a list",
     _list_of_model: "model is a list",
+    _list_of_generation: "generation is a list",
     _endless: "without end",
     _tensor_for_all: "no checkpoint",
 }

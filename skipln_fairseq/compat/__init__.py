@@ -38,6 +38,7 @@
 | `whole_files` | a kill, a power cut or a full disk damages checkpoints | fairseq writes beside and renames |
 | `data_folders` | a kill leaves half a data folder, which is not filled again | fairseq writes dictionaries last |
 | `restore_file` | `--restore-file` of a missing file trains from scratch | fairseq refuses it |
+| `finished` | a run that is started again after its last update makes one more | fairseq counts before |
 | `interrupted` | a damaged or older last checkpoint stops or sets back a training | fairseq looks for a whole one |
 | `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
 
@@ -62,6 +63,7 @@ from skipln_fairseq.compat import (
     dictionaries,
     diverse_beams,
     evaluated,
+    finished,
     interrupted,
     interval_checkpoints,
     kept_layers,
@@ -128,6 +130,7 @@ WORKAROUNDS = (
     pretrained_embeddings,
     whole_files,
     data_folders,
+    finished,
     interrupted,
     restore_file,
     commands,

@@ -72,10 +72,12 @@ def apply() -> None:
     def load_checkpoint_to_cpu(stock, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         loading = CURRENT.get()
         _refuse_while_building(path)
+        if loading:
+            loading.file = str(path)
         with explain_refusal(path), _of_file(path), _loads_by(functools.partial(_read, torch.load)):
             state = stock(path, *args, **kwargs)
         if loading:
-            loading.file, loading.parameters = str(path), state["model"]
+            loading.parameters = state["model"]
         return state
 
     @around(checkpoint_utils, "load_model_ensemble_and_task")
@@ -94,6 +96,9 @@ def apply() -> None:
         before = CURRENT.set(loading)
         try:
             return stock(filenames, arg_overrides, task, strict, suffix, num_shards, state)
+        except UserError:
+            with _of_file(loading.file):
+                raise
         except IMPOSSIBLE as error:
             raise UserError(f"{loading.file} makes no model ({_reason(error)})") from error
         finally:
@@ -157,10 +162,12 @@ def _read(load: Callable[..., Any], file: Any, **kwargs: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _of_file(path: str) -> Iterator[None]:
-    """Say of which file it is that something is wrong in it."""
+    """Say of which file it is that something is wrong in it, where that is not said yet."""
     try:
         yield
     except UserError as error:
+        if path in str(error):
+            raise
         raise UserError(f"{path}: {error}") from error
 
 

@@ -37,7 +37,7 @@ def users_problem(error: BaseException) -> str | None:
         case UnicodeError():
             return f"text in the wrong encoding, UTF-8 is expected: {error}"
         case FileExistsError(errno=None):  # fairseq-preprocess, of a dictionary
-            return f"{error} exists already"
+            return f"{error} exists already; remove what is in its folder"
         case (
             FileNotFoundError()
             | FileExistsError()

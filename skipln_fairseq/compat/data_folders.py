@@ -1,10 +1,10 @@
 """A data folder is complete once it has its dictionaries, whenever ``fairseq-preprocess`` is killed.
 
 Without it the dictionaries come first: a kill leaves a folder that looks finished, and that ``fairseq-preprocess``
-refuses to fill, for its dictionary exists already.
+refuses to fill, for its dictionary exists already. Of two dictionaries one moves before the other: a kill between these
+two moves still leaves one, which the next start refuses, saying what to remove.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -16,12 +16,11 @@ from fairseq.binarizer import FileBinarizer
 from fairseq.data import Dictionary
 from fairseq.file_io import PathManager
 
-from skipln_fairseq.compat.patch import around
+from skipln_fairseq.compat.patch import around, command
 from skipln_fairseq.files import scratch, write_all
 
 __all__ = ["apply"]
 
-COMMAND = "fairseq_cli.preprocess"
 # where the running command is to write
 BESIDE: ContextVar[Callable[[Path], Path] | None] = ContextVar("BESIDE", default=None)
 
@@ -32,7 +31,7 @@ def apply() -> None:
     It writes with ``Dictionary.save`` and ``FileBinarizer``. Where these are called by something else, what one call
     writes is moved when it ends.
     """
-    for module in _commands():
+    for module in command("fairseq_cli.preprocess"):
         _whole_folders(module)
 
     @around(Dictionary, "save")
@@ -56,15 +55,6 @@ def apply() -> None:
     ) -> Any:
         with _apart(Path(output_prefix)) as beside:
             return stock(cls, input_file, dataset_impl, binarizer, str(beside), *args, **kwargs)
-
-
-def _commands() -> Iterator[ModuleType]:
-    """The command's module, under its name or as the running script: it is loaded before what it imports."""
-    running = sys.modules["__main__"]
-    if getattr(running.__spec__, "name", None) == COMMAND:
-        yield running
-    if COMMAND in sys.modules:
-        yield sys.modules[COMMAND]
 
 
 def _whole_folders(module: ModuleType) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from fairseq import checkpoint_utils
+from fairseq.trainer import Trainer
 
 from skipln_fairseq.compat.checkpoints import explain_refusal
 from skipln_fairseq.compat.patch import around
@@ -64,14 +65,24 @@ def apply() -> None:
 
     @around(checkpoint_utils, "load_checkpoint")
     def load_checkpoint(stock, cfg: Any, trainer: Any, **kwargs: Any) -> Any:
-        folder, suffix = Path(cfg.save_dir), trainer.checkpoint_suffix
-        if not cfg.no_save and folder.is_dir() and trainer.should_save_checkpoint_on_current_rank:
-            remove_leftovers(folder, suffix)
-            if cfg.restore_file == LAST and not suffix and not cfg.no_last_checkpoints:
-                go_on_from_the_newest(folder, but=cfg.finetune_from_model)
+        # any other trainer, as in fairseq's own tests, has nothing in a folder
+        if (
+            isinstance(trainer, Trainer)
+            and trainer.should_save_checkpoint_on_current_rank
+            and not cfg.no_save
+        ):
+            _look_into(cfg, trainer.checkpoint_suffix)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
         return stock(cfg, trainer, **kwargs)
+
+
+def _look_into(cfg: Any, suffix: str) -> None:
+    folder = Path(cfg.save_dir)
+    if folder.is_dir():
+        remove_leftovers(folder, suffix)
+        if cfg.restore_file == LAST and not suffix and not cfg.no_last_checkpoints:
+            go_on_from_the_newest(folder, but=cfg.finetune_from_model)
 
 
 def remove_leftovers(folder: Path, suffix: str = "") -> None:

@@ -2,11 +2,12 @@
 
 import functools
 import inspect
-from collections.abc import Callable
-from types import FunctionType
+import sys
+from collections.abc import Callable, Iterator
+from types import FunctionType, ModuleType
 from typing import Any
 
-__all__ = ["around"]
+__all__ = ["around", "command"]
 
 
 def around(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -31,3 +32,15 @@ def around(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[...
         return wrapper
 
     return install
+
+
+def command(name: str) -> Iterator[ModuleType]:
+    """The module of one of fairseq's commands, under its name or as the running script.
+
+    It is loaded before what it imports, this package too; where another command runs there is none.
+    """
+    running = sys.modules["__main__"]
+    if getattr(running.__spec__, "name", None) == name:
+        yield running
+    if name in sys.modules:
+        yield sys.modules[name]

@@ -6,12 +6,13 @@
 import re
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from fairseq import criterions, models, tasks
 from fairseq.data import encoders
+from fairseq.dataclass.configs import GenerationConfig
 from fairseq.registry import REGISTRIES
 
 from skipln_fairseq.compat.patch import around
@@ -93,9 +94,11 @@ def check_flags(state: dict[str, Any]) -> None:
         raise UserError(f"args is a {type(args).__name__}, and no flags")
     if not isinstance(cfg, dict | None):
         raise UserError(f"cfg is a {type(cfg).__name__}, and no flags by groups")
-    for group in ("model", "task"):
+    for group in ("model", "task", "generation"):
         if not isinstance((cfg or {}).get(group), dict | Namespace | None):
             raise UserError(f"{group} is a {type(cfg[group]).__name__}, and no flags")
+    if cfg and cfg.get("generation") is None:  # only fairseq's hub needs it, as defaults
+        cfg["generation"] = asdict(GenerationConfig())
     if args is not None:  # hydra would look for an unknown name among its files
         for kind, registry in REGISTRIES.items():
             _refuse_unknown(kind, getattr(args, kind, None), (registry["registry"],))

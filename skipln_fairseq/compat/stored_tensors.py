@@ -32,6 +32,8 @@ def check_tensors(state: dict[str, Any]) -> None:
     if not isinstance(model, dict):
         raise TypeError("it holds no parameters by name")
     for name, value in model.items():
+        if not isinstance(name, str):
+            raise UserError(f"{name!r:.80} in the model is a {type(name).__name__}, and no name")
         if not isinstance(value, Tensor):
             raise UserError(f"{name!r:.80} in the model is a {type(value).__name__}, and no tensor")
     for name, value in _tensors(state):

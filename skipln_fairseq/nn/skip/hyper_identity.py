@@ -21,12 +21,12 @@ __all__ = ["IdentityHyperSkip"]
 class IdentityHyperSkip(MappedStreams):
     """:class:`.ManifoldSkip` with ``H_res = I``: ``h = H_pre H``, ``H ← H + H_postᵀ F(h)``.
 
-    ``H_pre = σ(α x̃φ + b)`` and ``H_post = 2σ(…)`` are maps of all streams (:class:`.Maps`); a stream is never mixed with
-    another, so nothing that is written grows or fades. With φ and b at 0 it would be Pre-LN: ``h = n/2 · x``,
-    H_post = 1.
+    ``H_pre = σ(α x̃φ + b)`` and ``H_post = 2σ(…)`` are maps of all streams (:class:`.Maps`). A stream is never mixed
+    with another, so nothing that is written grows or fades. With φ and b at 0 it is Pre-LN but for the eps of norms:
+    all streams are x, ``h = n/2 · x`` and H_post = 1.
 
-    It was proposed as an ablation of mHC; papers and models call it iHC. None of those that were read gives first values
-    or the end, so these are options without a default. Source: as :class:`.ManifoldSkip`.
+    Later papers and models have it as iHC. None that could be read gives first values and the end of the stack, so
+    these are options without a default. Source: as :class:`.ManifoldSkip`.
     """
 
     def __init__(self, streams: int, width: int, start: str):

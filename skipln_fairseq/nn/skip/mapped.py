@@ -18,8 +18,8 @@ MAPPED = (
     Option(
         "start",
         "mhc_start",
-        "first values of φ and b, which the paper leaves open: megatron, φ Xavier uniform and b = 0, as in Megatron-LM; "
-        "factory, φ normal with deviation 0.02 and b = 0, as in hyper-connection-factory",
+        "first values of φ and b, which the paper leaves open: megatron, φ Xavier uniform and b = 0, as in "
+        "Megatron-LM; factory, φ normal with deviation 0.02 and b = 0, as in hyper-connection-factory",
         "START",
         choices=("megatron", "factory"),
     ),
@@ -66,7 +66,7 @@ class Maps(nn.Module):
 
 
 class MappedStreams(Streams):
-    """``h = A H`` with ``A = σ(map_0(H))``, and written is ``b F(h)`` with ``b = 2σ(map_1(H))``; maps are :class:`Maps`.
+    """``h = σ(map_0(H)) H`` is read and ``2σ(map_1(H)) F(h)`` written; the maps are :class:`Maps`.
 
     Args:
         streams: n.

@@ -51,8 +51,8 @@ class SiameseSkip(Skip):
 
     The paper's language models have norms on queries, keys and values too (HybridNorm); there are none here.
 
-    Source: Li, Han, Cao, Huang, Zhou, Chen, Zhao, Jiang, Jiang, Huang 2026, arXiv:2602.08064, algorithm 1 and section 4;
-    github.com/Qwen-Applications/SiameseNorm, its DeiT.
+    Source: Li, Han, Cao, Huang, Zhou, Chen, Zhao, Jiang, Jiang, Huang 2026, arXiv:2602.08064, algorithm 1;
+    github.com/Qwen-Applications/SiameseNorm, its DeiT. Of the paper a summary was read, not its text.
 
     Args:
         dim: the feature dimension.

@@ -30,7 +30,9 @@ def split(stream: Tensor, streams: int, width: int) -> Tensor:
     """The streams (…, streams, width) of what walks; x alone (…, width) stands for that many copies of it."""
     if stream.size(-1) == streams * width:
         return stream.unflatten(-1, [streams, width])
-    return stream.unsqueeze(-2).expand(list(stream.shape[:-1]) + [streams, width])
+    shape = list(stream.shape)
+    shape.insert(-1, streams)
+    return stream.unsqueeze(-2).expand(shape)
 
 
 def mixed(weights: Tensor, streams: Tensor) -> Tensor:

@@ -53,8 +53,8 @@ class ManifoldSkip(MappedStreams):
 
     The paper gives n = 4, α = 0.01 at first and T = 20. It does not say how φ and b start, nor what makes one stream of
     n at the end, so these are options without a default. At first H_pre is about ½, H_post 1 and H_res 1/n: the streams
-    are averaged at once. DeepSeek-V4's inference code adds 10⁻⁶ to H_pre and to Sinkhorn's sums, begins with the rows,
-    and applies the transposed H_res; here nothing is added, and order and product are the paper's.
+    are averaged at once. DeepSeek-V4's inference code adds 10⁻⁶ to H_pre and in Sinkhorn's steps; here nothing is
+    added. It begins with the rows and applies the transposed H_res, which is this with transposed logits.
 
     Source: Xie et al. 2025, arXiv:2512.24880, equations 3 to 9 and appendix A.1.
     """

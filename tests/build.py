@@ -108,9 +108,10 @@ def assert_padding_never_leaks(model, **tolerance):
 
 
 def wiring(skip="plain", norm="layer", placement="post", form="authors", norm_options=(), **options):
-    """A connection's choices; of the options those that the skip type declares are taken."""
-    declared = {option.name for option in SKIPS[skip].declaration.options}
-    taken = tuple((name, value) for name, value in options.items() if name in declared)
+    """A connection's choices; of the options those that the skip type declares are taken, of needed words the first."""
+    declared = {option.name: option for option in SKIPS[skip].declaration.options}
+    needed = {name: option.choices[0] for name, option in declared.items() if option.choices}
+    taken = tuple({**needed, **{name: v for name, v in options.items() if name in declared}}.items())
     return ConnectionConfig(skip, norm, placement, taken, norm_options, form)
 
 

@@ -116,7 +116,6 @@ def test_highway_equals_the_oracle():
 
 
 OPTIONS = {"scale": SCALE, "order": 3, "streams": 3, "fractions": 3, "iterations": 4}
-OPTIONS |= {"start": "megatron", "readout": "sum"}
 PLACED = [(skip, place) for skip in SKIPS for place in valid_placements(skip, valid_norms(skip)[0])]
 
 

@@ -29,6 +29,10 @@ CONNECTIONS = {
     "admin": "--skip-type admin",
     "b2t": "--skip-type b2t",
     "dual": "--skip-type dual",
+    "hyper-dynamic": "--skip-type hyper-dynamic --skip-streams 3",
+    "frac": "--skip-type frac --skip-fractions 2",
+    "siamese": "--skip-type siamese",
+    "mhc": "--skip-type mhc --skip-streams 2 --mhc-start factory --mhc-end sigmoid",
     "layerscale": "--skip-type layerscale --layerscale-init 0.5",
     "sub-ada": "--skip-type plain --norm-placement sub --skip-norm ada",
     "sandwich-rms": "--skip-type plain --norm-placement sandwich --skip-norm rms --encoder-ffn-skip-norm dyt",
@@ -104,9 +108,10 @@ def assert_padding_never_leaks(model, **tolerance):
 
 
 def wiring(skip="plain", norm="layer", placement="post", form="authors", norm_options=(), **options):
-    """A connection's choices; of the options those that the skip type declares are taken."""
-    declared = {option.name for option in SKIPS[skip].declaration.options}
-    taken = tuple((name, value) for name, value in options.items() if name in declared)
+    """A connection's choices; of the options those that the skip type declares are taken, of needed words the first."""
+    declared = {option.name: option for option in SKIPS[skip].declaration.options}
+    needed = {name: option.choices[0] for name, option in declared.items() if option.choices}
+    taken = tuple({**needed, **{name: v for name, v in options.items() if name in declared}}.items())
     return ConnectionConfig(skip, norm, placement, taken, norm_options, form)
 
 

@@ -71,6 +71,26 @@ def test_mixed_skip_types_and_norms_by_slot(tmp_path, data):
     assert "encoder ffn norm rms → scale" in refused
 
 
+STREAMS = {
+    "dynamic": "--encoder-skip-type=hyper-dynamic --skip-streams=3 --decoder-skip-type=frac-dynamic --skip-fractions=2",
+    "mapped": "--encoder-skip-type=mhc --mhc-start=megatron --mhc-end=sigmoid --decoder-skip-type=siamese",
+}
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_streams_resume_under_layerdrop_and_keep_some_layers(tmp_path, data, streams):
+    """A resumed run repeats the uninterrupted one; the first layer may be dropped, and pruned for good."""
+    flags = [*STREAMS[streams].split(), "--encoder-layerdrop=0.5", "--decoder-layerdrop=0.5"]
+    first, rest = (train(data, tmp_path / "parts", *flags, updates=n) for n in (2, 4))
+    whole = train(data, tmp_path / "whole", *flags, updates=4)
+    assert first.losses() + rest.losses() == whole.losses()
+    kept = "--model-overrides={'encoder_layers_to_keep': '1', 'decoder_layers_to_keep': '1'}"
+    pruned = run(
+        "fairseq-generate", data, "--path", tmp_path / "whole" / "checkpoint_last.pt", *FEW_WORDS, kept
+    )
+    assert len(pruned.lines("H")) == SIZES["valid"]
+
+
 def test_admin_measures_once_in_a_run_that_is_resumed(tmp_path, data):
     """The resumed run repeats the uninterrupted one, and keeps what was measured in the checkpoint alone.
 

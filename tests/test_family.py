@@ -17,6 +17,8 @@ NOISE = 1e-7  # fairseq's attention takes its softmax in single precision, also 
 def drawn(rng, option):
     """A value of an option, as text; nothing for a switch."""
     low, high = option.drawn
+    if option.choices:
+        return [rng.choice(option.choices)]
     if option.metavar is None:
         return []
     return [str(rng.randint(int(low), int(high))) if option.kind is int else f"{rng.uniform(low, high):.4f}"]

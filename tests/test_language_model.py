@@ -161,6 +161,10 @@ def test_a_stock_checkpoint_loads_and_gives_the_same():
         "--skip-type layerscale",
         "--skip-type b2t",
         "--skip-type dual",
+        "--skip-type hyper",
+        "--skip-type hyper-identity --mhc-start factory --mhc-end sigmoid",
+        "--skip-type frac-dynamic",
+        "--skip-type siamese --siamese-source paper",
         "--attention-type favor --favor-kernel hyperbolic",
     ],
 )
@@ -174,7 +178,7 @@ def test_incremental_decoding_equals_the_full_pass(flags):
     torch.testing.assert_close(torch.cat(steps, dim=1), full, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("skip", ["b2t", "dual"])
+@pytest.mark.parametrize("skip", ["b2t", "dual", "hyper"])
 def test_normformers_residual_factor_is_refused_where_the_skip_carries_more(skip):
     with pytest.raises(UserError, match=f"^--scale-resids has no meaning with --skip-type {skip}") as refused:
         build("transformer_lm_rskip", f"--skip-type {skip} --scale-resids")

@@ -127,6 +127,16 @@ REFUSED = {
     "--skip-type rezero --skip-norm layer --norm-placement post": "valid placements of the norm are pre",
     "--skip-type deepnorm --skip-norm batch": "--skip-norm batch does not go with --skip-type deepnorm",
     "--skip-type dual --no-decoder-final-norm": "--no-decoder-final-norm with --skip-type dual",
+    "--skip-type hyper --no-decoder-final-norm": "--no-decoder-final-norm with --skip-type hyper",
+    "--skip-type hyper --norm-placement post": "--norm-placement post does not go with --skip-type hyper",
+    "--skip-type hyper --skip-norm batch": "--skip-norm batch does not go with --skip-type hyper",
+    "--skip-type hyper --skip-streams 0": "--skip-streams 0: valid is a whole number of at least 1",
+    "--skip-type frac --skip-fractions 3": "--skip-type frac: 3 does not divide the width of 16",
+    "--decoder-skip-type frac-dynamic --skip-fractions 5": "--skip-type frac-dynamic: 5 does not divide",
+    "--skip-type mhc --mhc-start factory": "--skip-type mhc needs --mhc-end END",
+    "--skip-type hyper-identity --mhc-end sum": "--skip-type hyper-identity needs --mhc-start START",
+    "--skip-type mhc --mhc-end sum --mhc-start zero": "--mhc-start zero: valid is megatron or factory",
+    "--skip-type siamese --siamese-source x": "--siamese-source x: valid is code or paper",
     "--skip-norm ada --adanorm-scale 0": "--adanorm-scale 0: valid is a finite number above 0",
     "--skip-norm ada --adanorm-slope x": "--adanorm-slope x: valid is a finite number",
     "--adanorm-slope 0.2": "--adanorm-slope has no meaning with --skip-type recursive and the norms chosen: it "
@@ -187,10 +197,9 @@ def test_exactly_the_family_is_accepted(skip, norm, placement):
     """Every combination of the registries is either in the table and means something, or is refused."""
     args = Namespace(skip_type=skip, skip_norm=norm, norm_placement=placement)
     args.encoder_layers = args.decoder_layers = 2
-    if skip == "expanded":
-        args.skip_scale = 2
-    if skip == "recursive":
-        args.skip_order = 2
+    for option in SKIPS[skip].declaration.options:
+        if option.default is None:
+            setattr(args, option.flag, option.choices[0] if option.choices else 2)
     goes_with = SKIPS[skip].declaration.goes_with
     kind = NORMS[norm].declaration.kind
     if any(kind in kinds and placement in placements for kinds, placements in goes_with):

@@ -40,6 +40,10 @@ FINETUNED = {
     "to BatchNorm": ("--skip-order 2", "--skip-order 3 --skip-norm batch"),
     "to ResiDual": ("--skip-order 2", "--skip-type dual"),
     "from ResiDual": ("--skip-type dual", "--skip-type b2t"),
+    "to streams": ("--skip-type learned --norm-placement pre", "--skip-type hyper-dynamic"),
+    "between streams": ("--skip-type mhc --mhc-start factory --mhc-end sigmoid", "--skip-type hyper"),
+    "between parts": ("--skip-type hyper --skip-streams 4", "--skip-type frac --skip-fractions 4"),
+    "from streams": ("--skip-type siamese", "--skip-type dual"),
     "from Admin": ("--skip-type admin", "--skip-type deepnorm"),
     "Sub-LN's form": (
         "--connection-form first --skip-type plain --norm-placement sub",

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig, build_connection
+from skipln_fairseq.nn.skip.streams import Streams
 from tests import oracles
 from tests.build import Leave, wiring
 
@@ -189,11 +191,19 @@ def test_recursion_evaluates_nothing_of_f_again_and_one_norm_a_step():
     assert calls == [*connection.skip.norms, connection]
 
 
-@pytest.mark.parametrize("skip", SKIPS)
+# What makes streams of the sum at once leaves no place for a norm after it.
+BUILT = [
+    pair
+    for pair in product(SKIPS, PLACEMENTS)
+    if pair[1] != "post" or not issubclass(SKIPS[pair[0]], Streams)
+]
+
+
+@pytest.mark.parametrize(("skip", "placement"), BUILT)
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("placement", PLACEMENTS)
 def test_every_registered_name_builds_and_runs(skip, norm, placement):
-    config = wiring(skip, norm, placement, scale=0.5, order=2)
+    """Also where the combination is in no table."""
+    config = wiring(skip, norm, placement, scale=0.5, order=2, fractions=2)
     connection, (f_x, x) = build_connection(DIM, config).double(), inputs()
     assert connection.leave(connection.enter(f_x), x).shape[:-1] == x.shape[:-1]
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from skipln_fairseq.models.family import valid_norms, valid_placements
 from skipln_fairseq.nn import SKIPS, build_connection, build_end
+from skipln_fairseq.nn.skip.streams import Streams
 from tests import oracles
 from tests.build import FIRST, LAST, MIDDLE, Leave, wiring
 
@@ -113,13 +115,18 @@ def test_highway_equals_the_oracle():
     assert fresh.bias.tolist() == [-1.0] * DIM
 
 
+OPTIONS = {"scale": SCALE, "order": 3, "streams": 3, "fractions": 3, "iterations": 4}
+PLACED = [(skip, place) for skip in SKIPS for place in valid_placements(skip, valid_norms(skip)[0])]
+
+
 @pytest.mark.parametrize("position", [FIRST, MIDDLE, LAST], ids=["first", "middle", "last"])
-@pytest.mark.parametrize("placement", ["post", "pre", "res-post", "sandwich"])
-@pytest.mark.parametrize("skip", SKIPS)
+@pytest.mark.parametrize(("skip", "placement"), PLACED)
 def test_gradients_of_inputs_and_parameters(skip, placement, position):
-    connection = made(skip, placement=placement, position=position, scale=SCALE, order=3)
-    wide = skip == "dual" or (skip == "b2t" and position is not FIRST)
-    f_x, stream = tensors(1)[0], tensors(1, seed=1, dim=2 * DIM if wide else DIM)[0]
+    """Of a stream as a layer's first sub-layer leaves it, and in the first one of x alone."""
+    connection = made(skip, placement=placement, position=position, **OPTIONS)
+    f_x, stream = tensors(1)[0], tensors(1, seed=1)[0]
+    if position is not FIRST:
+        stream = made(skip, placement=placement, **OPTIONS).leave(stream, stream).detach()
     module = Leave(connection)
     names = [name for name, _ in module.named_parameters()]
 
@@ -182,7 +189,8 @@ def test_placements_equal_the_oracle(placement):
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("skip", sorted(SKIPS.keys() - {"highway"}))  # whose gate starts at random
+# highway's gate starts at random; what has streams has its own test
+@pytest.mark.parametrize("skip", [s for s in SKIPS if s != "highway" and not issubclass(SKIPS[s], Streams)])
 def test_what_a_rule_learns_and_where_it_starts(skip):
     """λ from 1, α from 0, s from its first value, ω's shift from 0: and nothing else is learned."""
     connection = build_connection(DIM, wiring(skip, "none", scale=0.01, vector=True, order=1))

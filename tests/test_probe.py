@@ -16,8 +16,11 @@ from matplotlib.image import imread
 
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.files import write_all
+from skipln_fairseq.models.family import example
 from skipln_fairseq.nn import SKIPS, build_connection
 from skipln_fairseq.nn.norm.power import GroupScaling
+from skipln_fairseq.nn.skip.siamese import SiameseSkip
+from skipln_fairseq.nn.skip.streams import Streams
 from skipln_fairseq.probe.__main__ import main
 from skipln_fairseq.probe.batch import random_batch
 from skipln_fairseq.probe.draw import draw
@@ -159,7 +162,7 @@ def test_the_ratio_is_blank_where_a_norm_has_no_statistics():
     assert ratios(connection_and_inputs("recursive", "dyt", order=1)[0].skip, f_x, x) is not None
 
 
-@pytest.mark.parametrize("name", ["plain", "pre", "no-norm", "rskip-3-shared"])
+@pytest.mark.parametrize("name", ["plain", "pre", "no-norm", "rskip-3-shared", "hyper-dynamic"])
 @pytest.mark.parametrize("flags", [(), ("--checkpoint-activations",)])
 def test_norms_equal_those_of_autograd(name, flags):
     """A layer's output is its last sub-layer's, and torch keeps its gradient without any help of the probe."""
@@ -193,13 +196,15 @@ def test_norms_equal_those_of_autograd(name, flags):
 
 @pytest.mark.parametrize("skip", SKIPS)
 def test_every_skip_type_is_measured_at_every_sub_layer(skip):
-    needed = {"recursive": ("--skip-order", "2"), "expanded": ("--skip-scale", "2")}
-    wanted = Variant(skip, (*TINY, "--skip-type", skip, *needed.get(skip, ())))
+    wanted = Variant(skip, (*TINY, *example(SKIPS[skip].declaration).split()))
     (measured,) = measure_variant(wanted, 2, [1], Batch(sentences=2, length=5, words=9))
     assert measured.layers == (2, 2)
     assert len(measured.readings) == 10
+    # F of several streams is added to no x that it reads
+    blank = {"coefficient_ratio", "term_ratio"} if issubclass(SKIPS[skip], (Streams, SiameseSkip)) else set()
     for reading in measured.readings:
-        assert all(getattr(reading, quantity) >= 0 for quantity in QUANTITIES)
+        assert all(getattr(reading, quantity) >= 0 for quantity in QUANTITIES.keys() - blank)
+        assert all(math.isnan(getattr(reading, quantity)) for quantity in blank)
 
 
 def test_seeds_are_drawn_apart_and_again_the_same():

@@ -5,7 +5,8 @@ end. An oracle stands in ``oracles/AXIS/NAME.py``, in float64 numpy, written fro
 
 * skip: ``stack(x, layers, end, **options)``; a sub-layer has ``f`` (F with the norms that the placement puts around
   it), ``last`` (the norm after the sum, or the identity), ``norms`` (further ones), ``numbers`` (what the rule learns
-  or keeps) and ``side``.
+  or keeps) and ``side``. ``end`` is the stack's last norm, or the identity, with ``norms`` and ``numbers`` of its own.
+  Where an option is a choice of words, every word has its turn.
 * placement: ``wire(before, project, norm, entry, inner) -> f, last``: F is project(before(x)), and the three norms are
   there where the placement made them.
 * norm: ``norm(v, **numbers)``.
@@ -14,6 +15,7 @@ end. An oracle stands in ``oracles/AXIS/NAME.py``, in float64 numpy, written fro
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
+from itertools import product
 from pkgutil import iter_modules
 from types import SimpleNamespace
 
@@ -26,9 +28,10 @@ from skipln_fairseq.models.family import valid_norms, valid_placements
 from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS, build_connection, build_end
 from tests.build import wiring
 
-DIM, DEPTH = 5, (2, 5)
+DIM, DEPTH = 6, (2, 5)
 SLOTS = {"encoder": ("self_attn", "ffn"), "decoder": ("self_attn", "cross_attn", "ffn")}
-OPTIONS = {"scale": 0.7, "order": 3, "share": False, "vector": True}
+OPTIONS = {"scale": 0.7, "order": 3, "share": False, "vector": True, "streams": 3, "fractions": 3}
+OPTIONS |= {"iterations": 4}
 NORM_OPTIONS = {"ada": {"scale": 1.3, "slope": 0.2}}
 
 
@@ -51,7 +54,8 @@ class Stack:
         for layer in range(2):
             first = None
             for index, slot in enumerate(slots):
-                where = {"side": self.side, "slot": slot, "index": index, "last": index == len(slots) - 1}
+                where = {"side": self.side, "slot": slot, "index": index, "size": len(slots)}
+                where["last"] = index == len(slots) - 1
                 connection = build_connection(
                     DIM, self.config, layer=layer, depth=DEPTH, first=first, **where
                 )
@@ -68,6 +72,8 @@ class Stack:
         for parameter in module.parameters():
             parameter.copy_(0.5 + torch.rand(parameter.shape, dtype=torch.float64))
             parameter.mul_(torch.where(torch.rand(parameter.shape) < 0.3, -1, 1))
+            if parameter.dim() > 1:  # maps of several streams: no gate is driven to 0 or 1
+                parameter.mul_(min(1, DIM / parameter.size(-1)))
         for name, buffer in module.named_buffers():
             if name.endswith("profile"):
                 buffer.add_(torch.rand(buffer.shape, dtype=torch.float64))
@@ -108,7 +114,10 @@ class Stack:
         size = len(SLOTS[self.side])
         layers = [flat[:size], flat[size:]]
         options = dict(self.config.options)
-        return oracle("skip", self.config.skip).stack(x, layers, self.end_norm(), **options)
+        end = self.end_norm()
+        end.norms = [self.norm(norm) for norm in getattr(self.end, "norms", ())]
+        end.numbers = {name: value.detach().numpy() for name, value in self.end.named_parameters()}
+        return oracle("skip", self.config.skip).stack(x, layers, end, **options)
 
     def end_norm(self):
         if isinstance(self.end, nn.Identity):
@@ -123,19 +132,30 @@ class Stack:
         return self.norm(last)
 
 
+def words(skip):
+    """Every combination of the words that its options may be."""
+    options = [option for option in SKIPS[skip].declaration.options if option.choices]
+    names = [option.name for option in options]
+    for chosen in product(*(option.choices for option in options)):
+        yield dict(zip(names, chosen, strict=True))
+
+
 CASES = [
-    (skip, norm, placement)
+    (skip, norm, placement, chosen)
     for skip in SKIPS
     for norm in valid_norms(skip)
     for placement in valid_placements(skip, norm)
+    for chosen in words(skip)
 ]
 
 
 @pytest.mark.parametrize("side", SLOTS)
-@pytest.mark.parametrize(("skip", "norm", "placement"), CASES)
-def test_a_stack_equals_the_oracles(skip, norm, placement, side):
+@pytest.mark.parametrize(
+    ("skip", "norm", "placement", "chosen"), CASES, ids=["-".join([*c[:3], *c[3].values()]) for c in CASES]
+)
+def test_a_stack_equals_the_oracles(skip, norm, placement, chosen, side):
     numbers = tuple(NORM_OPTIONS.get(norm, {}).items())
-    stack = Stack(wiring(skip, norm, placement, norm_options=numbers, **OPTIONS), side)
+    stack = Stack(wiring(skip, norm, placement, norm_options=numbers, **OPTIONS, **chosen), side)
     x = torch.randn(2, 3, DIM, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     # the eps of ResiDual's last LayerNorm is 1e-7, and of its oracle 1e-5: the test makes them equal
     for module in stack.end.modules():

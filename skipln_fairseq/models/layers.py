@@ -76,6 +76,7 @@ class _Connected:
                 "slot": slot,
                 "index": index,
                 "last": index == len(slots) - 1,
+                "size": len(slots),
                 "layer": number,
                 "depth": config.depth,
             }

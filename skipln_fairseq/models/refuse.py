@@ -100,6 +100,13 @@ def _refuse_narrow_uses_of_wide_streams(args, stacks: dict[str, StackConfig]) ->
         raise UserError(f"--no-decoder-final-norm with --skip-type {skip}: that norm merges its streams")
 
 
+def _refuse_widths(args, stacks: dict[str, StackConfig]) -> None:
+    for side, stack in stacks.items():
+        reason = SKIPS[stack.ffn.skip].refusal(getattr(args, f"{side}_embed_dim"), **dict(stack.ffn.options))
+        if reason:
+            raise UserError(f"--skip-type {stack.ffn.skip}: {reason} (--{side}-embed-dim)")
+
+
 def refuse(args) -> None:
     """Refuse what cannot work.
 
@@ -114,6 +121,7 @@ def refuse(args) -> None:
     _refuse_base_layers(args, stacks)
     _refuse_layerdrop_across_workers(args, stacks)
     _refuse_narrow_uses_of_wide_streams(args, stacks)
+    _refuse_widths(args, stacks)
     _refuse_what_changes_state_behind_the_model(args, stacks)
 
 

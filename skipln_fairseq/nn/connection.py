@@ -121,7 +121,9 @@ def build_end(dim: int, config: ConnectionConfig) -> Optional[nn.Module]:
     kind = NORMS[config.norm].declaration.kind
     if kind == "none":
         return None
-    end = SKIPS[config.skip].build_end(dim, lambda: config.make_norm(dim), config.form)
+    end = SKIPS[config.skip].build_end(
+        dim, lambda: config.make_norm(dim), config.form, **dict(config.options)
+    )
     if end is not None or not PLACEMENTS[config.placement].ends_with_norm:
         return end
     return NORMS["layer"](dim) if kind == "batch" else config.make_norm(dim)

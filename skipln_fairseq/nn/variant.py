@@ -29,7 +29,7 @@ __all__ = ["Declaration", "Option", "Paper", "Registry", "import_variants"]
 
 @dataclass(frozen=True)
 class Option:
-    """A number or a switch that a variant is built with.
+    """A number, a switch or a choice of words that a variant is built with.
 
     Attributes:
         name: the keyword argument.
@@ -40,6 +40,7 @@ class Option:
         least, above: the number is at least, or more than that.
         default: the value where none is given; None: it must be given.
         drawn: for tests, the range from which values are drawn.
+        choices: of a choice of words, those that are valid.
     """
 
     name: str
@@ -51,13 +52,18 @@ class Option:
     above: float = -math.inf
     default: Any = None
     drawn: tuple[float, float] = (0.5, 2.0)
+    choices: tuple[str, ...] = ()
 
     def read(self, value: Any) -> Any:
-        """The value of what was given, text or number.
+        """The value of what was given, text, number or word.
 
         Raises:
             ValueError: saying what is valid.
         """
+        if self.choices:
+            if value not in self.choices:
+                raise ValueError(self.valid())
+            return value
         if self.metavar is None:
             return bool(value)
         try:
@@ -69,7 +75,9 @@ class Option:
         return number
 
     def valid(self) -> str:
-        """The valid numbers, in words."""
+        """What is valid, in words."""
+        if self.choices:
+            return " or ".join(self.choices)
         kind = "a whole number" if self.kind is int else "a finite number"
         for word, bound in (("of at least", self.least), ("above", self.above)):
             if bound > -math.inf:

@@ -57,6 +57,7 @@ class Site:
         slot: self_attn, cross_attn or ffn.
         index: of the sub-layer in its layer, from 0.
         last: whether it is the last one of its layer.
+        size: how many sub-layers its layer has.
         layer: of its layer in its side, from 0, as the model was made: layers that are taken out change no number.
         depth: how many layers encoder and decoder have, as the model was made; 0 for a side that is not there.
         first: the skip rule of the layer's first sub-layer, None while that is built.
@@ -69,10 +70,16 @@ class Site:
     slot: str = "self_attn"
     index: int = 0
     last: bool = False
+    size: int = 1
     layer: int = 0
     depth: tuple[int, int] = (1, 1)
     first: Optional[nn.Module] = None
     form: str = "authors"
+
+    @property
+    def number(self) -> int:
+        """Of the sub-layer in its side, from 0."""
+        return self.layer * self.size + self.index
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,8 @@ class Skip(nn.Module):
     remembers more makes it wider, in the last dimension. The first layer of a stack gets x alone.
 
     ``forward(f_x, stream, padding_mask) -> sum``: what the sub-layer's last norm (if it stands after the sum)
-    takes; f_x and the sum are (…, dim), the mask (…) is true at padding, or None.
+    takes; f_x and the sum are (…, dim), the mask (…) is true at padding, or None. A rule that goes with no norm after
+    the sum may make the whole stream there.
     """
 
     is_wide = False
@@ -113,8 +121,18 @@ class Skip(nn.Module):
         return cls(**options)
 
     @classmethod
-    def build_end(cls, dim: int, make_norm: Callable[..., nn.Module], form: str) -> Optional[nn.Module]:
-        """What makes x of the stream after the last layer; None: the stream is x by then."""
+    def build_end(
+        cls, dim: int, make_norm: Callable[..., nn.Module], form: str, **options: Any
+    ) -> Optional[nn.Module]:
+        """What makes x of the stream after the last layer; None: the stream is x by then.
+
+        It has to take x alone too, which is what comes when layerdrop drops every layer.
+        """
+        return None
+
+    @classmethod
+    def refusal(cls, dim: int, **options: Any) -> Optional[str]:
+        """Why it cannot be built with these options for x of that width, in words; None: it can."""
         return None
 
     @classmethod

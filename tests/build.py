@@ -103,10 +103,17 @@ def assert_padding_never_leaks(model, **tolerance):
         torch.testing.assert_close(together[row, : alone.size(0)], alone, **tolerance)
 
 
+def middle(option):
+    """A value of an option, in the middle of what its declaration says is drawn."""
+    return option.kind(sum(option.drawn) / 2)
+
+
 def wiring(skip="plain", norm="layer", placement="post", form="authors", norm_options=(), **options):
-    """A connection's choices; of the options those that the skip type declares are taken."""
-    declared = {option.name for option in SKIPS[skip].declaration.options}
-    taken = tuple((name, value) for name, value in options.items() if name in declared)
+    """A connection's choices: of the options those that the skip type declares, and what it needs besides."""
+    declared = SKIPS[skip].declaration.options
+    needed = {option.name: middle(option) for option in declared if option.default is None}
+    given = {option.name: options[option.name] for option in declared if option.name in options}
+    taken = tuple((needed | given).items())
     return ConnectionConfig(skip, norm, placement, taken, norm_options, form)
 
 

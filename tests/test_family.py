@@ -93,10 +93,12 @@ def check(seed, tmp_path):
         return F.cross_entropy(model(*inputs)[0].flatten(0, 1), labels.flatten(), ignore_index=1)
 
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(2):
+    for update in range(2):
+        model.set_num_updates(update)
         optimiser.zero_grad()
         loss().backward()
         optimiser.step()
+    model.set_num_updates(2)
     model.double()
     optimiser.zero_grad()
     final = loss()

@@ -14,7 +14,7 @@ from skipln_fairseq.models.flags import connections, remember_depth
 from skipln_fairseq.models.presets import ALIGN_PRESETS, PRESETS
 from skipln_fairseq.models.refuse import refuse
 from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS
-from tests.build import build, parse, wiring
+from tests.build import build, middle, parse, wiring
 
 
 def wired(stacks):
@@ -180,10 +180,9 @@ def test_exactly_the_family_is_accepted(skip, norm, placement):
     """Every combination of the registries is either in the table and means something, or is refused."""
     args = Namespace(skip_type=skip, skip_norm=norm, norm_placement=placement)
     args.encoder_layers = args.decoder_layers = 2
-    if skip == "expanded":
-        args.skip_scale = 2
-    if skip == "recursive":
-        args.skip_order = 2
+    for option in SKIPS[skip].declaration.options:
+        if option.default is None:
+            setattr(args, option.flag, middle(option))
     goes_with = SKIPS[skip].declaration.goes_with
     kind = NORMS[norm].declaration.kind
     if any(kind in kinds and placement in placements for kinds, placements in goes_with):

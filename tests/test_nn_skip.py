@@ -25,6 +25,9 @@ def randomise(module, seed=3):
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(1 + 0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+        for name, buffer in module.named_buffers():
+            if name.endswith("updates"):
+                buffer.fill_(3)
     return module
 
 

@@ -16,6 +16,7 @@ from matplotlib.image import imread
 
 from skipln_fairseq.errors import UserError
 from skipln_fairseq.files import write_all
+from skipln_fairseq.models.family import example
 from skipln_fairseq.nn import SKIPS, build_connection
 from skipln_fairseq.nn.norm.power import GroupScaling
 from skipln_fairseq.probe.__main__ import main
@@ -193,8 +194,7 @@ def test_norms_equal_those_of_autograd(name, flags):
 
 @pytest.mark.parametrize("skip", SKIPS)
 def test_every_skip_type_is_measured_at_every_sub_layer(skip):
-    needed = {"recursive": ("--skip-order", "2"), "expanded": ("--skip-scale", "2")}
-    wanted = Variant(skip, (*TINY, "--skip-type", skip, *needed.get(skip, ())))
+    wanted = Variant(skip, (*TINY, *example(SKIPS[skip].declaration).split()))
     (measured,) = measure_variant(wanted, 2, [1], Batch(sentences=2, length=5, words=9))
     assert measured.layers == (2, 2)
     assert len(measured.readings) == 10

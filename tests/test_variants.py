@@ -27,7 +27,7 @@ from torch import nn
 
 from skipln_fairseq.models.family import valid_norms, valid_placements
 from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS, build_connection, build_end
-from tests.build import wiring
+from tests.build import middle, wiring
 
 DIM, DEPTH = 5, (2, 5)
 SLOTS = {"encoder": ("self_attn", "ffn"), "decoder": ("self_attn", "cross_attn", "ffn")}
@@ -36,8 +36,7 @@ OPTIONS = {"scale": 0.7, "order": 3, "share": False, "vector": True}
 
 def chosen_options(declaration):
     """A value for each option that a variant declares."""
-    middle = {option.name: option.kind(sum(option.drawn) / 2) for option in declaration.options}
-    return {name: OPTIONS.get(name, value) for name, value in middle.items()}
+    return {option.name: OPTIONS.get(option.name, middle(option)) for option in declaration.options}
 
 
 def oracle(axis, name):
@@ -79,6 +78,8 @@ class Stack:
         for name, buffer in module.named_buffers():
             if name.endswith("profile"):
                 buffer.add_(torch.rand(buffer.shape, dtype=torch.float64))
+            if name.endswith("updates"):
+                buffer.fill_(3)
 
     def forward(self, x):
         stream = x

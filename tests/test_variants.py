@@ -6,15 +6,16 @@ end. An oracle stands in ``oracles/AXIS/NAME.py``, in float64 numpy, written fro
 * skip: ``stack(x, layers, end, **options)``; a sub-layer has ``f`` (F with the norms that the placement puts around
   it), ``last`` (the norm after the sum, or the identity), ``norms`` (further ones), ``numbers`` (what the rule learns
   or keeps) and ``side``.
-* placement: ``wire(before, project, norm, entry, inner) -> f, last``: F is project(before(x)), and the three norms are
-  there where the placement made them.
+* placement: ``wire(before, project, norm, …) -> f, last``: F is project(before(x)). It may ask for ``entry`` and
+  ``inner``, the norms that the placement made besides, for ``layer`` and ``layers``, which layer of how many, and for
+  the placement's options.
 * norm: ``norm(v, **numbers)``, the numbers those that it learns, and of its options those that the oracle asks for.
 
 An option takes its value of ``OPTIONS``, or else the middle of what its declaration says is drawn.
 """
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
@@ -31,7 +32,7 @@ from tests.build import middle, wiring
 
 DIM, DEPTH = 5, (2, 5)
 SLOTS = {"encoder": ("self_attn", "ffn"), "decoder": ("self_attn", "cross_attn", "ffn")}
-OPTIONS = {"scale": 0.7, "order": 3, "share": False, "vector": True}
+OPTIONS = {"scale": 0.7, "order": 3, "share": False, "vector": True, "gain": False}
 
 
 def chosen_options(declaration):
@@ -65,7 +66,8 @@ class Stack:
                 first = first or connection
                 matrix = connection.connect_projection(nn.Linear(DIM, DIM, bias=False), self.config.make_norm)
                 self.modules.append(nn.ModuleList([connection, matrix]))
-        end = build_end(DIM, self.config)
+        layers = dict(zip(SLOTS, DEPTH, strict=True))[self.side]
+        end = build_end(DIM, self.config, side=self.side, slot="ffn", layer=layers - 1, depth=DEPTH)
         self.end = end or nn.Identity()
         for module in (self.modules.double(), self.end.double()):
             self.randomise(module)
@@ -95,11 +97,15 @@ class Stack:
         values |= {name: value for name, value in self.config.norm_options if name in asked}
         return partial(norm, **values)
 
-    def sub_layer(self, connection, matrix):
+    def sub_layer(self, layer, connection, matrix):
         weight = matrix.weight.detach().numpy()
         further = {"entry": getattr(connection, "entry", None), "inner": getattr(matrix, "norm", None)}
         further = {name: module and self.norm(module) for name, module in further.items()}
         wire = oracle("placement", self.config.placement).wire
+        further |= {"layer": layer, "layers": dict(zip(SLOTS, DEPTH, strict=True))[self.side]}
+        further |= dict(self.config.placement_options)
+        asked = inspect.signature(wire).parameters
+        further = {name: value for name, value in further.items() if name in asked}
         f, last = wire(np.tanh, lambda h: h @ weight.T, self.norm(connection), **further)
         skip = connection.skip
         kept = {**dict(skip.named_parameters()), **dict(skip.named_buffers())}
@@ -113,8 +119,8 @@ class Stack:
 
     def expected(self, x):
         """By the oracles alone."""
-        flat = [self.sub_layer(*pair) for pair in self.modules]
         size = len(SLOTS[self.side])
+        flat = [self.sub_layer(number // size, *pair) for number, pair in enumerate(self.modules)]
         layers = [flat[:size], flat[size:]]
         options = dict(self.config.options)
         return oracle("skip", self.config.skip).stack(x, layers, self.end_norm(), **options)
@@ -147,7 +153,11 @@ def test_a_stack_equals_the_oracles(skip, norm, placement, side):
     # PowerNorm's are of what it does once it is warm, which its own tests hold
     numbers = () if declared.kind == "batch" else tuple(chosen_options(declared).items())
     options = chosen_options(SKIPS[skip].declaration)
-    stack = Stack(wiring(skip, norm, placement, norm_options=numbers, **options), side)
+    placing = tuple(chosen_options(PLACEMENTS[placement].declaration).items())
+    config = replace(
+        wiring(skip, norm, placement, norm_options=numbers, **options), placement_options=placing
+    )
+    stack = Stack(config, side)
     x = torch.randn(2, 3, DIM, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     # the eps of ResiDual's last LayerNorm is 1e-7, and of its oracle 1e-5: the test makes them equal
     for module in stack.end.modules():

@@ -1,6 +1,7 @@
 """What the flags say about one stack, resolved: the only thing that layers and stacks are told."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..nn import ConnectionConfig
 from .attention import AttentionConfig
@@ -31,3 +32,8 @@ class StackConfig:
     side: str = "encoder"
     depth: tuple[int, int] = (1, 1)
     layers: tuple[int, ...] = (0,)
+
+    def end(self) -> dict[str, Any]:
+        """Where the last sub-layer stood when the model was made, as fields of a :class:`.Site`."""
+        layers = dict(zip(("encoder", "decoder"), self.depth, strict=True))[self.side]
+        return {"side": self.side, "slot": "ffn", "last": True, "layer": layers - 1, "depth": self.depth}

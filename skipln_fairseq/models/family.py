@@ -47,11 +47,15 @@ def valid_placements(skip: str, norm: str) -> list[str]:
 
 def example(variant: Declaration) -> str:
     """Flags that choose a variant, as they stand on a command line."""
-    own = {
-        "skip": f"--skip-type {variant.choice}",
-        "norm": f"--skip-norm {variant.choice}",
-        "placement": f"--skip-type plain --norm-placement {variant.choice}",
-    }[variant.axis]
+    own = f"--skip-{'type' if variant.axis == 'skip' else 'norm'} {variant.choice}"
+    if variant.axis == "placement":
+        skips = [
+            skip
+            for skip in SKIPS
+            for _, places in SKIPS[skip].declaration.goes_with
+            if variant.choice in places
+        ]
+        own = f"--skip-type {'plain' if 'plain' in skips else skips[0]} --norm-placement {variant.choice}"
     return f"{own} {variant.example}".rstrip()
 
 

@@ -172,13 +172,15 @@ def fill_placement(args, side: str) -> None:
 
 
 def _used(args, side: str) -> set[str]:
-    """The further flags that a side's skip type and norms use."""
-    chosen = [SKIPS[skip_type_of(args, side)], *(NORMS[norm] for norm in _norms(args, side))]
+    """The further flags that a side's skip type, norms and placement use."""
+    norms = _norms(args, side)
+    chosen = [SKIPS[skip_type_of(args, side)], *(NORMS[norm] for norm in norms)]
+    chosen += [PLACEMENTS[_placement(args, side, norm)] for norm in norms]
     return {option.flag for variant in chosen for option in variant.declaration.options}
 
 
 def _refuse_unused(args) -> None:
-    """A flag given for a side (or for both) that neither its skip type nor its norms use is an error."""
+    """A flag given for a side (or for both) that its skip type, norms and placement do not use is an error."""
     if getattr(args, "decoder_cross_attn_skip_norm", None) and "cross_attn" not in _slots(args, "decoder"):
         raise UserError("--decoder-cross-attn-skip-norm has no meaning with --no-cross-attention")
     sides = _sides(args)
@@ -189,18 +191,24 @@ def _refuse_unused(args) -> None:
             key = f"{side}_{name}".lstrip("_")
             if getattr(args, key, None) is not None and name not in names:
                 types = {skip_type_of(args, s) for s in sides if side in ("", s)}
-                belongs = [choice if choice in SKIPS else f"--skip-norm {choice}" for choice in owners]
                 raise UserError(
-                    f"--{key.replace('_', '-')} has no meaning with --skip-type {' / '.join(sorted(types))} "
-                    f"and the norms chosen: it belongs to {', '.join(belongs)}"
+                    f"--{key.replace('_', '-')} has no meaning with --skip-type {' / '.join(sorted(types))} and "
+                    f"the norms and placement chosen: it belongs to {', '.join(map(_flag_of, owners))}"
                 )
+
+
+def _flag_of(choice: str) -> str:
+    """A variant's name, and its flag where that is not --skip-type."""
+    flags = ((SKIPS, ""), (NORMS, "--skip-norm "), (PLACEMENTS, "--norm-placement "))
+    return next(f"{flag}{choice}" for registry, flag in flags if choice in registry)
 
 
 def _option(args, side: str, variant: Declaration, option: Option) -> Any:
     flag, value = _given(args, f"{side}_{option.flag}", option.flag)
     if value is None:
         if option.default is None:
-            raise UserError(f"--skip-type {variant.choice} needs {flag} {option.metavar}")
+            chosen = _flag_of(variant.choice) if variant.axis != "skip" else f"--skip-type {variant.choice}"
+            raise UserError(f"{chosen} needs {flag} {option.metavar}")
         return option.default
     try:
         return option.read(value)
@@ -240,6 +248,10 @@ def _connection(args, side: str, slot: str) -> ConnectionConfig:
     chosen = [registry[name] for registry, name in ((SKIPS, skip), (NORMS, norm), (PLACEMENTS, placement))]
     heads = getattr(args, f"{side}_attention_heads", 1)
     arguments = NORMS[norm].arguments(form, heads, **_options(args, side, NORMS[norm].declaration))
+    placing = _options(args, side, PLACEMENTS[placement].declaration)
+    refusal = PLACEMENTS[placement].refuses(NORMS[norm], **placing)
+    if refusal:
+        raise UserError(f"--skip-norm {norm} does not go with --norm-placement {placement}: {refusal}")
     return ConnectionConfig(
         skip,
         norm,
@@ -247,6 +259,7 @@ def _connection(args, side: str, slot: str) -> ConnectionConfig:
         tuple(_options(args, side, SKIPS[skip].declaration).items()),
         tuple(arguments.items()),
         form if any(variant.declaration.has_forms for variant in chosen) else "authors",
+        tuple(placing.items()),
     )
 
 

@@ -33,5 +33,9 @@ class ZeroCentredRMSNorm(Uncentred, nn.Module):
         self.weight = nn.Parameter(torch.zeros(dim))
         self.eps = eps
 
+    @torch.no_grad()
+    def scale_gain(self, factor: float) -> None:
+        self.weight.add_(1).mul_(factor).sub_(1)
+
     def forward(self, v: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return F.rms_norm(v, [v.size(-1)], 1 + self.weight, self.eps)

@@ -6,7 +6,7 @@ is that norm.
 
 from collections.abc import Callable
 from functools import cache
-from typing import Optional
+from typing import Any, Optional
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,13 +32,21 @@ class Connection:
     """Whether a stack of such connections needs a norm at its end, its last output being a plain sum."""
 
     @classmethod
-    def at(cls, site: Site) -> type["Connection"]:
-        """The placement in one sub-layer, where it is not the same in all."""
+    def at(cls, site: Site, **options: Any) -> type["Connection"]:
+        """The placement in one sub-layer, where it is not the same in all; ``options`` are those that it declares."""
         return cls
+
+    @classmethod
+    def refuses(cls, norm: type[nn.Module], **options: Any) -> str:
+        """Why a norm does not go with these options, in words; nothing if it does."""
+        return ""
 
     @classmethod
     def initialise(cls, branch: Branch, site: Site) -> None:
         """Change the first weights of F, drawn as fairseq does; most placements leave them."""
+
+    def settle(self, site: Site, **options: Any) -> None:
+        """Take what follows from the place in the model and from the options; the norm is as it was made."""
 
     def add_norms(self, make_norm: Callable[[], nn.Module]) -> None:
         """Add the norms that the placement needs besides the one that it is."""

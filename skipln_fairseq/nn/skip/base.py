@@ -29,7 +29,11 @@ NORMED = ("token", "batch")
 NONE = ("none",)
 
 # Sub-LN's inner norm stands inside F, where nothing knows the padding: no norm over the batch there.
-ANYWHERE = ((NORMED, ("post", "pre", "res-post", "sandwich")), (TOKEN, ("sub",)), (NONE, ("post",)))
+ANYWHERE = (
+    (NORMED, ("post", "pre", "res-post", "sandwich", "mix", "lns")),
+    (TOKEN, ("sub",)),
+    (NONE, ("post",)),
+)
 
 Coefficients = tuple[Tensor, Tensor]
 

@@ -5,7 +5,7 @@ end. An oracle stands in ``oracles/AXIS/NAME.py``, in float64 numpy, written fro
 
 * skip: ``stack(x, layers, end, **options)``; a sub-layer has ``f`` (F with the norms that the placement puts around
   it), ``last`` (the norm after the sum, or the identity), ``norms`` (further ones), ``numbers`` (what the rule learns
-  or keeps) and ``side``.
+  or keeps), ``side``, and ``norm_follows``, whether ``last`` is a norm.
 * placement: ``wire(before, project, norm, …) -> f, last``: F is project(before(x)). It may ask for ``entry`` and
   ``inner``, the norms that the placement made besides, for ``layer`` and ``layers``, which layer of how many, and for
   the placement's options.
@@ -115,6 +115,7 @@ class Stack:
             norms=[self.norm(norm) for norm in getattr(skip, "norms", ())],
             numbers={name: value.detach().numpy() for name, value in kept.items()},
             side=self.side,
+            norm_follows=not connection.ends_with_norm,
         )
 
     def expected(self, x):

@@ -77,7 +77,8 @@ def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Mod
     """
     first = where.pop("first", None)
     site = Site(dim, form=config.form, first=None if first is None else first.skip, **where)
-    connection = connection_class(config.placed(site), NORMS[config.norm])(dim, **dict(config.norm_options))
+    placement = config.placed(site)
+    connection = connection_class(placement, NORMS[config.norm])(dim, **dict(config.norm_options))
     connection.settle(site, **dict(config.placement_options))
     own = dict(connection.named_parameters(recurse=False))
 
@@ -90,7 +91,8 @@ def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Mod
         return inner
 
     connection.add_norms(make_norm)
-    connection.skip = SKIPS[config.skip].build(replace(site, make_norm=make_norm), **dict(config.options))
+    site = replace(site, make_norm=make_norm, norm_follows=not placement.ends_with_norm)
+    connection.skip = SKIPS[config.skip].build(site, **dict(config.options))
     return connection
 
 

@@ -22,6 +22,7 @@ class StackConfig:
         side: encoder or decoder.
         depth: how many layers encoder and decoder have, as the model was made.
         layers: the number of each layer, from 0, as the model was made.
+        drop_path: the probability with which F(x) of a sentence is dropped; a run may be resumed with another.
     """
 
     self_attn: ConnectionConfig = field(default_factory=ConnectionConfig)
@@ -32,6 +33,7 @@ class StackConfig:
     side: str = "encoder"
     depth: tuple[int, int] = (1, 1)
     layers: tuple[int, ...] = (0,)
+    drop_path: float = 0.0
 
     def end(self) -> dict[str, Any]:
         """Where the last sub-layer stood when the model was made, as fields of a :class:`.Site`."""

@@ -7,6 +7,7 @@ means; presets fill only what is used.
 """
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         "skip-type": ("TYPE", f"how F(x) meets x: {', '.join(SKIPS)}"),
         "skip-norm": ("NORM", f"norm of the sub-layers: {', '.join(NORMS)}"),
         "norm-placement": ("PLACE", f"where the norm stands: {', '.join(PLACEMENTS)}"),
+        "drop-path": ("P", "drop F(x) of a whole sentence with this probability, 0 unless given"),
     }
     parser.add_argument(
         "--connection-form",
@@ -263,6 +265,17 @@ def _connection(args, side: str, slot: str) -> ConnectionConfig:
     )
 
 
+def _drop_path(args, side: str) -> float:
+    flag, value = _given(args, f"{side}_drop_path", "drop_path")
+    try:
+        rate = float(value or 0)
+    except ValueError:
+        rate = math.nan
+    if not 0 <= rate < 1:
+        raise UserError(f"{flag} {value}: valid is a probability from 0, below 1")
+    return rate
+
+
 def _stack(args, side: str) -> StackConfig:
     slots = {slot: _connection(args, side, slot) for slot in _slots(args, side)}
     slots.setdefault("cross_attn", slots["self_attn"])
@@ -274,6 +287,7 @@ def _stack(args, side: str) -> StackConfig:
         side=side,
         depth=_depth(args),
         layers=_layers(args, side),
+        drop_path=_drop_path(args, side),
     )
 
 

@@ -79,6 +79,7 @@ def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Mod
     site = Site(dim, form=config.form, first=None if first is None else first.skip, **where)
     placement = config.placed(site)
     connection = connection_class(placement, NORMS[config.norm])(dim, **dict(config.norm_options))
+    connection.drop_path = 0.0
     connection.settle(site, **dict(config.placement_options))
     own = dict(connection.named_parameters(recurse=False))
 

@@ -107,11 +107,17 @@ def assert_padding_never_leaks(model, **tolerance):
         torch.testing.assert_close(together[row, : alone.size(0)], alone, **tolerance)
 
 
+def middle(option):
+    """A value of an option: its first word, or the middle of what its declaration says is drawn."""
+    return option.choices[0] if option.choices else option.kind(sum(option.drawn) / 2)
+
+
 def wiring(skip="plain", norm="layer", placement="post", form="authors", norm_options=(), **options):
-    """A connection's choices; of the options those that the skip type declares are taken, of needed words the first."""
-    declared = {option.name: option for option in SKIPS[skip].declaration.options}
-    needed = {name: option.choices[0] for name, option in declared.items() if option.choices}
-    taken = tuple({**needed, **{name: v for name, v in options.items() if name in declared}}.items())
+    """A connection's choices: of the options those that the skip type declares, and what it needs besides."""
+    declared = SKIPS[skip].declaration.options
+    needed = {option.name: middle(option) for option in declared if option.default is None}
+    given = {option.name: options[option.name] for option in declared if option.name in options}
+    taken = tuple((needed | given).items())
     return ConnectionConfig(skip, norm, placement, taken, norm_options, form)
 
 

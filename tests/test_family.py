@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from skipln_fairseq.models.family import valid_norms, valid_placements
 from skipln_fairseq.models.flags import SLOTS, connections
 from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS
+from skipln_fairseq.nn.placement.post import Post
+from skipln_fairseq.nn.skip import Site
 from tests.build import batch, build, parse
 
 NOISE = 1e-7  # fairseq's attention takes its softmax in single precision, also in a float64 model
@@ -33,6 +35,12 @@ def side_flags(rng, side, skip, placement, first_norm):
         flags += [f"--{side}-{slot.replace('_', '-')}-skip-norm", norm]
     variants = [SKIPS[skip], *(NORMS[norm] for norm in chosen.values())]
     options = {option.flag: option for variant in variants for option in variant.declaration.options}
+    place = PLACEMENTS[placement]
+    options |= {
+        option.flag: option
+        for option in place.declaration.options
+        if not any(place.refuses(NORMS[norm], **{option.name: option.read(1)}) for norm in chosen.values())
+    }
     for name, option in sorted(options.items()):
         if option.default is None or rng.random() < 0.5:
             flags += [f"--{side}-{name.replace('_', '-')}", *drawn(rng, option)]
@@ -79,7 +87,8 @@ def is_blind(name, stacks):
     config = getattr(stacks[side], slot)
     if ".skip.norms." in name:
         return name.endswith("bias")
-    summed = config.placement == "post" and config.skip != "highway"
+    where = Site(1, side=side, layer=int(name.split(".")[2]), depth=stacks[side].depth)
+    summed = issubclass(config.placed(where), Post) and config.skip != "highway"
     last = name.endswith((".v_proj.bias", ".out_proj.bias", "fc2.bias"))
     return last and (summed or config.placement in ("res-post", "sandwich"))
 
@@ -95,10 +104,12 @@ def check(seed, tmp_path):
         return F.cross_entropy(model(*inputs)[0].flatten(0, 1), labels.flatten(), ignore_index=1)
 
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(2):
+    for update in range(2):
+        model.set_num_updates(update)
         optimiser.zero_grad()
         loss().backward()
         optimiser.step()
+    model.set_num_updates(2)
     model.double()
     optimiser.zero_grad()
     final = loss()

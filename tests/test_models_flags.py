@@ -14,7 +14,7 @@ from skipln_fairseq.models.flags import connections, remember_depth
 from skipln_fairseq.models.presets import ALIGN_PRESETS, PRESETS
 from skipln_fairseq.models.refuse import refuse
 from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS
-from tests.build import build, parse, wiring
+from tests.build import build, middle, parse, wiring
 
 
 def wired(stacks):
@@ -139,8 +139,8 @@ REFUSED = {
     "--skip-type siamese --siamese-source x": "--siamese-source x: valid is code or paper",
     "--skip-norm ada --adanorm-scale 0": "--adanorm-scale 0: valid is a finite number above 0",
     "--skip-norm ada --adanorm-slope x": "--adanorm-slope x: valid is a finite number",
-    "--adanorm-slope 0.2": "--adanorm-slope has no meaning with --skip-type recursive and the norms chosen: it "
-    "belongs to --skip-norm ada",
+    "--adanorm-slope 0.2": "--adanorm-slope has no meaning with --skip-type recursive and the norms and placement "
+    "chosen: it belongs to --skip-norm ada",
     "--skip-norm power --power-warmup -1": "--power-warmup -1: valid is a whole number of at least 0",
     "--encoder-skip-norm power --decoder-power-warmup 5": "--decoder-power-warmup has no meaning with",
     "--skip-type layerscale --layerscale-init nan": "--layerscale-init nan: valid is a finite number",
@@ -154,8 +154,8 @@ REFUSED = {
     "--decoder-normalize-before": "--decoder-normalize-before does not go with --skip-type recursive",
     "--skip-type plain --skip-norm none --encoder-normalize-before": "--encoder-normalize-before does",
     "--skip-type plain --skip-order 3": "--skip-order has no meaning with --skip-type plain and the",
-    "--skip-scale 2": "--skip-scale has no meaning with --skip-type recursive and the norms chosen: it belongs to "
-    "expanded, learned",
+    "--skip-scale 2": "--skip-scale has no meaning with --skip-type recursive and the norms and placement "
+    "chosen: it belongs to expanded, learned",
     "--skip-type expanded --skip-scale 1 --share-skip-norms": "--share-skip-norms has no meaning with",
     "--encoder-skip-type plain --encoder-skip-order 3": "--encoder-skip-order has no meaning with",
     "--skip-norm power --store-ema": "--store-ema ",
@@ -199,7 +199,7 @@ def test_exactly_the_family_is_accepted(skip, norm, placement):
     args.encoder_layers = args.decoder_layers = 2
     for option in SKIPS[skip].declaration.options:
         if option.default is None:
-            setattr(args, option.flag, option.choices[0] if option.choices else 2)
+            setattr(args, option.flag, middle(option))
     goes_with = SKIPS[skip].declaration.goes_with
     kind = NORMS[norm].declaration.kind
     if any(kind in kinds and placement in placements for kinds, placements in goes_with):

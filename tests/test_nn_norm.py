@@ -1,6 +1,8 @@
 """Every norm per token against a float64 oracle: forward, and the backward that its paper has."""
 
+import inspect
 from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -11,18 +13,20 @@ from tests import oracles
 
 DIM = 7
 PLAIN = ("weight", "bias")
-ORACLES = {
-    "layer": (oracles.layer_norm, oracles.layer_norm_backward, PLAIN),
-    "layer-simple": (oracles.simple, oracles.layer_norm_backward, ()),
-    "detach": (oracles.simple, oracles.detach_backward, ()),
-    "detach-mean": (oracles.simple, oracles.detach_mean_backward, ()),
-    "detach-deviation": (oracles.simple, oracles.detach_deviation_backward, ()),
-    "ada": (oracles.ada, oracles.ada_backward, ("scale", "slope")),
-    "rms": (oracles.rms, oracles.rms_backward, ("weight",)),
-    "scale": (oracles.scale, oracles.scale_backward, ("weight",)),
-    "dyt": (oracles.dyt, oracles.dyt_backward, ("alpha", "weight", "bias")),
-    "none": (oracles.no_norm, oracles.no_norm_backward, ()),
+# the backward written out, for those of whom it is known; the others' is the forward's derivative
+BACKWARDS = {
+    "layer": (oracles.layer_norm_backward, PLAIN),
+    "layer-simple": (oracles.layer_norm_backward, ()),
+    "detach": (oracles.detach_backward, ()),
+    "detach-mean": (oracles.detach_mean_backward, ()),
+    "detach-deviation": (oracles.detach_deviation_backward, ()),
+    "ada": (oracles.ada_backward, ("scale", "slope")),
+    "rms": (oracles.rms_backward, ("weight",)),
+    "scale": (oracles.scale_backward, ("weight",)),
+    "dyt": (oracles.dyt_backward, ("alpha", "weight", "bias")),
+    "none": (oracles.no_norm_backward, ()),
 }
+NAMES = norms_of(("token", "none"))
 # their backward is not the forward's derivative, by intention
 DETACHED = {"detach", "detach-mean", "detach-deviation", "ada"}
 
@@ -48,28 +52,25 @@ def numbers(norm, names):
     return [v.detach().numpy() if torch.is_tensor(v) else v for v in values]
 
 
-def test_every_norm_per_token_has_an_oracle():
-    assert set(ORACLES) == set(norms_of(("token", "none")))
-
-
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", NAMES)
 def test_forward_equals_the_oracle(name):
-    forward, _, names = ORACLES[name]
+    forward = import_module(f"tests.oracles.norm.{name.replace('-', '_')}").norm
     norm, (v, _) = randomised(name), inputs()
-    expected = forward(v.numpy(), *numbers(norm, names))
+    names = list(inspect.signature(forward).parameters)[1:]
+    expected = forward(v.numpy(), **dict(zip(names, numbers(norm, names), strict=True)))
     np.testing.assert_allclose(norm(v).detach().numpy(), expected, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", BACKWARDS)
 def test_backward_equals_the_papers(name):
-    _, backward, names = ORACLES[name]
+    backward, names = BACKWARDS[name]
     norm, (v, g) = randomised(name), inputs()
     norm(v.requires_grad_()).backward(g)
     expected = backward(v.detach().numpy(), g.numpy(), *numbers(norm, names))
     np.testing.assert_allclose(v.grad.numpy(), expected, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", sorted(ORACLES.keys() - DETACHED))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - DETACHED))
 def test_gradients_are_the_forwards_derivative(name):
     norm, (v, _) = randomised(name), inputs()
     parameters = dict(norm.named_parameters())
@@ -86,7 +87,7 @@ def test_detached_norms_differ_from_the_forwards_derivative(name):
     assert not torch.autograd.gradcheck(norm, (v.requires_grad_(),), raise_exception=False)
 
 
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_token_depends_on_itself_alone(name):
     norm, (v, _) = randomised(name), inputs()
     padding = torch.zeros(v.shape[:-1], dtype=torch.bool)
@@ -98,7 +99,7 @@ def test_a_token_depends_on_itself_alone(name):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", NAMES)
 def test_lower_precision_stays_within_a_bound_of_float64(name, dtype):
     """Statistics over 64 features and an affine map: 16 units of rounding at inputs of order 10."""
     v = inputs(64, scale=5.0)[0].to(dtype)
@@ -108,7 +109,7 @@ def test_lower_precision_stays_within_a_bound_of_float64(name, dtype):
     assert (norm(v).double() - expected).abs().max() <= bound
 
 
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_token_of_zeros_is_finite(name):
     v = torch.zeros(2, DIM, requires_grad=True)
     out = NORMS[name](DIM)(v)
@@ -117,9 +118,36 @@ def test_a_token_of_zeros_is_finite(name):
     assert v.grad.isfinite().all()
 
 
-def test_scale_norm_starts_at_the_root_of_the_dimension_and_dyt_at_one_half():
-    assert NORMS["scale"](9).weight.item() == 3.0
-    assert NORMS["dyt"](9).alpha.item() == 0.5
+@pytest.mark.parametrize("name", ["rms-zero", "seed"])
+def test_it_is_rms_norm_at_first(name):
+    """Bit for bit; the gradients within rounding, which go another way."""
+    (v, g), results = inputs(), []
+    for norm in (NORMS["rms"](DIM), NORMS[name](DIM)):
+        leaf = v.float().requires_grad_()
+        y = norm(leaf)
+        y.backward(g.float())
+        results.append((y, leaf.grad))
+    assert torch.equal(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "starts"),
+    [
+        ("scale", {"weight": 3.0}),  # the root of the dimension
+        ("dyt", {"alpha": 0.5, "weight": 1, "bias": 0}),
+        ("derf", {"alpha": 0.5, "shift": 0, "weight": 1, "bias": 0}),
+        ("seed", {"weight": 1, "alpha": 1, "beta": 0}),
+        ("bhyt", {"gain": 2, "weight": 1}),
+    ],
+)
+def test_what_a_norm_learns_and_where_it_starts(name, starts):
+    learned = {name: parameter.unique().tolist() for name, parameter in NORMS[name](9).named_parameters()}
+    assert learned == {name: [start] for name, start in starts.items()}
+
+
+def test_bhyts_first_lambda_is_an_option():
+    assert NORMS["bhyt"](9, start=3.0).gain.item() == 3.0
 
 
 def test_adanorm_scales_large_features_down():

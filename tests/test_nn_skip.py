@@ -27,6 +27,9 @@ def randomise(module, seed=3):
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(1 + 0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+        for name, buffer in module.named_buffers():
+            if name.endswith("updates"):
+                buffer.fill_(3)
     return module
 
 
@@ -120,7 +123,9 @@ PLACED = [(skip, place) for skip in SKIPS for place in valid_placements(skip, va
 
 
 @pytest.mark.parametrize("position", [FIRST, MIDDLE, LAST], ids=["first", "middle", "last"])
-@pytest.mark.parametrize(("skip", "placement"), PLACED)
+@pytest.mark.parametrize(
+    ("skip", "placement"), [pair for pair in PLACED if pair[0] != "gpas"]
+)  # its backward is another
 def test_gradients_of_inputs_and_parameters(skip, placement, position):
     """Of a stream as a layer's first sub-layer leaves it, and in the first one of x alone."""
     connection = made(skip, placement=placement, position=position, **OPTIONS)
@@ -189,8 +194,10 @@ def test_placements_equal_the_oracle(placement):
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=0, atol=1e-12)
 
 
-# highway's gate starts at random; what has streams has its own test
-@pytest.mark.parametrize("skip", [s for s in SKIPS if s != "highway" and not issubclass(SKIPS[s], Streams)])
+# two start at random; what has streams has its own test
+@pytest.mark.parametrize(
+    "skip", [s for s in SKIPS if s not in ("highway", "laurel-lr") and not issubclass(SKIPS[s], Streams)]
+)
 def test_what_a_rule_learns_and_where_it_starts(skip):
     """λ from 1, α from 0, s from its first value, ω's shift from 0: and nothing else is learned."""
     connection = build_connection(DIM, wiring(skip, "none", scale=0.01, vector=True, order=1))
@@ -199,8 +206,40 @@ def test_what_a_rule_learns_and_where_it_starts(skip):
         "rezero": {"scale": [0.0]},
         "layerscale": {"scale": [0.01] * DIM},
         "admin": {"shift": [0.0] * DIM},
+        "gpas": {"gate": 0.0},
+        "laurel-rw": {"logits": [0.0, 0.0]},
     }.get(skip, {})
     learned = {name: parameter.tolist() for name, parameter in connection.skip.named_parameters()}
     assert learned.keys() == starts.keys()
     for name, values in starts.items():
         assert learned[name] == pytest.approx(values)
+
+
+def test_the_low_rank_map_starts_with_orthonormal_rows_and_adds_nothing():
+    skip, (f_x, x) = build_connection(DIM, wiring("laurel-lr", "none", rank=2)).skip, tensors(2)
+    torch.testing.assert_close(skip.down @ skip.down.T, torch.eye(2), rtol=0, atol=1e-6)
+    assert torch.equal(skip.double()(f_x, x), f_x + x)
+
+
+def test_the_two_learned_weights_of_sum_2_are_the_plain_skip_at_first():
+    (f_x, x), skip = tensors(2), build_connection(DIM, wiring("laurel-rw", "none", total=2.0)).skip
+    assert torch.equal(skip.double()(f_x, x), f_x + x)
+
+
+@pytest.mark.parametrize("placement", ["pre", "post", "sandwich"])
+def test_gpas_scales_the_value_and_not_the_gradient(placement):
+    """Those of x and F(x) are the plain skip's; the gate's is −SiLU'(g) times what is taken away. One gate a layer."""
+    first = build_connection(DIM, wiring("gpas", "layer", placement)).double()
+    skip = build_connection(DIM, wiring("gpas", "layer", placement), first=first, index=1).skip
+    assert skip.gate is first.skip.gate
+    f_x, x, weight = (tensor.requires_grad_() for tensor in tensors(3))
+    assert torch.equal(skip(f_x, x), f_x + x)
+    with torch.no_grad():
+        skip.gate.fill_(0.4)
+    (weight.detach() * skip(f_x, x)).sum().backward()
+    assert torch.equal(x.grad, weight)
+    assert torch.equal(f_x.grad, weight)
+    gate = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    nn.functional.silu(gate).backward()
+    taken = x if placement == "post" else x + f_x
+    torch.testing.assert_close(skip.gate.grad, -gate.grad * (weight * taken).sum().detach())

@@ -27,6 +27,7 @@ class StackConfig:
         depth: how many layers encoder and decoder have, as the model was made.
         layers: the number of each layer, from 0, as the model was made.
         by_layer: what is chosen otherwise for some layers: first and last of them, and their configuration.
+        drop_path: the probability with which F(x) of a sentence is dropped; a run may be resumed with another.
     """
 
     self_attn: ConnectionConfig = field(default_factory=ConnectionConfig)
@@ -42,6 +43,7 @@ class StackConfig:
     depth: tuple[int, int] = (1, 1)
     layers: tuple[int, ...] = (0,)
     by_layer: "tuple[tuple[int, int, StackConfig], ...]" = ()
+    drop_path: float = 0.0
 
     def at(self, number: int) -> "StackConfig":
         """What one layer is told."""
@@ -56,6 +58,11 @@ class StackConfig:
     def last(self) -> "StackConfig":
         """What the last layer is told, which says how the stack ends."""
         return self.at(self.layers[-1]) if self.layers else self
+
+    def end(self) -> dict[str, Any]:
+        """Where the last sub-layer stood when the model was made, as fields of a :class:`.Site`."""
+        layers = dict(zip(("encoder", "decoder"), self.depth, strict=True))[self.side]
+        return {"side": self.side, "slot": "ffn", "last": True, "layer": layers - 1, "depth": self.depth}
 
     def make_qk_norm(self) -> QKNorm:
         """The norm of queries and keys."""

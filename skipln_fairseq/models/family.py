@@ -63,8 +63,16 @@ def valid_placements(skip: str, norm: str) -> list[str]:
 
 def example(variant: Declaration) -> str:
     """Flags that choose a variant, as they stand on a command line."""
-    plain = "--skip-type plain " if variant.axis == "placement" else ""
-    return f"{plain}{AXES[variant.axis]} {variant.choice} {variant.example}".rstrip()
+    own = f"{AXES[variant.axis]} {variant.choice}"
+    if variant.axis == "placement":
+        skips = [
+            skip
+            for skip in SKIPS
+            for _, places in SKIPS[skip].declaration.goes_with
+            if variant.choice in places
+        ]
+        own = f"--skip-type {'plain' if 'plain' in skips else skips[0]} {own}"
+    return f"{own} {variant.example}".rstrip()
 
 
 def _valid_with(variant: Declaration) -> str:

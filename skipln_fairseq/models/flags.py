@@ -7,6 +7,7 @@ means; presets fill only what is used.
 """
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -52,6 +53,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         "norm-placement": ("PLACE", f"where the norm stands: {', '.join(PLACEMENTS)}"),
         "qk-norm": ("NAME", f"norm of queries and keys: {', '.join(QK_NORMS)}; none unless given"),
         "initialisation": ("NAME", f"first weights: {', '.join(STARTS)}; fairseq unless given"),
+        "drop-path": ("P", "drop F(x) of a whole sentence with this probability, 0 unless given"),
     }
     parser.add_argument(
         "--connection-form",
@@ -204,14 +206,16 @@ def _refuse_two_starts(start: str, slots: Mapping[str, ConnectionConfig]) -> Non
 
 
 def _used(args, side: str) -> set[str]:
-    """The further flags that a side's skip type and norms use."""
-    chosen = [SKIPS[skip_type_of(args, side)], *(NORMS[norm] for norm in _norms(args, side))]
+    """The further flags that a side's choices use."""
+    norms = _norms(args, side)
+    chosen = [SKIPS[skip_type_of(args, side)], *(NORMS[norm] for norm in norms)]
+    chosen += [PLACEMENTS[_placement(args, side, norm)] for norm in norms]
     chosen += [STARTS[_start(args, side)], QK_NORMS[_qk_norm(args, side)]]
     return {option.flag for variant in chosen for option in variant.declaration.options}
 
 
 def _refuse_unused(args) -> None:
-    """A flag given for a side (or for both) that neither its skip type nor its norms use is an error."""
+    """A flag given for a side (or for both) that its skip type, norms and placement do not use is an error."""
     if getattr(args, "decoder_cross_attn_skip_norm", None) and "cross_attn" not in _slots(args, "decoder"):
         raise UserError("--decoder-cross-attn-skip-norm has no meaning with --no-cross-attention")
     sides = _sides(args)
@@ -223,8 +227,8 @@ def _refuse_unused(args) -> None:
             if getattr(args, key, None) is not None and name not in names:
                 types = {skip_type_of(args, s) for s in sides if side in ("", s)}
                 raise UserError(
-                    f"--{key.replace('_', '-')} has no meaning with --skip-type {' / '.join(sorted(types))} "
-                    f"and the norms chosen: it belongs to {', '.join(owners)}"
+                    f"--{key.replace('_', '-')} has no meaning with --skip-type {' / '.join(sorted(types))} and "
+                    f"the norms and placement chosen: it belongs to {', '.join(owners)}"
                 )
 
 
@@ -278,6 +282,10 @@ def _connection(args, side: str, slot: str) -> ConnectionConfig:
     chosen = [registry[name] for registry, name in ((SKIPS, skip), (NORMS, norm), (PLACEMENTS, placement))]
     heads = getattr(args, f"{side}_attention_heads", 1)
     arguments = NORMS[norm].arguments(form, heads, **_options(args, side, NORMS[norm].declaration))
+    placing = _options(args, side, PLACEMENTS[placement].declaration)
+    refusal = PLACEMENTS[placement].refuses(NORMS[norm], **placing)
+    if refusal:
+        raise UserError(f"--skip-norm {norm} does not go with --norm-placement {placement}: {refusal}")
     return ConnectionConfig(
         skip,
         norm,
@@ -285,6 +293,7 @@ def _connection(args, side: str, slot: str) -> ConnectionConfig:
         tuple(_options(args, side, SKIPS[skip].declaration).items()),
         tuple(arguments.items()),
         form if any(variant.declaration.has_forms for variant in chosen) else "authors",
+        tuple(placing.items()),
     )
 
 
@@ -302,6 +311,17 @@ def _parts(args, side: str) -> list[Part]:
                     f"{part.first}-{part.last} are made of"
                 )
     return found
+
+
+def _drop_path(args, side: str) -> float:
+    flag, value = _given(args, f"{side}_drop_path", "drop_path")
+    try:
+        rate = float(value or 0)
+    except ValueError:
+        rate = math.nan
+    if not 0 <= rate < 1:
+        raise UserError(f"{flag} {value}: valid is a probability from 0, below 1")
+    return rate
 
 
 def _stack(args, side: str) -> StackConfig:
@@ -329,6 +349,7 @@ def _alone(args, side: str) -> StackConfig:
         side=side,
         depth=_depth(args),
         layers=_layers(args, side),
+        drop_path=_drop_path(args, side),
     )
 
 

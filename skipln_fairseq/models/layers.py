@@ -81,6 +81,7 @@ class _Connected:
                 "depth": config.depth,
             }
             connection = build_connection(self.embed_dim, choice, first=first, **where)
+            connection.drop_path = config.drop_path
             first = connection if first is None else first
             setattr(self, norm, connection)
             initialise_branch(self._branch(slot), choice, start, **where)

@@ -43,8 +43,9 @@ def _choices(stack: StackConfig, slot: str) -> dict[str, object]:
     choices = asdict(config)
     if any(declared.from_depth for declared in config.declarations()):
         choices["depth"] = "+".join(map(str, stack.depth))
-    options, norm_options = dict(choices.pop("options")), dict(choices.pop("norm_options"))
-    return {**choices, **options, **{f"norm {name}": value for name, value in norm_options.items()}}
+    for prefix, key in (("", "options"), ("norm ", "norm_options"), ("placement ", "placement_options")):
+        choices |= {f"{prefix}{name}": value for name, value in choices.pop(key)}
+    return choices
 
 
 def _changes(stored_args, args) -> Changes:

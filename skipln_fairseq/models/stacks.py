@@ -42,7 +42,7 @@ class SkipEncoder(TransformerEncoderBase):
         self.config = config
         self.unbuilt = list(config.layers)
         super().__init__(cfg, dictionary, embed_tokens)
-        self.layer_norm = build_end(embed_tokens.embedding_dim, config.last.ffn)
+        self.layer_norm = build_end(embed_tokens.embedding_dim, config.last.ffn, **config.end())
         self.dropout_module.module_name = "TransformerEncoder"  # its name in --retain-dropout-modules
 
     def build_encoder_layer(self, cfg) -> nn.Module:
@@ -64,7 +64,9 @@ class SkipDecoder(TransformerDecoderBase):
         self.config = config
         self.unbuilt = list(config.layers)
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn=no_encoder_attn)
-        self.layer_norm = None if cfg.no_decoder_final_norm else build_end(self.embed_dim, config.last.ffn)
+        self.layer_norm = (
+            None if cfg.no_decoder_final_norm else build_end(self.embed_dim, config.last.ffn, **config.end())
+        )
         self.dropout_module.module_name = "TransformerDecoder"  # its name in --retain-dropout-modules
 
     def reorder_incremental_state_scripting(

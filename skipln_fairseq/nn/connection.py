@@ -37,6 +37,7 @@ class ConnectionConfig:
         options: the skip rule's, as pairs of names and values.
         norm_options: the norm's keyword arguments, as such pairs.
         form: authors or first, see :class:`.Site`.
+        placement_options: the placement's, as such pairs.
     """
 
     skip: str = "plain"
@@ -45,6 +46,7 @@ class ConnectionConfig:
     options: Numbers = ()
     norm_options: Numbers = ()
     form: str = "authors"
+    placement_options: Numbers = ()
 
     def declarations(self) -> list[Declaration]:
         """What the three choices declare."""
@@ -58,6 +60,10 @@ class ConnectionConfig:
             chosen.initialise.__func__ is not base.initialise.__func__
             for chosen, base in ((placement, Connection), (skip, Skip))
         )
+
+    def placed(self, site: Site) -> type[Connection]:
+        """The placement in one sub-layer."""
+        return PLACEMENTS[self.placement].at(site, **dict(self.placement_options))
 
     def make_norm(self, dim: int) -> nn.Module:
         """A norm of the chosen kind."""
@@ -80,8 +86,10 @@ def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Mod
     """
     first = where.pop("first", None)
     site = Site(dim, form=config.form, first=None if first is None else first.skip, **where)
-    placement = PLACEMENTS[config.placement].at(site)
+    placement = config.placed(site)
     connection = connection_class(placement, NORMS[config.norm])(dim, **dict(config.norm_options))
+    connection.drop_path = 0.0
+    connection.settle(site, **dict(config.placement_options))
     own = dict(connection.named_parameters(recurse=False))
 
     def make_norm(shared: bool = False) -> nn.Module:
@@ -93,7 +101,8 @@ def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Mod
         return inner
 
     connection.add_norms(make_norm)
-    connection.skip = SKIPS[config.skip].build(replace(site, make_norm=make_norm), **dict(config.options))
+    site = replace(site, make_norm=make_norm, norm_follows=not placement.ends_with_norm)
+    connection.skip = SKIPS[config.skip].build(site, **dict(config.options))
     return connection
 
 
@@ -108,15 +117,15 @@ def initialise_branch(branch: Branch, config: ConnectionConfig, start: Start, **
     """
     site = Site(branch.others[0].in_features, form=config.form, **where)
     start.branch(branch, site)
-    PLACEMENTS[config.placement].at(site).initialise(branch, site)
+    config.placed(site).initialise(branch, site)
     SKIPS[config.skip].initialise(branch, site)
 
 
-def build_end(dim: int, config: ConnectionConfig) -> Optional[nn.Module]:
+def build_end(dim: int, config: ConnectionConfig, **where: Any) -> Optional[nn.Module]:
     """What stands at the end of a stack whose last sub-layer has this connection, or None.
 
     The norm there is of the last sub-layer's kind; a norm over the batch gives way to LayerNorm, since the end of
-    the stack knows no padding.
+    the stack knows no padding. ``where`` are the fields of that sub-layer's :class:`.Site`, as the model was made.
     """
     kind = NORMS[config.norm].declaration.kind
     if kind == "none":
@@ -124,6 +133,6 @@ def build_end(dim: int, config: ConnectionConfig) -> Optional[nn.Module]:
     end = SKIPS[config.skip].build_end(
         dim, lambda: config.make_norm(dim), config.form, **dict(config.options)
     )
-    if end is not None or not PLACEMENTS[config.placement].ends_with_norm:
+    if end is not None or not config.placed(Site(dim, form=config.form, **where)).ends_with_norm:
         return end
     return NORMS["layer"](dim) if kind == "batch" else config.make_norm(dim)

@@ -43,6 +43,7 @@ class FusedPost(Post):
     def leave(
         self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None, drop: float = 0.0
     ) -> Tensor:
+        f_x = self.drop_sentences(f_x)  # before the dropout as good as after it
         if not torch.jit.is_scripting():
             chain = self.skip.chain()
             if chain is not None:
@@ -58,6 +59,7 @@ class FusedPre(Pre):
     def leave(
         self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None, drop: float = 0.0
     ) -> Tensor:
+        f_x = self.drop_sentences(f_x)  # before the dropout as good as after it
         if not torch.jit.is_scripting():
             chain = self.skip.chain()
             if chain is not None and not chain.norms and _plain([self, self.skip], drop):

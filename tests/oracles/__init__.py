@@ -56,28 +56,16 @@ def ada_backward(v, g, scale, slope):
     return layer_norm_backward(v, scale * (1 - slope * simple(v)) * g)
 
 
-def rms(v, weight):
-    return weight * v / np.sqrt(mean(v**2) + 1e-6)
-
-
 def rms_backward(v, g, weight):
     root = np.sqrt(mean(v**2) + 1e-6)
     g = weight * g
     return g / root - v * mean(g * v) / root**3
 
 
-def scale(v, weight):
-    return weight * v / np.sqrt((v**2).sum(-1, keepdims=True))
-
-
 def scale_backward(v, g, weight):
     length = np.sqrt((v**2).sum(-1, keepdims=True))
     unit = v / length
     return weight * (g - unit * (unit * g).sum(-1, keepdims=True)) / length
-
-
-def dyt(v, alpha, weight, bias):
-    return weight * np.tanh(alpha * v) + bias
 
 
 def dyt_backward(v, g, alpha, weight, bias):

@@ -2,6 +2,7 @@
 
 from typing import Any, Optional
 
+import torch
 from torch import Tensor
 
 from ..variant import Registry
@@ -36,6 +37,11 @@ class Norm:
             options: those that it declares.
         """
         return options
+
+    @torch.no_grad()
+    def scale_gain(self, factor: float) -> None:
+        """Multiply the gain, of the norms that have one: their parameter ``weight``."""
+        self.weight.mul_(factor)
 
     def centre(self, v: Tensor, padding_mask: Optional[Tensor]) -> Optional[Tensor]:
         """What it takes away before it scales, ``N(v) = factor ⊙ (v − centre) + bias``; None: it is no such thing.

@@ -6,8 +6,9 @@ is that norm.
 
 from collections.abc import Callable
 from functools import cache
-from typing import Optional
+from typing import Any, Optional
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,19 +27,32 @@ class Connection:
 
     f_x and F's input are (…, dim); the stream too, unless the skip rule makes it wider; the padding mask (…)
     is true at padding, or None. A placement is ``enter`` and ``join``, which is ``leave`` after the dropout.
+
+    DropPath: in training F(x) of a whole sentence is dropped with the probability ``drop_path``, and what is left is
+    divided by one minus it, just before F(x) meets x. The tensors are then (time, batch, dim).
     """
+
+    drop_path: float
 
     ends_with_norm = True
     """Whether a stack of such connections needs a norm at its end, its last output being a plain sum."""
 
     @classmethod
-    def at(cls, site: Site) -> type["Connection"]:
-        """The placement in one sub-layer, where it is not the same in all."""
+    def at(cls, site: Site, **options: Any) -> type["Connection"]:
+        """The placement in one sub-layer, where it is not the same in all; ``options`` are those that it declares."""
         return cls
+
+    @classmethod
+    def refuses(cls, norm: type[nn.Module], **options: Any) -> str:
+        """Why a norm does not go with these options, in words; nothing if it does."""
+        return ""
 
     @classmethod
     def initialise(cls, branch: Branch, site: Site) -> None:
         """Change the first weights of F, drawn as fairseq does; most placements leave them."""
+
+    def settle(self, site: Site, **options: Any) -> None:
+        """Take what follows from the place in the model and from the options; the norm is as it was made."""
 
     def add_norms(self, make_norm: Callable[[], nn.Module]) -> None:
         """Add the norms that the placement needs besides the one that it is."""
@@ -47,7 +61,14 @@ class Connection:
         self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None, drop: float = 0.0
     ) -> Tensor:
         """``drop`` is the probability with which an element of F(x) is dropped."""
-        return self.join(F.dropout(f_x, drop), stream, padding_mask)
+        return self.join(self.drop_sentences(F.dropout(f_x, drop)), stream, padding_mask)
+
+    def drop_sentences(self, f_x: Tensor) -> Tensor:
+        """What DropPath leaves of the branch, (time, batch, dim)."""
+        if not self.training or self.drop_path == 0.0:
+            return f_x
+        keep = torch.empty(f_x.size(-2), 1, dtype=f_x.dtype, device=f_x.device).bernoulli_(1 - self.drop_path)
+        return f_x * (keep / (1 - self.drop_path))
 
     @staticmethod
     def connect_projection(linear: nn.Linear, make_norm: MakeNorm) -> nn.Linear:

@@ -2,10 +2,12 @@
 
 from typing import Optional
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..variant import Paper
-from .base import PLACEMENTS, Connection
+from .base import PLACEMENTS
+from .pre import Pre
 
 __all__ = ["ResPost"]
 
@@ -16,12 +18,15 @@ __all__ = ["ResPost"]
     equation="x + N(F(x))",
     paper=Paper("Liu et al. 2021", "2111.09883"),
 )
-class ResPost(Connection):
+class ResPost(Pre):
     """``y = skip(N(F(x)), x)``: the norm stands on the branch, after F (Liu et al. 2021, arXiv:2111.09883)."""
 
     def enter(self, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return self.skip.read(stream)
 
-    def join(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
-        f_x = self(f_x, padding_mask)
-        return self.skip.write(self.skip(f_x, stream, padding_mask), f_x, stream)
+    def leave(
+        self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None, drop: float = 0.0
+    ) -> Tensor:
+        # the norm is part of the branch, which a dropped sentence loses
+        f_x = self.drop_sentences(self(F.dropout(f_x, drop), padding_mask))
+        return self.join(f_x, stream, padding_mask)

@@ -29,7 +29,11 @@ NORMED = ("token", "batch")
 NONE = ("none",)
 
 # Sub-LN's inner norm stands inside F, where nothing knows the padding: no norm over the batch there.
-ANYWHERE = ((NORMED, ("post", "pre", "res-post", "sandwich")), (TOKEN, ("sub",)), (NONE, ("post",)))
+ANYWHERE = (
+    (NORMED, ("post", "pre", "res-post", "sandwich", "mix", "lns")),
+    (TOKEN, ("sub",)),
+    (NONE, ("post",)),
+)
 
 Coefficients = tuple[Tensor, Tensor]
 
@@ -61,6 +65,7 @@ class Site:
         layer: of its layer in its side, from 0, as the model was made: layers that are taken out change no number.
         depth: how many layers encoder and decoder have, as the model was made; 0 for a side that is not there.
         first: the skip rule of the layer's first sub-layer, None while that is built.
+        norm_follows: whether the norm stands after the sum.
         form: authors or first: whose form of a variant it is, where this plugin first had another than its authors.
     """
 
@@ -74,6 +79,7 @@ class Site:
     layer: int = 0
     depth: tuple[int, int] = (1, 1)
     first: Optional[nn.Module] = None
+    norm_follows: bool = False
     form: str = "authors"
 
     @property

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..variant import Option, Paper
-from .base import ANYWHERE, SKIPS, Chain, Coefficients, Skip
+from .base import ANYWHERE, NORMED, SKIPS, Chain, Coefficients, Skip
 
 __all__ = ["ExpandedSkip"]
 
@@ -24,7 +24,7 @@ __all__ = ["ExpandedSkip"]
             "λ",
         ),
     ),
-    goes_with=ANYWHERE,
+    goes_with=(*ANYWHERE, (NORMED, ("keel",))),
     example="--skip-scale 2",
 )
 class ExpandedSkip(Skip):

@@ -1,5 +1,5 @@
 """Vaswani et al. 2017: N(x + F(x))."""
 
 
-def wire(before, project, norm, entry, inner):
+def wire(before, project, norm):
     return lambda x: project(before(x)), norm

@@ -1,5 +1,5 @@
 """Liu et al. 2021: x + N(F(x))."""
 
 
-def wire(before, project, norm, entry, inner):
+def wire(before, project, norm):
     return lambda x: norm(project(before(x))), lambda v: v

@@ -1,6 +1,6 @@
 """Wang et al. 2022: x + F(N(x)), with one more norm before F's last projection, in cross-attention without it."""
 
 
-def wire(before, project, norm, entry, inner):
+def wire(before, project, norm, inner):
     inner = inner or (lambda v: v)
     return lambda x: project(inner(before(norm(x)))), lambda v: v

@@ -1,18 +1,20 @@
-"""The family: which choices on the three axes mean something together, and the table of them all.
+"""The family: which choices on the axes mean something together, and the table of them all.
 
 Everything here follows from what the variants declare (:mod:`..nn.variant`).
 """
 
 from collections.abc import Iterator
 
-from ..nn import NORMS, PLACEMENTS, SKIPS, norms_of
+from ..nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, norms_of
 from ..nn.variant import Declaration, Option
 
 __all__ = [
     "declarations",
     "example",
+    "flag_of",
     "option_owners",
     "readme_table",
+    "valid_mixings",
     "valid_norms",
     "valid_placements",
 ]
@@ -20,16 +22,28 @@ __all__ = [
 
 def declarations() -> Iterator[Declaration]:
     """Of every variant, axis by axis."""
-    for axis in (SKIPS, NORMS, PLACEMENTS):
+    for axis in (SKIPS, NORMS, PLACEMENTS, MIXINGS):
         yield from axis.declarations()
 
 
+def flag_of(variant: Declaration) -> str:
+    """The flag that chooses a variant, and its name."""
+    flags = {
+        "skip": "--skip-type",
+        "norm": "--skip-norm",
+        "placement": "--norm-placement",
+        "mixing": "--depth-mixing",
+    }
+    return f"{flags[variant.axis]} {variant.choice}"
+
+
 def option_owners() -> dict[str, dict[str, Option]]:
-    """For each flag of an option the options behind it, by their variants' choices."""
+    """For each flag of an option the options behind it, by the words that choose their variants."""
     owners: dict[str, dict[str, Option]] = {}
     for variant in declarations():
+        name = variant.choice if variant.axis == "skip" else flag_of(variant)
         for option in variant.options:
-            owners.setdefault(option.flag, {})[variant.choice] = option
+            owners.setdefault(option.flag, {})[name] = option
     return owners
 
 
@@ -45,18 +59,30 @@ def valid_placements(skip: str, norm: str) -> list[str]:
     return [placement for kinds, placements in rows if kind in kinds for placement in placements]
 
 
+def valid_mixings(skip: str, norm: str, placement: str) -> list[str]:
+    """The mixings of depths that go with the other choices."""
+    kind, merges = NORMS[norm].declaration.kind, SKIPS[skip].merges
+    return [
+        name
+        for name, mixing in MIXINGS.items()
+        if any(kind in kinds and placement in places for kinds, places in mixing.declaration.goes_with)
+        # what stands in the place of the skip goes with no other rule than the one it is instead of
+        and (mixing.skip is None or skip == "plain")
+        # between blocks a stream that is merged at the end is no x, and of another width than the embedding
+        and (name == "none" or not merges)
+    ]
+
+
 def example(variant: Declaration) -> str:
     """Flags that choose a variant, as they stand on a command line."""
-    own = {
-        "skip": f"--skip-type {variant.choice}",
-        "norm": f"--skip-norm {variant.choice}",
-        "placement": f"--skip-type plain --norm-placement {variant.choice}",
-    }[variant.axis]
-    return f"{own} {variant.example}".rstrip()
+    base = "--skip-type plain " if variant.axis == "placement" else ""
+    return f"{base}{flag_of(variant)} {variant.example}".rstrip()
 
 
 def _valid_with(variant: Declaration) -> str:
     """What a choice goes with, in words; for norms and placements the skip types."""
+    if variant.axis == "mixing":
+        return _skips_with(variant)
     if variant.axis == "skip":
         names = {
             ("token", "batch"): "any norm",
@@ -65,16 +91,24 @@ def _valid_with(variant: Declaration) -> str:
             ("none",): "no norm",
         }
         return "; ".join(f"{names[kinds]}: {', '.join(places)}" for kinds, places in variant.goes_with)
-    skips = [
-        skip
+    return _skips_with(variant)
+
+
+def _skips_with(variant: Declaration) -> str:
+    """The skip types that a norm, a placement or a mixing goes with, in words; and if they are few, the placements."""
+    found = [
+        (skip, placement)
         for skip in SKIPS
         for norm in valid_norms(skip)
-        if variant.choice in ([norm] if variant.axis == "norm" else valid_placements(skip, norm))
+        for placement in valid_placements(skip, norm)
+        if variant.choice in (norm, placement, *valid_mixings(skip, norm, placement))
     ]
+    skips = list(dict.fromkeys(skip for skip, _ in found))
     missing = [skip for skip in SKIPS if skip not in skips]
     if len(missing) < len(skips):
         return f"every skip type{' but ' if missing else ''}{', '.join(missing)}"
-    return ", ".join(dict.fromkeys(skips))
+    placements = ", ".join(dict.fromkeys(placement for _, placement in found))
+    return ", ".join(skips) + (f", any norm: {placements}" if variant.axis == "mixing" else "")
 
 
 def readme_table() -> str:

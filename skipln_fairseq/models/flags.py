@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import UserError
-from ..nn import NORMS, PLACEMENTS, SKIPS, ConnectionConfig
+from ..nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, ConnectionConfig
 from ..nn.variant import Declaration, Option
 from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args, attentions
 from .config import StackConfig
-from .family import option_owners, valid_norms, valid_placements
+from .family import flag_of, option_owners, valid_mixings, valid_norms, valid_placements
 from .forms import FORMS, form_of
 from .kernels import add_kernels_arg
 
@@ -48,6 +48,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         "skip-type": ("TYPE", f"how F(x) meets x: {', '.join(SKIPS)}"),
         "skip-norm": ("NORM", f"norm of the sub-layers: {', '.join(NORMS)}"),
         "norm-placement": ("PLACE", f"where the norm stands: {', '.join(PLACEMENTS)}"),
+        "depth-mixing": ("MIX", f"what a block reads of all outputs before it: {', '.join(MIXINGS)}"),
     }
     parser.add_argument(
         "--connection-form",
@@ -121,6 +122,25 @@ def _norm(args, side: str, slot: str) -> str:
     return norm
 
 
+def mixing_of(args, side: str) -> str:
+    """The mixing of depths of a side."""
+    flag, value = _given(args, f"{side}_depth_mixing", "depth_mixing")
+    return _choice(flag, "none" if value is None else value, MIXINGS)
+
+
+def _mixing(args, side: str, norm: str) -> str:
+    """The same, checked against the side's other choices."""
+    skip, placement, mixing = skip_type_of(args, side), _placement(args, side, norm), mixing_of(args, side)
+    valid = valid_mixings(skip, norm, placement)
+    if mixing not in valid:
+        instead = " stands in the place of the skip, and" if MIXINGS[mixing].skip else ""
+        raise UserError(
+            f"--depth-mixing {mixing}{instead} does not go with --skip-type {skip} --skip-norm {norm} "
+            f"--norm-placement {placement} of the {side}: valid there are {', '.join(valid)}"
+        )
+    return mixing
+
+
 def _norms(args, side: str) -> list[str]:
     return [_norm(args, side, slot) for slot in _slots(args, side)]
 
@@ -172,13 +192,14 @@ def fill_placement(args, side: str) -> None:
 
 
 def _used(args, side: str) -> set[str]:
-    """The further flags that a side's skip type and norms use."""
+    """The further flags that a side's choices use."""
     chosen = [SKIPS[skip_type_of(args, side)], *(NORMS[norm] for norm in _norms(args, side))]
+    chosen.append(MIXINGS[mixing_of(args, side)])
     return {option.flag for variant in chosen for option in variant.declaration.options}
 
 
 def _refuse_unused(args) -> None:
-    """A flag given for a side (or for both) that neither its skip type nor its norms use is an error."""
+    """A flag given for a side (or for both) that none of its choices uses is an error."""
     if getattr(args, "decoder_cross_attn_skip_norm", None) and "cross_attn" not in _slots(args, "decoder"):
         raise UserError("--decoder-cross-attn-skip-norm has no meaning with --no-cross-attention")
     sides = _sides(args)
@@ -189,10 +210,9 @@ def _refuse_unused(args) -> None:
             key = f"{side}_{name}".lstrip("_")
             if getattr(args, key, None) is not None and name not in names:
                 types = {skip_type_of(args, s) for s in sides if side in ("", s)}
-                belongs = [choice if choice in SKIPS else f"--skip-norm {choice}" for choice in owners]
                 raise UserError(
                     f"--{key.replace('_', '-')} has no meaning with --skip-type {' / '.join(sorted(types))} "
-                    f"and the norms chosen: it belongs to {', '.join(belongs)}"
+                    f"and the norms chosen: it belongs to {', '.join(owners)}"
                 )
 
 
@@ -200,7 +220,7 @@ def _option(args, side: str, variant: Declaration, option: Option) -> Any:
     flag, value = _given(args, f"{side}_{option.flag}", option.flag)
     if value is None:
         if option.default is None:
-            raise UserError(f"--skip-type {variant.choice} needs {flag} {option.metavar}")
+            raise UserError(f"{flag_of(variant)} needs {flag} {option.metavar}")
         return option.default
     try:
         return option.read(value)
@@ -236,7 +256,7 @@ def _layers(args, side: str) -> tuple[int, ...]:
 
 def _connection(args, side: str, slot: str) -> ConnectionConfig:
     skip, norm = skip_type_of(args, side), _norm(args, side, slot)
-    placement, form = _placement(args, side, norm), form_of(args)
+    placement, form, mixing = _placement(args, side, norm), form_of(args), _mixing(args, side, norm)
     chosen = [registry[name] for registry, name in ((SKIPS, skip), (NORMS, norm), (PLACEMENTS, placement))]
     heads = getattr(args, f"{side}_attention_heads", 1)
     arguments = NORMS[norm].arguments(form, heads, **_options(args, side, NORMS[norm].declaration))
@@ -247,6 +267,8 @@ def _connection(args, side: str, slot: str) -> ConnectionConfig:
         tuple(_options(args, side, SKIPS[skip].declaration).items()),
         tuple(arguments.items()),
         form if any(variant.declaration.has_forms for variant in chosen) else "authors",
+        mixing,
+        tuple(_options(args, side, MIXINGS[mixing].declaration).items()),
     )
 
 

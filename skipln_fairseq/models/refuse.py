@@ -88,6 +88,20 @@ def _refuse_narrow_uses_of_wide_streams(args, stacks: dict[str, StackConfig]) ->
         raise UserError(f"--no-decoder-final-norm with --skip-type {skip}: that norm merges its streams")
 
 
+def _refuse_what_leaves_layers_out_of_a_mixing(args, stacks: dict[str, StackConfig]) -> None:
+    # What a block reads is made of the outputs of all before it, in numbers that belong to each.
+    for side, config in stacks.items():
+        if config.ffn.mixing == "none":
+            continue
+        flags = [f"{side}_layerdrop", f"{side}_layers_to_keep", "offload_activations"]
+        flags += ["base_layers"] if side == "decoder" else []
+        for name in flags:
+            if getattr(args, name, None):
+                raise UserError(
+                    f"--{name.replace('_', '-')} does not go with --depth-mixing {config.ffn.mixing} of the {side}"
+                )
+
+
 def refuse(args) -> None:
     """Refuse what cannot work.
 
@@ -102,6 +116,7 @@ def refuse(args) -> None:
     _refuse_layerdrop_across_workers(args, stacks)
     _refuse_narrow_uses_of_wide_streams(args, stacks)
     _refuse_what_changes_state_behind_the_model(args, stacks)
+    _refuse_what_leaves_layers_out_of_a_mixing(args, stacks)
 
 
 def join_kept_layers(args) -> None:

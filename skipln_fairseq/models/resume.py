@@ -29,8 +29,8 @@ from .flags import SIDES, SLOTS, connections
 
 __all__ = ["check_checkpoints_when_training"]
 
-# sub-LN's norms and FAVOR+'s features, which stand inside F
-INSIDE_F = re.compile(r"\.(out_proj|fc2)\.norm\.|_attn\.favor\.")
+# sub-LN's norms and FAVOR+'s features, which stand inside F, and mixings of depths
+ELSEWHERE = re.compile(r"\.(out_proj|fc2)\.norm\.|_attn\.favor\.|_mixing\.")
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +41,10 @@ def _choices(stack: StackConfig, slot: str) -> dict[str, object]:
     choices = asdict(config)
     if any(declared.from_depth for declared in config.declarations()):
         choices["depth"] = "+".join(map(str, stack.depth))
-    options, norm_options = dict(choices.pop("options")), dict(choices.pop("norm_options"))
-    return {**choices, **options, **{f"norm {name}": value for name, value in norm_options.items()}}
+    options = dict(choices.pop("options"))
+    for axis in ("norm", "mixing"):
+        options |= {f"{axis} {name}": value for name, value in choices.pop(f"{axis}_options")}
+    return {**choices, **options}
 
 
 def _changes(stored_args, args) -> Changes:
@@ -92,11 +94,11 @@ def _model_name(args) -> str | None:
 
 
 def _connection_keys(model: nn.Module, keys) -> list[str]:
-    """Those state-dict keys that belong to a connection or to the norm at a stack's end."""
+    """Those state-dict keys that belong to a connection, to a mixing or to the norm at a stack's end."""
     prefixes = [name for name, module in model.named_modules() if isinstance(module, Connection)]
     prefixes += [f"{side}.layer_norm" for side in SIDES]
     inside = tuple(f"{prefix}." for prefix in prefixes)
-    return [key for key in keys if key.startswith(inside) or INSIDE_F.search(key)]
+    return [key for key in keys if key.startswith(inside) or ELSEWHERE.search(key)]
 
 
 def _owners(model: nn.Module) -> dict[str, str]:

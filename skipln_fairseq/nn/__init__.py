@@ -1,13 +1,15 @@
 """Connections, norms and skip rules in pure torch: nothing here knows fairseq or a flag."""
 
-from .connection import ConnectionConfig, build_connection, build_end, initialise_branch
+from .connection import ConnectionConfig, build_connection, build_end, build_mixing, initialise_branch
 from .fused import fuse
+from .mixing import MIXINGS
 from .norm import NORMS, norms_of
 from .placement import PLACEMENTS, Connection
 from .skip import SKIPS, Branch
 from .skip.admin import AdminSkip
 
 __all__ = [
+    "MIXINGS",
     "NORMS",
     "PLACEMENTS",
     "SKIPS",
@@ -17,6 +19,7 @@ __all__ = [
     "ConnectionConfig",
     "build_connection",
     "build_end",
+    "build_mixing",
     "fuse",
     "initialise_branch",
     "norms_of",

@@ -15,12 +15,13 @@ from typing import Any, Optional
 
 from torch import nn
 
+from .mixing import MIXINGS, Mixing, Place
 from .norm import NORMS
 from .placement import PLACEMENTS, connection_class
 from .skip import SKIPS, Branch, Site
 from .variant import Declaration
 
-__all__ = ["ConnectionConfig", "build_connection", "build_end", "initialise_branch"]
+__all__ = ["ConnectionConfig", "build_connection", "build_end", "build_mixing", "initialise_branch"]
 
 Numbers = tuple[tuple[str, Any], ...]
 
@@ -36,6 +37,8 @@ class ConnectionConfig:
         options: the skip rule's, as pairs of names and values.
         norm_options: the norm's keyword arguments, as such pairs.
         form: authors or first, see :class:`.Site`.
+        mixing: a name in ``MIXINGS``.
+        mixing_options: its own, as such pairs.
     """
 
     skip: str = "plain"
@@ -44,15 +47,26 @@ class ConnectionConfig:
     options: Numbers = ()
     norm_options: Numbers = ()
     form: str = "authors"
+    mixing: str = "none"
+    mixing_options: Numbers = ()
 
     def declarations(self) -> list[Declaration]:
-        """What the three choices declare."""
-        axes = ((SKIPS, self.skip), (NORMS, self.norm), (PLACEMENTS, self.placement))
+        """What the choices declare."""
+        axes = (
+            (SKIPS, self.skip),
+            (NORMS, self.norm),
+            (PLACEMENTS, self.placement),
+            (MIXINGS, self.mixing),
+        )
         return [registry[name].declaration for registry, name in axes]
 
     def make_norm(self, dim: int) -> nn.Module:
         """A norm of the chosen kind."""
         return NORMS[self.norm](dim, **dict(self.norm_options))
+
+    def make_end_norm(self, dim: int) -> nn.Module:
+        """A norm for where nothing knows the padding: a norm over the batch gives way to LayerNorm."""
+        return NORMS["layer"](dim) if NORMS[self.norm].declaration.kind == "batch" else self.make_norm(dim)
 
 
 def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Module:
@@ -84,8 +98,24 @@ def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Mod
         return inner
 
     connection.add_norms(make_norm)
-    connection.skip = SKIPS[config.skip].build(replace(site, make_norm=make_norm), **dict(config.options))
+    skip, options = MIXINGS[config.mixing].skip, {}
+    if skip is None:
+        skip, options = SKIPS[config.skip], dict(config.options)
+    connection.skip = skip.build(replace(site, make_norm=make_norm), **options)
     return connection
+
+
+def build_mixing(dim: int, config: ConnectionConfig, **where: Any) -> Mixing:
+    """Build what stands before a sub-layer, or at the end of a stack, where depths are mixed.
+
+    Args:
+        dim: the feature dimension.
+        config: the choices, of the stack's last sub-layer.
+        where: fields of :class:`.Place`.
+    """
+    normed = not PLACEMENTS[config.placement].ends_with_norm
+    place = Place(dim, config.make_end_norm, normed=normed, **where)
+    return MIXINGS[config.mixing].build(place, **dict(config.mixing_options))
 
 
 def initialise_branch(branch: Branch, config: ConnectionConfig, **where: Any) -> None:
@@ -104,13 +134,11 @@ def initialise_branch(branch: Branch, config: ConnectionConfig, **where: Any) ->
 def build_end(dim: int, config: ConnectionConfig) -> Optional[nn.Module]:
     """What stands at the end of a stack whose last sub-layer has this connection, or None.
 
-    The norm there is of the last sub-layer's kind; a norm over the batch gives way to LayerNorm, since the end of
-    the stack knows no padding.
+    The norm there is of the last sub-layer's kind, see :meth:`ConnectionConfig.make_end_norm`.
     """
-    kind = NORMS[config.norm].declaration.kind
-    if kind == "none":
+    if NORMS[config.norm].declaration.kind == "none":
         return None
     end = SKIPS[config.skip].build_end(dim, lambda: config.make_norm(dim), config.form)
     if end is not None or not PLACEMENTS[config.placement].ends_with_norm:
         return end
-    return NORMS["layer"](dim) if kind == "batch" else config.make_norm(dim)
+    return config.make_end_norm(dim)

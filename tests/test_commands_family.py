@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import SIZES, TRAIN, USER_DIR, run
 
-from skipln_fairseq.models.family import declarations, example
+from skipln_fairseq.models.family import declarations, example, flag_of
 
 SIDES = ("encoder", "decoder")
 SMALL = [f"--{side}-{name}=16" for side in SIDES for name in ("embed-dim", "ffn-embed-dim")]
@@ -45,7 +45,7 @@ def test_its_row_trains_and_translates(tmp_path, data, member):
     """Two layers a side, so that a stream that is wider inside has to pass from one layer to the next."""
     assert_learns(train(data, tmp_path, *example(member).split()), 1, 2)
     chosen = checkpoint(tmp_path)["cfg"]["model"]
-    name = {"skip": "skip_type", "norm": "skip_norm", "placement": "norm_placement"}[member.axis]
+    name = flag_of(member).split()[0].lstrip("-").replace("-", "_")
     assert getattr(chosen, name) == member.choice
     assert_translates(data, tmp_path)
 

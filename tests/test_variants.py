@@ -9,9 +9,12 @@ end. An oracle stands in ``oracles/AXIS/NAME.py``, in float64 numpy, written fro
 * placement: ``wire(before, project, norm, entry, inner) -> f, last``: F is project(before(x)), and the three norms are
   there where the placement made them.
 * norm: ``norm(v, **numbers)``.
+* mixing: ``stack(x, blocks, places, end, normed, **options)``; a block has ``run``, all of it with its skips and norms,
+  and ``branches``, the F of each sub-layer alone. ``places`` has a row for each block and one for the end, with
+  ``numbers`` and ``norm`` of what stands before each sub-layer. ``normed`` says whether a block ends with a norm.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
@@ -22,13 +25,18 @@ import pytest
 import torch
 from torch import nn
 
-from skipln_fairseq.models.family import valid_norms, valid_placements
-from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS, build_connection, build_end
+from skipln_fairseq.models.family import valid_mixings, valid_norms, valid_placements
+from skipln_fairseq.nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, build_connection, build_end, build_mixing
 from tests.build import wiring
 
 DIM, DEPTH = 5, (2, 5)
 SLOTS = {"encoder": ("self_attn", "ffn"), "decoder": ("self_attn", "cross_attn", "ffn")}
 OPTIONS = {"scale": 0.7, "order": 3, "share": False, "vector": True}
+MIXING_OPTIONS = {
+    "dlcl": [{"norm_embedding": False}, {"norm_embedding": True}],
+    "denseformer": [{"dilation": d, "period": p} for d, p in ((1, 1), (2, 1), (3, 1), (1, 2), (2, 3))],
+    "attention": [{"size": size} for size in (1, 2, 3, 7)],
+}
 NORM_OPTIONS = {"ada": {"scale": 1.3, "slope": 0.2}}
 
 
@@ -42,13 +50,14 @@ class Stack:
 
     config: object
     side: str
+    depth: int = 2
     modules: nn.ModuleList = field(default_factory=nn.ModuleList)
-    layers: list = field(default_factory=list)
+    mixings: nn.ModuleList = field(default_factory=nn.ModuleList)
 
     def __post_init__(self):
         torch.manual_seed(0)
         slots = SLOTS[self.side]
-        for layer in range(2):
+        for layer in range(self.depth):
             first = None
             for index, slot in enumerate(slots):
                 where = {"side": self.side, "slot": slot, "index": index, "last": index == len(slots) - 1}
@@ -58,9 +67,13 @@ class Stack:
                 first = first or connection
                 matrix = connection.connect_projection(nn.Linear(DIM, DIM, bias=False), self.config.make_norm)
                 self.modules.append(nn.ModuleList([connection, matrix]))
+                where = {"side": self.side, "layer": layer, "index": index, "slots": len(slots)}
+                self.mixings.append(build_mixing(DIM, self.config, **where))
+        where = {"side": self.side, "layer": self.depth, "slots": len(slots)}
+        self.mixings.append(build_mixing(DIM, self.config, **where))
         end = build_end(DIM, self.config)
         self.end = end or nn.Identity()
-        for module in (self.modules.double(), self.end.double()):
+        for module in (self.modules.double(), self.end.double(), self.mixings.double()):
             self.randomise(module)
 
     @torch.no_grad()
@@ -73,10 +86,11 @@ class Stack:
                 buffer.add_(torch.rand(buffer.shape, dtype=torch.float64))
 
     def forward(self, x):
-        stream = x
-        for connection, matrix in self.modules:
+        stream, memory = x, []
+        for mixing, (connection, matrix) in zip(self.mixings, self.modules, strict=False):
+            stream = mixing(stream, memory)
             stream = connection.leave(matrix(connection.enter(stream).tanh()), stream)
-        return self.end(stream)
+        return self.end(self.mixings[-1](stream, memory))
 
     def norm(self, module):
         """The norm oracle with a module's numbers."""
@@ -102,25 +116,44 @@ class Stack:
             side=self.side,
         )
 
+    def rows(self, flat):
+        size = len(SLOTS[self.side])
+        return [flat[start : start + size] for start in range(0, len(flat), size)]
+
     def expected(self, x):
         """By the oracles alone."""
-        flat = [self.sub_layer(*pair) for pair in self.modules]
-        size = len(SLOTS[self.side])
-        layers = [flat[:size], flat[size:]]
-        options = dict(self.config.options)
-        return oracle("skip", self.config.skip).stack(x, layers, self.end_norm(), **options)
+        layers = self.rows([self.sub_layer(*pair) for pair in self.modules])
+        skip = partial(oracle("skip", self.config.skip).stack, **dict(self.config.options))
+        if SKIPS[self.config.skip].merges:
+            return skip(x, layers, self.end_norm())
+        blocks = [
+            SimpleNamespace(
+                run=partial(skip, layers=[layer], end=lambda v: v), branches=[each.f for each in layer]
+            )
+            for layer in layers
+        ]
+        places = self.rows([self.place(mixing) for mixing in self.mixings])
+        normed = self.config.placement == "post"
+        options = dict(self.config.mixing_options)
+        stack = oracle("mixing", self.config.mixing).stack
+        return stack(x, blocks, places, self.end_norm(), normed, **options)
+
+    def place(self, mixing):
+        numbers = {name: value.detach().numpy() for name, value in mixing.named_parameters()}
+        norm = getattr(mixing, "norm", None)
+        return SimpleNamespace(numbers=numbers, norm=norm and self.norm_outside(norm))
 
     def end_norm(self):
         if isinstance(self.end, nn.Identity):
             return lambda v: v
-        last = getattr(self.end, "norm", self.end)
+        return self.norm_outside(getattr(self.end, "norm", self.end))
+
+    def norm_outside(self, norm):
+        """Of one that stands where nothing knows the padding."""
         if NORMS[self.config.norm].declaration.kind == "batch":
-            return partial(
-                oracle("norm", "layer").norm,
-                weight=last.weight.detach().numpy(),
-                bias=last.bias.detach().numpy(),
-            )
-        return self.norm(last)
+            numbers = {"weight": norm.weight.detach().numpy(), "bias": norm.bias.detach().numpy()}
+            return partial(oracle("norm", "layer").norm, **numbers)
+        return self.norm(norm)
 
 
 CASES = [
@@ -131,22 +164,52 @@ CASES = [
 ]
 
 
+def same_eps(end, norm):
+    """The eps of ResiDual's last LayerNorm is 1e-7, and of its oracle 1e-5."""
+    for module in end.modules():
+        if hasattr(module, "eps") and norm == "layer":
+            module.eps = 1e-5
+
+
 @pytest.mark.parametrize("side", SLOTS)
 @pytest.mark.parametrize(("skip", "norm", "placement"), CASES)
 def test_a_stack_equals_the_oracles(skip, norm, placement, side):
     numbers = tuple(NORM_OPTIONS.get(norm, {}).items())
     stack = Stack(wiring(skip, norm, placement, norm_options=numbers, **OPTIONS), side)
     x = torch.randn(2, 3, DIM, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    # the eps of ResiDual's last LayerNorm is 1e-7, and of its oracle 1e-5: the test makes them equal
-    for module in stack.end.modules():
-        if hasattr(module, "eps") and norm == "layer":
-            module.eps = 1e-5
+    same_eps(stack.end, norm)
     found, expected = stack.forward(x).detach().numpy(), stack.expected(x.numpy())
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("axis", [SKIPS, NORMS, PLACEMENTS], ids=lambda axis: axis.axis)
+MIXED = [
+    (mixing, options, skip, norm, placement)
+    for mixing in MIXINGS
+    for number, options in enumerate(MIXING_OPTIONS.get(mixing, [{}]))
+    for skip, norm, placement in CASES
+    if mixing in valid_mixings(skip, norm, placement)
+    # each norm with the plain skip, and each skip rule with its own norm
+    and (skip == "plain" or norm == valid_norms(skip)[0])
+    and (not number or (skip == "plain" and norm in ("layer", "rms")))
+]
+
+
+@pytest.mark.parametrize("side", SLOTS)
+@pytest.mark.parametrize(("mixing", "options", "skip", "norm", "placement"), MIXED)
+def test_a_stack_with_mixing_equals_the_oracles(mixing, options, skip, norm, placement, side):
+    numbers = tuple(NORM_OPTIONS.get(norm, {}).items())
+    config = wiring(skip, norm, placement, norm_options=numbers, **OPTIONS)
+    config = replace(config, mixing=mixing, mixing_options=tuple(options.items()))
+    stack = Stack(config, side, depth=4)
+    same_eps(stack.end, norm)
+    x = torch.randn(2, 3, DIM, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found, expected = stack.forward(x).detach().numpy(), stack.expected(x.numpy())
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("axis", [SKIPS, NORMS, PLACEMENTS, MIXINGS], ids=lambda axis: axis.axis)
 def test_each_variant_has_an_oracle_and_the_reverse(axis):
     folder = import_module(f"tests.oracles.{axis.axis}").__path__
     assert {module.name for module in iter_modules(folder)} == {name.replace("-", "_") for name in axis}

@@ -72,6 +72,22 @@ def test_mixed_skip_types_and_norms_by_slot(tmp_path, data):
     assert "encoder ffn norm rms → scale" in refused
 
 
+def test_a_run_with_mixing_is_resumed_as_it_was(tmp_path, data):
+    flags = ["--skip-type=plain", "--norm-placement=pre", "--encoder-depth-mixing=attention"]
+    flags += [
+        "--decoder-depth-mixing=dlcl",
+        "--encoder-attention-residual-size=2",
+        "--checkpoint-activations",
+    ]
+    parts = [train(data, tmp_path / "parts", *flags, updates=updates).losses() for updates in (2, 4)]
+    assert parts[0] + parts[1] == train(data, tmp_path / "whole", *flags, updates=4).losses()
+    assert_translates(data, tmp_path / "parts")
+    flags[3] = "--decoder-depth-mixing=denseformer"
+    (refused,) = train(data, tmp_path / "parts", *flags, updates=6, succeeds=False).output.splitlines()[-1:]
+    assert refused.startswith("skipln_fairseq: error: ")
+    assert "decoder mixing dlcl → denseformer" in refused
+
+
 def test_admin_measures_once_in_a_run_that_is_resumed(tmp_path, data):
     """The resumed run repeats the uninterrupted one, and keeps what was measured in the checkpoint alone.
 

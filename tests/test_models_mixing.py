@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from skipln_fairseq import to_ctranslate2
 from skipln_fairseq.errors import UserError
+from skipln_fairseq.models import engine
 from skipln_fairseq.models.export import export_encoder, export_step
 from skipln_fairseq.models.flags import connections
 from skipln_fairseq.models.mixing import MixingDecoder, MixingEncoder
@@ -203,7 +205,9 @@ def test_a_language_model_has_it_too(mixing):
 
 
 def test_a_model_of_alignments_has_it_too():
-    made = model("--depth-mixing=dlcl", arch="transformer_align_rskip")
+    made = model(
+        "--depth-mixing=dlcl", "--alignment-layer=1", "--alignment-heads=1", arch="transformer_align_rskip"
+    )
     assert (type(made.encoder), type(made.decoder)) == (MixingEncoder, MixingDecoder)
     source, lengths, target = batch()
     assert made(source, lengths, target)[1]["attn"][0].shape == (*target.shape, source.size(1))
@@ -271,6 +275,26 @@ def test_a_side_without_layers_mixes_its_embedding_alone(side):
             "transformer_rskip", *PRE, f"--{side}-layers=0", f"--{side}-depth-mixing={mixing}"
         ).eval()
         assert made(*batch())[0].isfinite().all()
+
+
+@pytest.mark.parametrize("mixing", MIXED)
+def test_the_engine_of_decoding_steps_steps_aside_and_says_why(mixing, monkeypatch):
+    monkeypatch.setattr(engine, "has_tiles", lambda: True)
+    plain, mixed = model(), model("--decoder-depth-mixing", mixing)
+    with pytest.raises(engine.Unknown) as what:
+        engine.Engine(mixed.decoder, "fp32")
+    assert str(what.value) == f"--depth-mixing {mixing}"
+    with pytest.raises(engine.Unknown) as what:  # for another reason
+        engine.Engine(plain.decoder.train(), "fp32")
+    assert "mixing" not in str(what.value)
+    mixed.make_generation_fast_()
+    assert "forward" not in vars(mixed.decoder)
+
+
+def test_ctranslate2_is_refused():
+    made = model("--encoder-depth-mixing=dlcl")
+    with pytest.raises(UserError, match="CTranslate2 has no dlcl mixing of depths, as in the encoder"):
+        to_ctranslate2.check(made, made.args)
 
 
 def test_what_is_chosen_is_read_from_the_flags_of_a_stored_model():

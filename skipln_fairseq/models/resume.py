@@ -72,7 +72,10 @@ def _changes(stored_args, args) -> Changes:
             found.append(f"{kind} attention {_described(before[kind])} → {_described(after[kind])}")
     found += forms[:1]
     retyped = {
-        side for side in stored.keys() & current.keys() if stored[side].ffn.skip != current[side].ffn.skip
+        f"{side} {part}"
+        for side in stored.keys() & current.keys()
+        for part in ("skip", "mixing")
+        if getattr(stored[side].ffn, part) != getattr(current[side].ffn, part)
     }
     return Changes(found, retyped=retyped)
 
@@ -122,7 +125,8 @@ def _adopt(state: dict, model: nn.Module, retyped: Collection[str]) -> None:
         key
         for key in own.keys() & stored.keys()
         if own[key].shape != stored[key].shape
-        or (".skip." in key and key.partition(".")[0] in retyped)
+        or (".skip." in key and f"{key.partition('.')[0]} skip" in retyped)
+        or ("_mixing." in key and f"{key.partition('.')[0]} mixing" in retyped)
         or "_attn.favor." in key  # what is drawn follows from this run's flags and updates
     }
     fresh = _connection_keys(model, own.keys() - (stored.keys() - other) - shared)

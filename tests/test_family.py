@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skipln_fairseq.models.family import valid_mixings, valid_norms, valid_placements
+from skipln_fairseq.models.family import valid_mixings, valid_norms, valid_placements, valid_solvers
 from skipln_fairseq.models.flags import SLOTS, connections
-from skipln_fairseq.nn import MIXINGS, NORMS, PLACEMENTS, SKIPS
+from skipln_fairseq.nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, SOLVERS
 from tests.build import batch, build, parse
 
 NOISE = 1e-7  # fairseq's attention takes its softmax in single precision, also in a float64 model
@@ -22,19 +22,22 @@ def drawn(rng, option):
     return [str(rng.randint(int(low), int(high))) if option.kind is int else f"{rng.uniform(low, high):.4f}"]
 
 
-def side_flags(rng, side, skip, placement, first_norm, mixing):
+def side_flags(rng, side, skip, placement, first_norm, mixing, solver="none"):
     """Norms for each sub-layer that go with both choices, then the numbers that all of them need or may have."""
     norms = [
         norm
         for norm in valid_norms(skip)
-        if placement in valid_placements(skip, norm) and mixing in valid_mixings(skip, norm, placement)
+        if placement in valid_placements(skip, norm)
+        and mixing in valid_mixings(skip, norm, placement)
+        and solver in valid_solvers(skip, norm, placement, mixing)
     ]
     flags = [f"--{side}-skip-type", skip, f"--{side}-norm-placement", placement]
     flags += [f"--{side}-depth-mixing", mixing]
     chosen = {slot: rng.choice(norms) for slot in SLOTS[side]} | {"self_attn": first_norm}
     for slot, norm in chosen.items():
         flags += [f"--{side}-{slot.replace('_', '-')}-skip-norm", norm]
-    variants = [SKIPS[skip], MIXINGS[mixing], *(NORMS[norm] for norm in chosen.values())]
+    flags += ["--encoder-solver", solver] if side == "encoder" else []
+    variants = [SKIPS[skip], MIXINGS[mixing], SOLVERS[solver], *(NORMS[norm] for norm in chosen.values())]
     options = {option.flag: option for variant in variants for option in variant.declaration.options}
     for name, option in sorted(options.items()):
         if option.default is None or rng.random() < 0.5:
@@ -64,11 +67,14 @@ def combination(seed):
     mixings = [list(MIXINGS)[(seed // 2 + n) % len(MIXINGS)] for n in range(2)]
     ours = [triple for triple in TRIPLES if triple[0] == skip]
     encoder = rng.choice(mixed(ours, mixings[0]) or mixed(ours, "none"))
+    solver = list(SOLVERS)[seed % len(SOLVERS)]
+    if solver not in valid_solvers(encoder[0], encoder[2], encoder[1], encoder[3]):
+        solver = "none"
     same_norm = [triple for triple in TRIPLES if triple[2] == norm]
     both = [triple for triple in same_norm if triple[1] == placement]
     ways = (both, mixings[1]), (same_norm, mixings[1]), (same_norm, "none")
     decoder = rng.choice(next(found for way in ways if (found := mixed(*way))))
-    flags = [*side_flags(rng, "encoder", *encoder), *side_flags(rng, "decoder", *decoder)]
+    flags = [*side_flags(rng, "encoder", *encoder, solver), *side_flags(rng, "decoder", *decoder)]
     for flag, share in (("--share-all-embeddings", 0.3), ("--layernorm-embedding", 0.2)):
         flags += [flag] if rng.random() < share else []
     return flags
@@ -167,3 +173,4 @@ def test_the_combinations_reach_the_whole_family():
     assert {config.norm for config in connected} == set(NORMS)
     assert {config.placement for config in connected} == set(PLACEMENTS)
     assert {config.mixing for config in connected} == set(MIXINGS)
+    assert {config.solver for config in connected} == set(SOLVERS)

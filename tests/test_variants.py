@@ -12,6 +12,7 @@ end. An oracle stands in ``oracles/AXIS/NAME.py``, in float64 numpy, written fro
 * mixing: ``stack(x, blocks, places, end, normed, **options)``; a block has ``run``, all of it with its skips and norms,
   and ``branches``, the F of each sub-layer alone. ``places`` has a row for each block and one for the end, with
   ``numbers`` and ``norm`` of what stands before each sub-layer. ``normed`` says whether a block ends with a norm.
+* solver: ``solve(run, y, numbers, **options)``; ``run`` is a whole block.
 """
 
 from dataclasses import dataclass, field, replace
@@ -25,8 +26,18 @@ import pytest
 import torch
 from torch import nn
 
-from skipln_fairseq.models.family import valid_mixings, valid_norms, valid_placements
-from skipln_fairseq.nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, build_connection, build_end, build_mixing
+from skipln_fairseq.models.family import valid_mixings, valid_norms, valid_placements, valid_solvers
+from skipln_fairseq.nn import (
+    MIXINGS,
+    NORMS,
+    PLACEMENTS,
+    SKIPS,
+    SOLVERS,
+    build_connection,
+    build_end,
+    build_mixing,
+    build_solver,
+)
 from tests.build import wiring
 
 DIM, DEPTH = 5, (2, 5)
@@ -38,6 +49,9 @@ MIXING_OPTIONS = {
     "attention": [{"size": size} for size in (1, 2, 3, 7)],
 }
 NORM_OPTIONS = {"ada": {"scale": 1.3, "slope": 0.2}}
+
+
+SOLVER_OPTIONS = {name: [{"per_block": False}, {"per_block": True}] for name in ("ema2", "ema4")}
 
 
 def oracle(axis, name):
@@ -53,11 +67,13 @@ class Stack:
     depth: int = 2
     modules: nn.ModuleList = field(default_factory=nn.ModuleList)
     mixings: nn.ModuleList = field(default_factory=nn.ModuleList)
+    solvers: nn.ModuleList = field(default_factory=nn.ModuleList)
 
     def __post_init__(self):
         torch.manual_seed(0)
         slots = SLOTS[self.side]
         for layer in range(self.depth):
+            self.solvers.append(build_solver(DIM, self.config, self.solvers[0] if layer else None))
             first = None
             for index, slot in enumerate(slots):
                 where = {"side": self.side, "slot": slot, "index": index, "last": index == len(slots) - 1}
@@ -73,8 +89,8 @@ class Stack:
         self.mixings.append(build_mixing(DIM, self.config, **where))
         end = build_end(DIM, self.config)
         self.end = end or nn.Identity()
-        for module in (self.modules.double(), self.end.double(), self.mixings.double()):
-            self.randomise(module)
+        for module in (self.modules, self.end, self.mixings, self.solvers):
+            self.randomise(module.double())
 
     @torch.no_grad()
     def randomise(self, module):
@@ -87,9 +103,16 @@ class Stack:
 
     def forward(self, x):
         stream, memory = x, []
-        for mixing, (connection, matrix) in zip(self.mixings, self.modules, strict=False):
-            stream = mixing(stream, memory)
-            stream = connection.leave(matrix(connection.enter(stream).tanh()), stream)
+        layers = zip(self.solvers, self.rows(self.modules), self.rows(self.mixings), strict=False)
+        for solver, modules, mixings in layers:
+            stream, outputs = mixings[0](stream, memory), []
+            for _ in range(solver.stages):
+                y = solver.read(stream, outputs)
+                for index, (connection, matrix) in enumerate(modules):
+                    y = mixings[index](y, memory) if index else y
+                    y = connection.leave(matrix(connection.enter(y).tanh()), y)
+                outputs.append(y)
+            stream = solver(stream, outputs)
         return self.end(self.mixings[-1](stream, memory))
 
     def norm(self, module):
@@ -126,12 +149,13 @@ class Stack:
         skip = partial(oracle("skip", self.config.skip).stack, **dict(self.config.options))
         if SKIPS[self.config.skip].merges:
             return skip(x, layers, self.end_norm())
-        blocks = [
-            SimpleNamespace(
-                run=partial(skip, layers=[layer], end=lambda v: v), branches=[each.f for each in layer]
-            )
-            for layer in layers
-        ]
+        solve = partial(oracle("solver", self.config.solver).solve, **dict(self.config.solver_options))
+        blocks = []
+        for solver, layer in zip(self.solvers, layers, strict=True):
+            numbers = {name: value.detach().numpy() for name, value in solver.named_parameters()}
+            once = partial(skip, layers=[layer], end=lambda v: v)
+            run = partial(solve, once, numbers=numbers)
+            blocks.append(SimpleNamespace(run=run, branches=[each.f for each in layer]))
         places = self.rows([self.place(mixing) for mixing in self.mixings])
         normed = self.config.placement == "post"
         options = dict(self.config.mixing_options)
@@ -191,7 +215,7 @@ MIXED = [
     if mixing in valid_mixings(skip, norm, placement)
     # each norm with the plain skip, and each skip rule with its own norm
     and (skip == "plain" or norm == valid_norms(skip)[0])
-    and (not number or (skip == "plain" and norm in ("layer", "rms")))
+    and (not number or (skip == "plain" and norm == "layer"))
 ]
 
 
@@ -209,7 +233,34 @@ def test_a_stack_with_mixing_equals_the_oracles(mixing, options, skip, norm, pla
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("axis", [SKIPS, NORMS, PLACEMENTS, MIXINGS], ids=lambda axis: axis.axis)
+SOLVED = [
+    (solver, options, mixing, skip, norm, placement)
+    for solver in SOLVERS
+    for options in SOLVER_OPTIONS.get(solver, [{}])
+    for skip, norm, placement in CASES
+    for mixing in valid_mixings(skip, norm, placement)
+    if solver in valid_solvers(skip, norm, placement, mixing)
+    and norm in (valid_norms(skip)[0], "rms")
+    and (mixing == "none" or (skip == "plain" and norm == "layer"))
+]
+
+
+@pytest.mark.parametrize(("solver", "options", "mixing", "skip", "norm", "placement"), SOLVED)
+def test_a_stack_with_a_solver_equals_the_oracles(solver, options, mixing, skip, norm, placement):
+    numbers = tuple(NORM_OPTIONS.get(norm, {}).items())
+    config = wiring(skip, norm, placement, norm_options=numbers, **OPTIONS)
+    of_mixing = tuple(MIXING_OPTIONS.get(mixing, [{}])[0].items())
+    config = replace(config, mixing=mixing, mixing_options=of_mixing)
+    config = replace(config, solver=solver, solver_options=tuple(options.items()))
+    stack = Stack(config, "encoder", depth=3)
+    same_eps(stack.end, norm)
+    x = torch.randn(2, 3, DIM, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found, expected = stack.forward(x).detach().numpy(), stack.expected(x.numpy())
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("axis", [SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS], ids=lambda axis: axis.axis)
 def test_each_variant_has_an_oracle_and_the_reverse(axis):
     folder = import_module(f"tests.oracles.{axis.axis}").__path__
     assert {module.name for module in iter_modules(folder)} == {name.replace("-", "_") for name in axis}

@@ -5,8 +5,8 @@ Everything here follows from what the variants declare (:mod:`..nn.variant`).
 
 from collections.abc import Iterator
 
-from ..nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, norms_of
-from ..nn.variant import Declaration, Option
+from ..nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, SOLVERS, norms_of
+from ..nn.variant import Declaration, Option, Registry
 
 __all__ = [
     "declarations",
@@ -17,12 +17,13 @@ __all__ = [
     "valid_mixings",
     "valid_norms",
     "valid_placements",
+    "valid_solvers",
 ]
 
 
 def declarations() -> Iterator[Declaration]:
     """Of every variant, axis by axis."""
-    for axis in (SKIPS, NORMS, PLACEMENTS, MIXINGS):
+    for axis in (SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS):
         yield from axis.declarations()
 
 
@@ -33,6 +34,7 @@ def flag_of(variant: Declaration) -> str:
         "norm": "--skip-norm",
         "placement": "--norm-placement",
         "mixing": "--depth-mixing",
+        "solver": "--encoder-solver",
     }
     return f"{flags[variant.axis]} {variant.choice}"
 
@@ -61,15 +63,28 @@ def valid_placements(skip: str, norm: str) -> list[str]:
 
 def valid_mixings(skip: str, norm: str, placement: str) -> list[str]:
     """The mixings of depths that go with the other choices."""
-    kind, merges = NORMS[norm].declaration.kind, SKIPS[skip].merges
     return [
         name
-        for name, mixing in MIXINGS.items()
-        if any(kind in kinds and placement in places for kinds, places in mixing.declaration.goes_with)
+        for name in _valid_with_norm(MIXINGS, norm, placement)
         # what stands in the place of the skip goes with no other rule than the one it is instead of
-        and (mixing.skip is None or skip == "plain")
+        if (MIXINGS[name].skip is None or skip == "plain")
         # between blocks a stream that is merged at the end is no x, and of another width than the embedding
-        and (name == "none" or not merges)
+        and (name == "none" or not SKIPS[skip].merges)
+    ]
+
+
+def valid_solvers(skip: str, norm: str, placement: str, mixing: str) -> list[str]:
+    """The solvers that go with the other choices: all, where a block is a function of x that can be applied again."""
+    again = not (SKIPS[skip].merges or SKIPS[skip].measures or MIXINGS[mixing].skip)
+    return [name for name in _valid_with_norm(SOLVERS, norm, placement) if again or name == "none"]
+
+
+def _valid_with_norm(axis: Registry, norm: str, placement: str) -> list[str]:
+    kind = NORMS[norm].declaration.kind
+    return [
+        variant.choice
+        for variant in axis.declarations()
+        if any(kind in kinds and placement in places for kinds, places in variant.goes_with)
     ]
 
 
@@ -81,7 +96,7 @@ def example(variant: Declaration) -> str:
 
 def _valid_with(variant: Declaration) -> str:
     """What a choice goes with, in words; for norms and placements the skip types."""
-    if variant.axis == "mixing":
+    if variant.axis in ("mixing", "solver"):
         return _skips_with(variant)
     if variant.axis == "skip":
         names = {
@@ -101,7 +116,7 @@ def _skips_with(variant: Declaration) -> str:
         for skip in SKIPS
         for norm in valid_norms(skip)
         for placement in valid_placements(skip, norm)
-        if variant.choice in (norm, placement, *valid_mixings(skip, norm, placement))
+        if variant.choice in _choices(variant.axis, skip, norm, placement)
     ]
     skips = list(dict.fromkeys(skip for skip, _ in found))
     missing = [skip for skip in SKIPS if skip not in skips]
@@ -109,6 +124,15 @@ def _skips_with(variant: Declaration) -> str:
         return f"every skip type{' but ' if missing else ''}{', '.join(missing)}"
     placements = ", ".join(dict.fromkeys(placement for _, placement in found))
     return ", ".join(skips) + (f", any norm: {placements}" if variant.axis == "mixing" else "")
+
+
+def _choices(axis: str, skip: str, norm: str, placement: str) -> list[str]:
+    """What an axis has with a skip type, a norm and a placement."""
+    if axis == "mixing":
+        return valid_mixings(skip, norm, placement)
+    if axis == "solver":
+        return valid_solvers(skip, norm, placement, "none")
+    return [norm, placement]
 
 
 def readme_table() -> str:

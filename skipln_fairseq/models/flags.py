@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import UserError
-from ..nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, ConnectionConfig
+from ..nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, SOLVERS, ConnectionConfig
 from ..nn.variant import Declaration, Option
 from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args, attentions
 from .config import StackConfig
-from .family import flag_of, option_owners, valid_mixings, valid_norms, valid_placements
+from .family import flag_of, option_owners, valid_mixings, valid_norms, valid_placements, valid_solvers
 from .forms import FORMS, form_of
 from .kernels import add_kernels_arg
 
@@ -64,6 +64,9 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
             parser.add_argument(f"--{side}{flag}", metavar=metavar, help=where + text)
         for name, owners in option_owners().items():
             parser.add_argument(f"--{side}{name.replace('_', '-')}", **_described(owners, where))
+    if "encoder" in sides:
+        text = f"how often and to what each encoder block is applied: {', '.join(SOLVERS)}"
+        parser.add_argument("--encoder-solver", metavar="SOLVER", help=text)
     for side in sides:
         for slot in SLOTS[side]:
             if slot == "cross_attn" and "encoder" not in sides:
@@ -141,6 +144,24 @@ def _mixing(args, side: str, norm: str) -> str:
     return mixing
 
 
+def solver_of(args, side: str) -> str:
+    """How the blocks of a side are applied; a decoder's once."""
+    value = getattr(args, "encoder_solver", None) if side == "encoder" else None
+    return _choice("--encoder-solver", "none" if value is None else value, SOLVERS)
+
+
+def _solver(args, side: str, norm: str) -> str:
+    """The same, checked against the side's other choices."""
+    skip, placement, mixing = skip_type_of(args, side), _placement(args, side, norm), mixing_of(args, side)
+    solver, valid = solver_of(args, side), valid_solvers(skip, norm, placement, mixing)
+    if solver not in valid:
+        raise UserError(
+            f"--encoder-solver {solver} does not go with --skip-type {skip} --skip-norm {norm} --norm-placement "
+            f"{placement} --depth-mixing {mixing}: valid there are {', '.join(valid)}"
+        )
+    return solver
+
+
 def _norms(args, side: str) -> list[str]:
     return [_norm(args, side, slot) for slot in _slots(args, side)]
 
@@ -194,7 +215,7 @@ def fill_placement(args, side: str) -> None:
 def _used(args, side: str) -> set[str]:
     """The further flags that a side's choices use."""
     chosen = [SKIPS[skip_type_of(args, side)], *(NORMS[norm] for norm in _norms(args, side))]
-    chosen.append(MIXINGS[mixing_of(args, side)])
+    chosen += [MIXINGS[mixing_of(args, side)], SOLVERS[solver_of(args, side)]]
     return {option.flag for variant in chosen for option in variant.declaration.options}
 
 
@@ -257,6 +278,7 @@ def _layers(args, side: str) -> tuple[int, ...]:
 def _connection(args, side: str, slot: str) -> ConnectionConfig:
     skip, norm = skip_type_of(args, side), _norm(args, side, slot)
     placement, form, mixing = _placement(args, side, norm), form_of(args), _mixing(args, side, norm)
+    solver = _solver(args, side, norm)
     chosen = [registry[name] for registry, name in ((SKIPS, skip), (NORMS, norm), (PLACEMENTS, placement))]
     heads = getattr(args, f"{side}_attention_heads", 1)
     arguments = NORMS[norm].arguments(form, heads, **_options(args, side, NORMS[norm].declaration))
@@ -269,6 +291,8 @@ def _connection(args, side: str, slot: str) -> ConnectionConfig:
         form if any(variant.declaration.has_forms for variant in chosen) else "authors",
         mixing,
         tuple(_options(args, side, MIXINGS[mixing].declaration).items()),
+        solver,
+        tuple(_options(args, side, SOLVERS[solver].declaration).items()),
     )
 
 

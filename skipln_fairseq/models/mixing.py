@@ -1,7 +1,8 @@
-"""Stacks whose blocks read more than the output of the block before: ``--depth-mixing``.
+"""Stacks whose blocks read more than the output of the block before, or are applied more than once: ``--depth-mixing``
+and ``--encoder-solver``.
 
-fairseq's loops know nothing between two layers, so these stacks have loops of their own; a stack without mixing keeps
-fairseq's. What is remembered is a list of tensors that lives for one pass.
+fairseq's loops know nothing between two layers, so these stacks have loops of their own; all others keep fairseq's. What
+is remembered is a list of tensors that lives for one pass.
 """
 
 from typing import Dict, List, Optional, Tuple
@@ -11,7 +12,7 @@ from fairseq.distributed import fsdp_wrap
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..nn import build_mixing
+from ..nn import Solver, build_mixing, build_solver
 from .config import StackConfig
 from .layers import SkipDecoderLayer, SkipEncoderLayer
 from .stacks import SkipDecoder, SkipEncoder
@@ -67,6 +68,31 @@ class MixingEncoderLayer(_MixingLayer, SkipEncoderLayer):
         x = self.attend_to_itself(x, encoder_padding_mask, None)
         x = self.ffn_mixing(x, memory)
         return self.feed_forward(x, encoder_padding_mask), memory
+
+
+class SolvingEncoderLayer(MixingEncoderLayer):
+    """The block after the mixing, applied as its solver says.
+
+    Args:
+        cfg, config, number: see :class:`.SkipEncoderLayer`.
+        first: the solver of the stack's first layer, None while that is built.
+    """
+
+    def __init__(self, cfg, config: StackConfig, number: int, first: Optional[Solver]):
+        super().__init__(cfg, config, number)
+        self.solver = build_solver(self.embed_dim, config.ffn, first)
+
+    def forward(
+        self, x: Tensor, memory: List[Tensor], encoder_padding_mask: Optional[Tensor]
+    ) -> Tuple[Tensor, List[Tensor]]:
+        """See :meth:`MixingEncoderLayer.forward`."""
+        memory = list(memory)
+        x = self.self_attn_mixing(x, memory)
+        outputs: List[Tensor] = []
+        for _ in range(self.solver.stages):
+            y = self.attend_to_itself(self.solver.read(x, outputs), encoder_padding_mask, None)
+            outputs.append(self.feed_forward(y, encoder_padding_mask))
+        return self.solver(x, outputs), memory
 
 
 class MixingDecoderLayer(_MixingLayer, SkipDecoderLayer):
@@ -127,12 +153,19 @@ class MixingEncoder(SkipEncoder):
     """See :class:`.SkipEncoder`."""
 
     def __init__(self, cfg, dictionary, embed_tokens, config: StackConfig):
+        self.solvers = []  # while the layers are built
         super().__init__(cfg, dictionary, embed_tokens, config)
+        del self.solvers
         where = {"side": config.side, "layer": len(config.layers), "slots": 2}
         self.end_mixing = build_mixing(embed_tokens.embedding_dim, config.ffn, **where)
 
     def build_encoder_layer(self, cfg) -> nn.Module:
-        return _wrap_layer(MixingEncoderLayer(cfg, self.config, self.unbuilt.pop(0)), cfg)
+        number = self.unbuilt.pop(0)
+        if self.config.ffn.solver == "none":
+            return _wrap_layer(MixingEncoderLayer(cfg, self.config, number), cfg)
+        layer = SolvingEncoderLayer(cfg, self.config, number, self.solvers[0] if self.solvers else None)
+        self.solvers.append(layer.solver)
+        return _wrap_layer(layer, cfg)
 
     def forward_scriptable(
         self,
@@ -261,4 +294,5 @@ class MixingDecoder(SkipDecoder):
 
 def stack_classes(config: StackConfig) -> Tuple[type, type]:
     """The classes of an encoder and a decoder with this wiring."""
-    return (SkipEncoder, SkipDecoder) if config.ffn.mixing == "none" else (MixingEncoder, MixingDecoder)
+    plain = config.ffn.mixing == config.ffn.solver == "none"
+    return (SkipEncoder, SkipDecoder) if plain else (MixingEncoder, MixingDecoder)

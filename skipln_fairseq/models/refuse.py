@@ -93,13 +93,21 @@ def _refuse_what_leaves_layers_out_of_a_mixing(args, stacks: dict[str, StackConf
     for side, config in stacks.items():
         if config.ffn.mixing == "none":
             continue
-        flags = [f"{side}_layerdrop", f"{side}_layers_to_keep", "offload_activations"]
+        flags = [f"{side}_layerdrop", f"{side}_layers_to_keep"]
         flags += ["base_layers"] if side == "decoder" else []
         for name in flags:
             if getattr(args, name, None):
                 raise UserError(
                     f"--{name.replace('_', '-')} does not go with --depth-mixing {config.ffn.mixing} of the {side}"
                 )
+
+
+def _refuse_offloading_in_our_loops(args, stacks: dict[str, StackConfig]) -> None:
+    for side, config in stacks.items():
+        choices = {"--depth-mixing": config.ffn.mixing, "--encoder-solver": config.ffn.solver}
+        for flag, choice in choices.items():
+            if choice != "none" and getattr(args, "offload_activations", False):
+                raise UserError(f"--offload-activations does not go with {flag} {choice} of the {side}")
 
 
 def refuse(args) -> None:
@@ -117,6 +125,7 @@ def refuse(args) -> None:
     _refuse_narrow_uses_of_wide_streams(args, stacks)
     _refuse_what_changes_state_behind_the_model(args, stacks)
     _refuse_what_leaves_layers_out_of_a_mixing(args, stacks)
+    _refuse_offloading_in_our_loops(args, stacks)
 
 
 def join_kept_layers(args) -> None:

@@ -29,8 +29,8 @@ from .flags import SIDES, SLOTS, connections
 
 __all__ = ["check_checkpoints_when_training"]
 
-# sub-LN's norms and FAVOR+'s features, which stand inside F, and mixings of depths
-ELSEWHERE = re.compile(r"\.(out_proj|fc2)\.norm\.|_attn\.favor\.|_mixing\.")
+# sub-LN's norms and FAVOR+'s features, which stand inside F, mixings of depths, and solvers
+ELSEWHERE = re.compile(r"\.(out_proj|fc2)\.norm\.|_attn\.favor\.|_mixing\.|\.solver\.")
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def _choices(stack: StackConfig, slot: str) -> dict[str, object]:
     if any(declared.from_depth for declared in config.declarations()):
         choices["depth"] = "+".join(map(str, stack.depth))
     options = dict(choices.pop("options"))
-    for axis in ("norm", "mixing"):
+    for axis in ("norm", "mixing", "solver"):
         options |= {f"{axis} {name}": value for name, value in choices.pop(f"{axis}_options")}
     return {**choices, **options}
 
@@ -74,7 +74,7 @@ def _changes(stored_args, args) -> Changes:
     retyped = {
         f"{side} {part}"
         for side in stored.keys() & current.keys()
-        for part in ("skip", "mixing")
+        for part in ("skip", "mixing", "solver")
         if getattr(stored[side].ffn, part) != getattr(current[side].ffn, part)
     }
     return Changes(found, retyped=retyped)
@@ -127,6 +127,7 @@ def _adopt(state: dict, model: nn.Module, retyped: Collection[str]) -> None:
         if own[key].shape != stored[key].shape
         or (".skip." in key and f"{key.partition('.')[0]} skip" in retyped)
         or ("_mixing." in key and f"{key.partition('.')[0]} mixing" in retyped)
+        or (".solver." in key and "encoder solver" in retyped)
         or "_attn.favor." in key  # what is drawn follows from this run's flags and updates
     }
     fresh = _connection_keys(model, own.keys() - (stored.keys() - other) - shared)

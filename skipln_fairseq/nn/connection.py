@@ -19,9 +19,17 @@ from .mixing import MIXINGS, Mixing, Place
 from .norm import NORMS
 from .placement import PLACEMENTS, connection_class
 from .skip import SKIPS, Branch, Site
+from .solver import SOLVERS, Solver
 from .variant import Declaration
 
-__all__ = ["ConnectionConfig", "build_connection", "build_end", "build_mixing", "initialise_branch"]
+__all__ = [
+    "ConnectionConfig",
+    "build_connection",
+    "build_end",
+    "build_mixing",
+    "build_solver",
+    "initialise_branch",
+]
 
 Numbers = tuple[tuple[str, Any], ...]
 
@@ -39,6 +47,8 @@ class ConnectionConfig:
         form: authors or first, see :class:`.Site`.
         mixing: a name in ``MIXINGS``.
         mixing_options: its own, as such pairs.
+        solver: a name in ``SOLVERS``.
+        solver_options: its own, as such pairs.
     """
 
     skip: str = "plain"
@@ -49,6 +59,8 @@ class ConnectionConfig:
     form: str = "authors"
     mixing: str = "none"
     mixing_options: Numbers = ()
+    solver: str = "none"
+    solver_options: Numbers = ()
 
     def declarations(self) -> list[Declaration]:
         """What the choices declare."""
@@ -57,6 +69,7 @@ class ConnectionConfig:
             (NORMS, self.norm),
             (PLACEMENTS, self.placement),
             (MIXINGS, self.mixing),
+            (SOLVERS, self.solver),
         )
         return [registry[name].declaration for registry, name in axes]
 
@@ -116,6 +129,11 @@ def build_mixing(dim: int, config: ConnectionConfig, **where: Any) -> Mixing:
     normed = not PLACEMENTS[config.placement].ends_with_norm
     place = Place(dim, config.make_end_norm, normed=normed, **where)
     return MIXINGS[config.mixing].build(place, **dict(config.mixing_options))
+
+
+def build_solver(dim: int, config: ConnectionConfig, first: Optional[Solver]) -> Solver:
+    """Build what applies one block of an encoder; see :meth:`.Solver.build`."""
+    return SOLVERS[config.solver].build(dim, first, **dict(config.solver_options))
 
 
 def initialise_branch(branch: Branch, config: ConnectionConfig, **where: Any) -> None:

@@ -8,10 +8,10 @@ def stack(x, blocks, places, end, normed, norm_embedding):
         assert len(weights) == number + 1 == len(outputs)
         norms = [other[0].norm for other in places[: number + 1]]
         if not norm_embedding:
-            norms[0] = None
-        kept = [y if normed or norm is None else norm(y) for y, norm in zip(outputs, norms, strict=True)]
+            norms[0] = lambda v: v
+        kept = [y if normed else norm(y) for y, norm in zip(outputs, norms, strict=True)]
         x = sum(w * y for w, y in zip(weights, kept, strict=True))
-        if normed and norms[number] is not None:
+        if normed:
             x = norms[number](x)
         if number < len(blocks):
             outputs.append(blocks[number].run(x))

@@ -1,8 +1,8 @@
 """Stacks whose blocks read more than the output of the block before, or are applied more than once: ``--depth-mixing``
 and ``--encoder-solver``.
 
-fairseq's loops know nothing between two layers, so these stacks have loops of their own; all others keep fairseq's. What
-is remembered is a list of tensors that lives for one pass.
+fairseq's loops know nothing between two layers, so these stacks have their own; all others keep fairseq's. What is
+remembered is a list of tensors that lives for one pass.
 """
 
 from typing import Dict, List, Optional, Tuple

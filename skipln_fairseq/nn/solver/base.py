@@ -1,7 +1,7 @@
 """What every solver is: how often a block is applied, and to what. ``SOLVERS`` is their registry.
 
-E is a whole encoder block, its sub-layers with their own skips and norms, so that E(y) holds y. That is how the published
-code has it; what Runge and Kutta call F would be E(y) − y.
+E is a whole encoder block, its sub-layers with their own skips and norms, so that E(y) holds y. That is how the
+published code has it; what Runge and Kutta call F would be E(y) − y.
 """
 
 from typing import Any, List, Optional

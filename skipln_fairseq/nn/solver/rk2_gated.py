@@ -23,8 +23,8 @@ class GatedRungeKutta2(Solver):
     """``y' = y + g F_1 + (1 − g) F_2`` with ``g = sigmoid(w · [F_1; F_2] + b)``, a number for each position.
 
     F_1 and F_2 are those of ``rk2``. w (2 dim) and b are one for the stack; w starts uniform within ±√(6/(2 dim + 1)),
-    as Glorot has it, and b as 0. The gate is in single precision at least. As in the authors' code (``ode_transformer``,
-    ``rk_type`` learnable).
+    as Glorot has it, and b as 0. The gate is in single precision at least. As in the authors' code
+    (``ode_transformer``, ``rk_type`` learnable).
     Source: Li, Du, Zhou, Jing, Zhou, Zeng, Xiao, Zhu, Liu, Zhang, ACL 2022, arXiv:2203.09176.
 
     Args:

@@ -204,6 +204,12 @@ def test_a_language_model_has_it_too(mixing):
         torch.testing.assert_close(step[0, -1], full[0, end - 1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("mixing", MIXED)
+def test_a_decoder_without_cross_attention_is_scripted(mixing):
+    made = model("--no-cross-attention", "--depth-mixing", mixing, "--export")
+    torch.testing.assert_close(torch.jit.script(made)(*batch())[0], made(*batch())[0], rtol=1e-4, atol=1e-5)
+
+
 def test_a_model_of_alignments_has_it_too():
     made = model(
         "--depth-mixing=dlcl", "--alignment-layer=1", "--alignment-heads=1", arch="transformer_align_rskip"

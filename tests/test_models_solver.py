@@ -125,6 +125,7 @@ def test_a_dropped_layer_and_a_pruned_one_may_have_a_solver():
         ("--encoder-solver rk2 --depth-mixing attention", "--depth-mixing attention: valid there are none"),
         ("--encoder-solver rk2 --ema-per-block", "it belongs to --encoder-solver ema2"),
         ("--encoder-solver ema2 --decoder-ema-per-block", "--decoder-ema-per-block has no meaning"),
+        ("--encoder-solver ema2 --ddp-backend fully_sharded", "--ddp-backend fully_sharded does not go with"),
         ("--encoder-solver rk4 --checkpoint-activations --offload-activations", "--encoder-solver rk4"),
     ],
 )

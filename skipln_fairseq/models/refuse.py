@@ -102,12 +102,15 @@ def _refuse_what_leaves_layers_out_of_a_mixing(args, stacks: dict[str, StackConf
                 )
 
 
-def _refuse_offloading_in_our_loops(args, stacks: dict[str, StackConfig]) -> None:
+def _refuse_what_our_loops_cannot_have(args, stacks: dict[str, StackConfig]) -> None:
     for side, config in stacks.items():
-        choices = {"--depth-mixing": config.ffn.mixing, "--encoder-solver": config.ffn.solver}
-        for flag, choice in choices.items():
+        mixing, solver = config.ffn.mixing, config.ffn.solver
+        for flag, choice in (("--depth-mixing", mixing), ("--encoder-solver", solver)):
             if choice != "none" and getattr(args, "offload_activations", False):
                 raise UserError(f"--offload-activations does not go with {flag} {choice} of the {side}")
+        # each wrapped layer would cut a coefficient that they share into pieces of its own
+        if solver != "none" and getattr(args, "ddp_backend", None) == "fully_sharded":
+            raise UserError(f"--ddp-backend fully_sharded does not go with --encoder-solver {solver}")
 
 
 def refuse(args) -> None:
@@ -125,7 +128,7 @@ def refuse(args) -> None:
     _refuse_narrow_uses_of_wide_streams(args, stacks)
     _refuse_what_changes_state_behind_the_model(args, stacks)
     _refuse_what_leaves_layers_out_of_a_mixing(args, stacks)
-    _refuse_offloading_in_our_loops(args, stacks)
+    _refuse_what_our_loops_cannot_have(args, stacks)
 
 
 def join_kept_layers(args) -> None:

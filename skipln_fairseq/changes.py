@@ -13,8 +13,8 @@ class Changes:
     Args:
         connections: each as ``norm layer → rms``; fine-tuning may change these, resuming may not.
         network: what neither may change.
-        retyped: beginnings of parameter names where the skip is of another type now, so that what it learned under
-            the same name is something else.
+        retyped: ``encoder skip``, ``decoder mixing`` and so on, where a side has another type of it now, so that what
+            it learned under the same name is something else.
     """
 
     connections: Sequence[str]

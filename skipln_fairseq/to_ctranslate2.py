@@ -53,6 +53,10 @@ def _check_side(side: str, config: StackConfig) -> None:
             _refuse(f"{connection.norm} norm, as in the {side}")
         if connection.placement not in ("post", "pre"):
             _refuse(f"norms placed {connection.placement}, as in the {side}")
+        if connection.mixing != "none":
+            _refuse(f"{connection.mixing} mixing of depths, as in the {side}")
+        if connection.solver != "none":
+            _refuse(f"{connection.solver} solver, as in the {side}")
     for attention in (config.attention, config.cross_attention):
         if attention.type != "softmax":
             _refuse(f"{attention.type} attention")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import SIZES, TRAIN, USER_DIR, run
 
-from skipln_fairseq.models.family import AXES, declarations, example
+from skipln_fairseq.models.family import declarations, example, flag_of
 
 SIDES = ("encoder", "decoder")
 SMALL = [f"--{side}-{name}=16" for side in SIDES for name in ("embed-dim", "ffn-embed-dim")]
@@ -45,7 +45,8 @@ def test_its_row_trains_and_translates(tmp_path, data, member):
     """Two layers a side, so that a stream that is wider inside has to pass from one layer to the next."""
     assert_learns(train(data, tmp_path, *example(member).split()), 1, 2)
     chosen = checkpoint(tmp_path)["cfg"]["model"]
-    assert getattr(chosen, AXES[member.axis][2:].replace("-", "_")) == member.choice
+    name = flag_of(member).split()[0].lstrip("-").replace("-", "_")
+    assert getattr(chosen, name) == member.choice
     assert_translates(data, tmp_path)
 
 
@@ -89,6 +90,22 @@ def test_streams_resume_under_layerdrop_and_keep_some_layers(tmp_path, data, str
         "fairseq-generate", data, "--path", tmp_path / "whole" / "checkpoint_last.pt", *FEW_WORDS, kept
     )
     assert len(pruned.lines("H")) == SIZES["valid"]
+
+
+def test_a_run_with_mixing_is_resumed_as_it_was(tmp_path, data):
+    flags = ["--skip-type=plain", "--norm-placement=pre", "--encoder-depth-mixing=attention"]
+    flags += [
+        "--decoder-depth-mixing=dlcl",
+        "--encoder-attention-residual-size=2",
+        "--checkpoint-activations",
+    ]
+    parts = [train(data, tmp_path / "parts", *flags, updates=updates).losses() for updates in (2, 4)]
+    assert parts[0] + parts[1] == train(data, tmp_path / "whole", *flags, updates=4).losses()
+    assert_translates(data, tmp_path / "parts")
+    flags[3] = "--decoder-depth-mixing=denseformer"
+    (refused,) = train(data, tmp_path / "parts", *flags, updates=6, succeeds=False).output.splitlines()[-1:]
+    assert refused.startswith("skipln_fairseq: error: ")
+    assert "decoder mixing dlcl → denseformer" in refused
 
 
 def test_admin_measures_once_in_a_run_that_is_resumed(tmp_path, data):

@@ -1,14 +1,16 @@
 """Random combinations of all axes, through the real parser: each one trains, decodes, scripts and is stored."""
 
 import random
+from contextlib import suppress
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from skipln_fairseq.models.family import valid_norms, valid_placements
+from skipln_fairseq.errors import UserError
+from skipln_fairseq.models.family import valid_mixings, valid_norms, valid_placements, valid_solvers
 from skipln_fairseq.models.flags import SLOTS, connections
-from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS
+from skipln_fairseq.nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS
 from skipln_fairseq.nn.placement.post import Post
 from skipln_fairseq.nn.skip import Site
 from tests.build import batch, build, parse
@@ -26,14 +28,22 @@ def drawn(rng, option):
     return [str(rng.randint(int(low), int(high))) if option.kind is int else f"{rng.uniform(low, high):.4f}"]
 
 
-def side_flags(rng, side, skip, placement, first_norm):
+def side_flags(rng, side, skip, placement, first_norm, mixing, solver="none"):
     """Norms for each sub-layer that go with both choices, then the numbers that all of them need or may have."""
-    norms = [norm for norm in valid_norms(skip) if placement in valid_placements(skip, norm)]
+    norms = [
+        norm
+        for norm in valid_norms(skip)
+        if placement in valid_placements(skip, norm)
+        and mixing in valid_mixings(skip, norm, placement)
+        and solver in valid_solvers(skip, norm, placement, mixing)
+    ]
     flags = [f"--{side}-skip-type", skip, f"--{side}-norm-placement", placement]
+    flags += [f"--{side}-depth-mixing", mixing]
     chosen = {slot: rng.choice(norms) for slot in SLOTS[side]} | {"self_attn": first_norm}
     for slot, norm in chosen.items():
         flags += [f"--{side}-{slot.replace('_', '-')}-skip-norm", norm]
-    variants = [SKIPS[skip], *(NORMS[norm] for norm in chosen.values())]
+    flags += ["--encoder-solver", solver] if side == "encoder" else []
+    variants = [SKIPS[skip], MIXINGS[mixing], SOLVERS[solver], *(NORMS[norm] for norm in chosen.values())]
     options = {option.flag: option for variant in variants for option in variant.declaration.options}
     place = PLACEMENTS[placement]
     options |= {
@@ -55,17 +65,36 @@ TRIPLES = [
 ]
 
 
+def mixed(triples, mixing):
+    """Those that a mixing goes with."""
+    return [(*t, mixing) for t in triples if mixing in valid_mixings(t[0], t[2], t[1])]
+
+
 def combination(seed):
-    """The encoder takes the seed's skip type and the decoder its norm and placement, so that each choice has its turn
-    however many there are; all else is random."""
+    """The encoder takes the seed's skip type and the decoder its norm and placement, and the two the next mixings, so
+    that each choice has its turn however many there are; all else is random. Where no mixing goes with the rest, the
+    encoder has none, and the decoder another placement."""
     rng = random.Random(seed)
     skip, norm, placement = (list(axis)[seed % len(axis)] for axis in (SKIPS, NORMS, PLACEMENTS))
-    encoder = rng.choice([triple for triple in TRIPLES if triple[0] == skip])
-    both = [triple for triple in TRIPLES if triple[1:] == (placement, norm)]
-    decoder = rng.choice(both or [triple for triple in TRIPLES if triple[2] == norm])
-    flags = [*side_flags(rng, "encoder", *encoder), *side_flags(rng, "decoder", *decoder)]
+    mixings = [list(MIXINGS)[(seed // 2 + n) % len(MIXINGS)] for n in range(2)]
+    ours = [triple for triple in TRIPLES if triple[0] == skip]
+    encoder = rng.choice(mixed(ours, mixings[0]) or mixed(ours, "none"))
+    solver = list(SOLVERS)[seed % len(SOLVERS)]
+    if solver not in valid_solvers(encoder[0], encoder[2], encoder[1], encoder[3]):
+        solver = "none"
+    same_norm = [triple for triple in TRIPLES if triple[2] == norm]
+    both = [triple for triple in same_norm if triple[1] == placement]
+    ways = (both, mixings[1]), (same_norm, mixings[1]), (same_norm, "none")
+    decoder = rng.choice(next(found for way in ways if (found := mixed(*way))))
+    flags = [*side_flags(rng, "encoder", *encoder, solver), *side_flags(rng, "decoder", *decoder)]
     for flag, share in (("--share-all-embeddings", 0.3), ("--layernorm-embedding", 0.2)):
         flags += [flag] if rng.random() < share else []
+    flags += ["--decoder-qk-norm", list(QK_NORMS)[seed % len(QK_NORMS)], "--encoder-qk-norm", "unit"]
+    flags += ["--qk-norm-length", str(rng.randint(5, 60))]
+    start = ["--encoder-initialisation", list(STARTS)[seed % len(STARTS)]]
+    with suppress(UserError):  # where the other choices have first weights of their own, or norms
+        connections(parse("transformer_rskip", *flags, *start))
+        flags += start
     return flags
 
 
@@ -164,3 +193,5 @@ def test_the_combinations_reach_the_whole_family():
     assert {config.skip for config in connected} == set(SKIPS)
     assert {config.norm for config in connected} == set(NORMS)
     assert {config.placement for config in connected} == set(PLACEMENTS)
+    assert {config.mixing for config in connected} == set(MIXINGS)
+    assert {config.solver for config in connected} == set(SOLVERS)

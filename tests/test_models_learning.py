@@ -5,6 +5,7 @@ import torch
 from fairseq.sequence_generator import SequenceGenerator
 from torch.nn import functional as F
 
+from skipln_fairseq.nn import MIXINGS, SOLVERS
 from tests.build import CONNECTIONS, Task, build
 
 UPDATES = 1000
@@ -12,6 +13,9 @@ DIMS = (
     *("--encoder-embed-dim", "64", "--encoder-ffn-embed-dim", "128", "--encoder-attention-heads", "4"),
     *("--decoder-attention-heads", "4", "--dropout", "0", "--share-all-embeddings"),
 )
+PRE = "--skip-type plain --norm-placement pre"
+OTHERS = {f"mixing {name}": f"{PRE} --depth-mixing {name}" for name in MIXINGS if name != "none"}
+OTHERS |= {f"solver {name}": f"{PRE} --encoder-solver {name}" for name in SOLVERS if name != "none"}
 PAD, EOS, FIRST_DIGIT = 1, 2, 4
 
 
@@ -27,9 +31,9 @@ def strings(count, generator):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CONNECTIONS)
+@pytest.mark.parametrize("name", [*CONNECTIONS, *OTHERS])
 def test_reversing_digits(name):
-    model = build("transformer_rskip", *DIMS, *CONNECTIONS[name].split())
+    model = build("transformer_rskip", *DIMS, *(CONNECTIONS | OTHERS)[name].split())
     generator = torch.Generator().manual_seed(1)
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -49,6 +49,12 @@ FINETUNED = {
         "--connection-form first --skip-type plain --norm-placement sub",
         "--skip-type plain --norm-placement sub",
     ),
+    "to a mixing": ("--skip-type plain", "--skip-type plain --depth-mixing dlcl"),
+    "from a mixing": ("--skip-type plain --depth-mixing dlcl", "--skip-type plain"),
+    "to another mixing": (
+        "--skip-type plain --depth-mixing dlcl",
+        "--skip-type plain --depth-mixing denseformer",
+    ),
     "PowerNorm's form": ("--connection-form first --skip-norm power", "--skip-norm power"),
 }
 
@@ -67,7 +73,7 @@ def test_any_connection_may_become_any_other(change, caplog):
     resume._adopt(state, model, resume._changes(stored.args, model.args).retyped)
     model.load_state_dict(state["model"])
     for name, value in model.state_dict().items():
-        if ".skip." in name and "norms" not in name:
+        if (".skip." in name and "norms" not in name) or "_mixing." in name:
             assert torch.equal(value, start[name]), name
         elif "proj.weight" in name or (".fc" in name and ".norm." not in name):
             assert torch.equal(value, stored.state_dict()[name]), name
@@ -99,6 +105,12 @@ def test_a_layers_one_alpha_is_that_of_its_first_sub_layer(caplog):
         ),
         ("plain --skip-norm ada", "plain --skip-norm ada --adanorm-scale 2", "encoder norm scale 1.0 → 2.0"),
         ("plain", "plain --encoder-ffn-skip-norm rms", "encoder ffn norm layer → rms"),
+        ("plain --depth-mixing dlcl", "plain", "decoder mixing dlcl → none"),
+        (
+            "plain --depth-mixing denseformer",
+            "plain --depth-mixing denseformer --encoder-denseformer-period 2",
+            "encoder mixing period 1 → 2",
+        ),
         ("deepnorm --encoder-layers 2", "deepnorm --encoder-layers 3", "encoder depth 2+2 → 3+2"),
     ],
 )

@@ -1,22 +1,25 @@
-"""The family: which choices on the three axes mean something together, and the table of them all.
+"""The family: which choices on the axes mean something together, and the table of them all.
 
 Everything here follows from what the variants declare (:mod:`..nn.variant`).
 """
 
 from collections.abc import Iterator
 
-from ..nn import NORMS, PLACEMENTS, QK_NORMS, SKIPS, STARTS, norms_of
-from ..nn.variant import Declaration, Option
+from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS, norms_of
+from ..nn.variant import Declaration, Option, Registry
 
 __all__ = [
     "AXES",
     "REGISTRIES",
     "declarations",
     "example",
+    "flag_of",
     "option_owners",
     "readme_table",
+    "valid_mixings",
     "valid_norms",
     "valid_placements",
+    "valid_solvers",
 ]
 
 
@@ -24,13 +27,15 @@ AXES = {
     "skip": "--skip-type",
     "norm": "--skip-norm",
     "placement": "--norm-placement",
+    "mixing": "--depth-mixing",
+    "solver": "--encoder-solver",
     "qk_norm": "--qk-norm",
     "start": "--initialisation",
 }
 """The flag of each axis."""
 
 
-REGISTRIES = (SKIPS, NORMS, PLACEMENTS, QK_NORMS, STARTS)
+REGISTRIES = (SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, QK_NORMS, STARTS)
 
 
 def declarations() -> Iterator[Declaration]:
@@ -39,13 +44,18 @@ def declarations() -> Iterator[Declaration]:
         yield from axis.declarations()
 
 
+def flag_of(variant: Declaration) -> str:
+    """The flag that chooses a variant, and its name."""
+    return f"{AXES[variant.axis]} {variant.choice}"
+
+
 def option_owners() -> dict[str, dict[str, Option]]:
-    """For each flag of an option the options behind it, by what the user calls their variants."""
+    """For each flag of an option the options behind it, by the words that choose their variants."""
     owners: dict[str, dict[str, Option]] = {}
     for variant in declarations():
+        name = variant.choice if variant.axis == "skip" else flag_of(variant)
         for option in variant.options:
-            flag = "" if variant.axis == "skip" else f"{AXES[variant.axis]} "
-            owners.setdefault(option.flag, {})[f"{flag}{variant.choice}"] = option
+            owners.setdefault(option.flag, {})[name] = option
     return owners
 
 
@@ -61,9 +71,36 @@ def valid_placements(skip: str, norm: str) -> list[str]:
     return [placement for kinds, placements in rows if kind in kinds for placement in placements]
 
 
+def valid_mixings(skip: str, norm: str, placement: str) -> list[str]:
+    """The mixings of depths that go with the other choices."""
+    return [
+        name
+        for name in _valid_with_norm(MIXINGS, norm, placement)
+        # what stands in the place of the skip goes with no other rule than the one it is instead of
+        if (MIXINGS[name].skip is None or skip == "plain")
+        # between blocks a stream that is merged at the end is no x, and of another width than the embedding
+        and (name == "none" or not SKIPS[skip].merges)
+    ]
+
+
+def valid_solvers(skip: str, norm: str, placement: str, mixing: str) -> list[str]:
+    """The solvers that go with the other choices: all, where a block is a function of x that can be applied again."""
+    again = not (SKIPS[skip].merges or SKIPS[skip].measures or MIXINGS[mixing].skip)
+    return [name for name in _valid_with_norm(SOLVERS, norm, placement) if again or name == "none"]
+
+
+def _valid_with_norm(axis: Registry, norm: str, placement: str) -> list[str]:
+    kind = NORMS[norm].declaration.kind
+    return [
+        variant.choice
+        for variant in axis.declarations()
+        if any(kind in kinds and placement in places for kinds, places in variant.goes_with)
+    ]
+
+
 def example(variant: Declaration) -> str:
     """Flags that choose a variant, as they stand on a command line."""
-    own = f"{AXES[variant.axis]} {variant.choice}"
+    own = flag_of(variant)
     if variant.axis == "placement":
         skips = [
             skip
@@ -77,6 +114,8 @@ def example(variant: Declaration) -> str:
 
 def _valid_with(variant: Declaration) -> str:
     """What a choice goes with, in words; for norms and placements the skip types."""
+    if variant.axis in ("mixing", "solver"):
+        return _skips_with(variant)
     if variant.axis == "skip":
         names = {
             ("token", "batch"): "any norm",
@@ -90,16 +129,33 @@ def _valid_with(variant: Declaration) -> str:
         return "no norm" if STARTS[variant.choice].needs_no_norm else own
     if variant.axis == "qk_norm":
         return "everything"
-    skips = [
-        skip
+    return _skips_with(variant)
+
+
+def _skips_with(variant: Declaration) -> str:
+    """The skip types that a norm, a placement or a mixing goes with, in words; and if they are few, the placements."""
+    found = [
+        (skip, placement)
         for skip in SKIPS
         for norm in valid_norms(skip)
-        if variant.choice in ([norm] if variant.axis == "norm" else valid_placements(skip, norm))
+        for placement in valid_placements(skip, norm)
+        if variant.choice in _choices(variant.axis, skip, norm, placement)
     ]
+    skips = list(dict.fromkeys(skip for skip, _ in found))
     missing = [skip for skip in SKIPS if skip not in skips]
     if len(missing) < len(skips):
         return f"every skip type{' but ' if missing else ''}{', '.join(missing)}"
-    return ", ".join(dict.fromkeys(skips))
+    placements = ", ".join(dict.fromkeys(placement for _, placement in found))
+    return ", ".join(skips) + (f", any norm: {placements}" if variant.axis == "mixing" else "")
+
+
+def _choices(axis: str, skip: str, norm: str, placement: str) -> list[str]:
+    """What an axis has with a skip type, a norm and a placement."""
+    if axis == "mixing":
+        return valid_mixings(skip, norm, placement)
+    if axis == "solver":
+        return valid_solvers(skip, norm, placement, "none")
+    return [norm, placement]
 
 
 def readme_table() -> str:

@@ -13,13 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import UserError
-from ..nn import NORMS, PLACEMENTS, QK_NORMS, SKIPS, STARTS, ConnectionConfig
+from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS, ConnectionConfig
 from ..nn.variant import Declaration, Option
 from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args, attentions
 from .by_layer import Part, parts, with_choices
 from .config import StackConfig
-from .family import AXES, option_owners, valid_norms, valid_placements
+from .family import flag_of, option_owners, valid_mixings, valid_norms, valid_placements, valid_solvers
 from .forms import FORMS, form_of
 from .kernels import add_kernels_arg
 
@@ -54,6 +54,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         "qk-norm": ("NAME", f"norm of queries and keys: {', '.join(QK_NORMS)}; none unless given"),
         "initialisation": ("NAME", f"first weights: {', '.join(STARTS)}; fairseq unless given"),
         "drop-path": ("P", "drop F(x) of a whole sentence with this probability, 0 unless given"),
+        "depth-mixing": ("MIX", f"what a block reads of all outputs before it: {', '.join(MIXINGS)}"),
     }
     parser.add_argument(
         "--connection-form",
@@ -75,6 +76,9 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         )
         for name, owners in option_owners().items():
             parser.add_argument(f"--{side}{name.replace('_', '-')}", **_described(owners, where))
+    if "encoder" in sides:
+        text = f"how often and to what each encoder block is applied: {', '.join(SOLVERS)}"
+        parser.add_argument("--encoder-solver", metavar="SOLVER", help=text)
     for side in sides:
         for slot in SLOTS[side]:
             if slot == "cross_attn" and "encoder" not in sides:
@@ -131,6 +135,43 @@ def _norm(args, side: str, slot: str) -> str:
             f"{flag} {norm} does not go with --skip-type {skip}: valid are {', '.join(valid_norms(skip))}"
         )
     return norm
+
+
+def mixing_of(args, side: str) -> str:
+    """The mixing of depths of a side."""
+    flag, value = _given(args, f"{side}_depth_mixing", "depth_mixing")
+    return _choice(flag, "none" if value is None else value, MIXINGS)
+
+
+def _mixing(args, side: str, norm: str) -> str:
+    """The same, checked against the side's other choices."""
+    skip, placement, mixing = skip_type_of(args, side), _placement(args, side, norm), mixing_of(args, side)
+    valid = valid_mixings(skip, norm, placement)
+    if mixing not in valid:
+        instead = " stands in the place of the skip, and" if MIXINGS[mixing].skip else ""
+        raise UserError(
+            f"--depth-mixing {mixing}{instead} does not go with --skip-type {skip} --skip-norm {norm} "
+            f"--norm-placement {placement} of the {side}: valid there are {', '.join(valid)}"
+        )
+    return mixing
+
+
+def solver_of(args, side: str) -> str:
+    """How the blocks of a side are applied; a decoder's once."""
+    value = getattr(args, "encoder_solver", None) if side == "encoder" else None
+    return _choice("--encoder-solver", "none" if value is None else value, SOLVERS)
+
+
+def _solver(args, side: str, norm: str) -> str:
+    """The same, checked against the side's other choices."""
+    skip, placement, mixing = skip_type_of(args, side), _placement(args, side, norm), mixing_of(args, side)
+    solver, valid = solver_of(args, side), valid_solvers(skip, norm, placement, mixing)
+    if solver not in valid:
+        raise UserError(
+            f"--encoder-solver {solver} does not go with --skip-type {skip} --skip-norm {norm} --norm-placement "
+            f"{placement} --depth-mixing {mixing}: valid there are {', '.join(valid)}"
+        )
+    return solver
 
 
 def _norms(args, side: str) -> list[str]:
@@ -210,12 +251,13 @@ def _used(args, side: str) -> set[str]:
     norms = _norms(args, side)
     chosen = [SKIPS[skip_type_of(args, side)], *(NORMS[norm] for norm in norms)]
     chosen += [PLACEMENTS[_placement(args, side, norm)] for norm in norms]
+    chosen += [MIXINGS[mixing_of(args, side)], SOLVERS[solver_of(args, side)]]
     chosen += [STARTS[_start(args, side)], QK_NORMS[_qk_norm(args, side)]]
     return {option.flag for variant in chosen for option in variant.declaration.options}
 
 
 def _refuse_unused(args) -> None:
-    """A flag given for a side (or for both) that its skip type, norms and placement do not use is an error."""
+    """A flag given for a side (or for both) that none of its choices uses is an error."""
     if getattr(args, "decoder_cross_attn_skip_norm", None) and "cross_attn" not in _slots(args, "decoder"):
         raise UserError("--decoder-cross-attn-skip-norm has no meaning with --no-cross-attention")
     sides = _sides(args)
@@ -228,7 +270,7 @@ def _refuse_unused(args) -> None:
                 types = {skip_type_of(args, s) for s in sides if side in ("", s)}
                 raise UserError(
                     f"--{key.replace('_', '-')} has no meaning with --skip-type {' / '.join(sorted(types))} and "
-                    f"the norms and placement chosen: it belongs to {', '.join(owners)}"
+                    f"the other choices: it belongs to {', '.join(owners)}"
                 )
 
 
@@ -236,7 +278,7 @@ def _option(args, side: str, variant: Declaration, option: Option) -> Any:
     flag, value = _given(args, f"{side}_{option.flag}", option.flag)
     if value is None:
         if option.default is None:
-            raise UserError(f"{AXES[variant.axis]} {variant.choice} needs {flag} {option.metavar}")
+            raise UserError(f"{flag_of(variant)} needs {flag} {option.metavar}")
         return option.default
     try:
         return option.read(value)
@@ -278,7 +320,8 @@ def _layers(args, side: str) -> tuple[int, ...]:
 
 def _connection(args, side: str, slot: str) -> ConnectionConfig:
     skip, norm = skip_type_of(args, side), _norm(args, side, slot)
-    placement, form = _placement(args, side, norm), form_of(args)
+    placement, form, mixing = _placement(args, side, norm), form_of(args), _mixing(args, side, norm)
+    solver = _solver(args, side, norm)
     chosen = [registry[name] for registry, name in ((SKIPS, skip), (NORMS, norm), (PLACEMENTS, placement))]
     heads = getattr(args, f"{side}_attention_heads", 1)
     arguments = NORMS[norm].arguments(form, heads, **_options(args, side, NORMS[norm].declaration))
@@ -294,6 +337,10 @@ def _connection(args, side: str, slot: str) -> ConnectionConfig:
         tuple(arguments.items()),
         form if any(variant.declaration.has_forms for variant in chosen) else "authors",
         tuple(placing.items()),
+        mixing,
+        tuple(_options(args, side, MIXINGS[mixing].declaration).items()),
+        solver,
+        tuple(_options(args, side, SOLVERS[solver].declaration).items()),
     )
 
 

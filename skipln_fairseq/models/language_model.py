@@ -22,9 +22,9 @@ from .flags import add_connection_args, connections, remember_depth
 from .inference import InferenceModel, with_inference_type
 from .initialise import initialise_embeddings
 from .kernels import with_kernels
+from .mixing import stack_classes
 from .presets import LM_PRESETS
 from .refuse import join_kept_layers, refuse
-from .stacks import SkipDecoder
 
 __all__ = ["SkipTransformerLanguageModel"]
 
@@ -58,7 +58,8 @@ class SkipTransformerLanguageModel(InferenceModel, ProfiledModel, ProbedModel, T
         cfg = TransformerConfig.from_namespace(args)
         embed_tokens = cls.embed(args, task.source_dictionary)
         config = connections(args)["decoder"]
-        decoder = SkipDecoder(cfg, task.target_dictionary, embed_tokens, config, no_encoder_attn=True)
+        _, stack = stack_classes(config)
+        decoder = stack(cfg, task.target_dictionary, embed_tokens, config, no_encoder_attn=True)
         number_draws(decoder)
         model = initialise_embeddings(cls(decoder), {"decoder": config}, args)
         return probed(with_inference_type(with_kernels(model, args), args), args)

@@ -136,6 +136,13 @@ class SkipEncoderLayer(_Connected, TransformerEncoderLayerBase):
         Returns:
             (src_len, batch, dim)
         """
+        x = self.attend_to_itself(x, encoder_padding_mask, attn_mask)
+        return self.feed_forward(x, encoder_padding_mask)
+
+    def attend_to_itself(
+        self, x: Tensor, encoder_padding_mask: Optional[Tensor], attn_mask: Optional[Tensor]
+    ) -> Tensor:
+        """The first sub-layer, in its connection."""
         if attn_mask is not None:
             # finite, so that a row with nothing to attend to does not turn into NaN
             forbidden = -1e8 if x.dtype == torch.float32 else -1e4
@@ -151,8 +158,11 @@ class SkipEncoderLayer(_Connected, TransformerEncoderLayerBase):
             need_weights=False,
             attn_mask=attn_mask,
         )
-        x = self.self_attn_layer_norm.leave(h, x, padding, self.drop_rate())
+        return self.self_attn_layer_norm.leave(h, x, padding, self.drop_rate())
 
+    def feed_forward(self, x: Tensor, encoder_padding_mask: Optional[Tensor]) -> Tensor:
+        """The last sub-layer, in its connection."""
+        padding = _transposed(encoder_padding_mask)
         h = self.final_layer_norm.enter(x, padding)
         h = self.activation_dropout_module(self.activation_fn(self.fc1(h)))
         return self.final_layer_norm.leave(self.fc2(h), x, padding, self.drop_rate())
@@ -207,6 +217,31 @@ class SkipDecoderLayer(_Connected, TransformerDecoderLayerBase):
         Returns:
             (tgt_len, batch, dim); the cross-attention weights or None; None (stock's ONNX slot)
         """
+        x, attn = self.attend_to_itself(
+            x, encoder_out, encoder_padding_mask, incremental_state, self_attn_mask, self_attn_padding_mask
+        )
+        if self.encoder_attn is not None and encoder_out is not None:
+            x, attn = self.attend_to_source(
+                x,
+                encoder_out,
+                encoder_padding_mask,
+                incremental_state,
+                self_attn_padding_mask,
+                need_attn,
+                need_head_weights,
+            )
+        return self.feed_forward(x, self_attn_padding_mask), attn, None
+
+    def attend_to_itself(
+        self,
+        x: Tensor,
+        encoder_out: Optional[Tensor],
+        encoder_padding_mask: Optional[Tensor],
+        incremental_state: Optional[Dict[str, Dict[str, Optional[Tensor]]]],
+        self_attn_mask: Optional[Tensor],
+        self_attn_padding_mask: Optional[Tensor],
+    ) -> Tuple[Tensor, Optional[Tensor]]:
+        """The first sub-layer, in its connection; and the attention's weights, if it gives any."""
         padding = _transposed(self_attn_padding_mask)
         h = self.self_attn_layer_norm.enter(x, padding)
         memory, self_attn_mask, self_attn_padding_mask = self._self_attn_memory(
@@ -222,27 +257,40 @@ class SkipDecoderLayer(_Connected, TransformerDecoderLayerBase):
             attn_mask=self_attn_mask,
         )
         h = self.attn_ln(self._scale_heads(h))
-        x = self.self_attn_layer_norm.leave(h, x, padding, self.drop_rate())
+        return self.self_attn_layer_norm.leave(h, x, padding, self.drop_rate()), attn
 
-        if self.encoder_attn is not None and encoder_out is not None:
-            h = self.encoder_attn_layer_norm.enter(x, padding)
-            h, attn = self.encoder_attn(
-                query=h,
-                key=encoder_out,
-                value=encoder_out,
-                key_padding_mask=encoder_padding_mask,
-                incremental_state=incremental_state,
-                static_kv=True,
-                need_weights=need_attn or need_head_weights or (not self.training and self.need_attn),
-                need_head_weights=need_head_weights,
-            )
-            x = self.encoder_attn_layer_norm.leave(h, x, padding, self.drop_rate())
+    def attend_to_source(
+        self,
+        x: Tensor,
+        encoder_out: Tensor,
+        encoder_padding_mask: Optional[Tensor],
+        incremental_state: Optional[Dict[str, Dict[str, Optional[Tensor]]]],
+        self_attn_padding_mask: Optional[Tensor],
+        need_attn: bool,
+        need_head_weights: bool,
+    ) -> Tuple[Tensor, Optional[Tensor]]:
+        """The cross-attention, in its connection; and its weights, if they are needed."""
+        padding = _transposed(self_attn_padding_mask)
+        h = self.encoder_attn_layer_norm.enter(x, padding)
+        h, attn = self.encoder_attn(
+            query=h,
+            key=encoder_out,
+            value=encoder_out,
+            key_padding_mask=encoder_padding_mask,
+            incremental_state=incremental_state,
+            static_kv=True,
+            need_weights=need_attn or need_head_weights or (not self.training and self.need_attn),
+            need_head_weights=need_head_weights,
+        )
+        return self.encoder_attn_layer_norm.leave(h, x, padding, self.drop_rate()), attn
 
+    def feed_forward(self, x: Tensor, self_attn_padding_mask: Optional[Tensor]) -> Tensor:
+        """The last sub-layer, in its connection."""
+        padding = _transposed(self_attn_padding_mask)
         h = self.final_layer_norm.enter(x, padding)
         h = self.activation_dropout_module(self.activation_fn(self.fc1(h)))
         h = self.fc2(self.ffn_layernorm(h))
-        x = self.final_layer_norm.leave(h, self._scale_residual(x), padding, self.drop_rate())
-        return x, attn, None
+        return self.final_layer_norm.leave(h, self._scale_residual(x), padding, self.drop_rate())
 
     def _scale_heads(self, h: Tensor) -> Tensor:
         """NormFormer's learned factor of each head."""

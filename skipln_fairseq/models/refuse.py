@@ -107,6 +107,31 @@ def _refuse_widths(args, stacks: dict[str, StackConfig]) -> None:
             raise UserError(f"--skip-type {stack.ffn.skip}: {reason} (--{side}-embed-dim)")
 
 
+def _refuse_what_leaves_layers_out_of_a_mixing(args, stacks: dict[str, StackConfig]) -> None:
+    # What a block reads is made of the outputs of all before it, in numbers that belong to each.
+    for side, config in stacks.items():
+        if config.ffn.mixing == "none":
+            continue
+        flags = [f"{side}_layerdrop", f"{side}_layers_to_keep"]
+        flags += ["base_layers"] if side == "decoder" else []
+        for name in flags:
+            if getattr(args, name, None):
+                raise UserError(
+                    f"--{name.replace('_', '-')} does not go with --depth-mixing {config.ffn.mixing} of the {side}"
+                )
+
+
+def _refuse_what_our_loops_cannot_have(args, stacks: dict[str, StackConfig]) -> None:
+    for side, config in stacks.items():
+        mixing, solver = config.ffn.mixing, config.ffn.solver
+        for flag, choice in (("--depth-mixing", mixing), ("--encoder-solver", solver)):
+            if choice != "none" and getattr(args, "offload_activations", False):
+                raise UserError(f"--offload-activations does not go with {flag} {choice} of the {side}")
+        # each wrapped layer would cut a coefficient that they share into pieces of its own
+        if solver != "none" and getattr(args, "ddp_backend", None) == "fully_sharded":
+            raise UserError(f"--ddp-backend fully_sharded does not go with --encoder-solver {solver}")
+
+
 def refuse(args) -> None:
     """Refuse what cannot work.
 
@@ -123,6 +148,8 @@ def refuse(args) -> None:
     _refuse_narrow_uses_of_wide_streams(args, stacks)
     _refuse_widths(args, stacks)
     _refuse_what_changes_state_behind_the_model(args, stacks)
+    _refuse_what_leaves_layers_out_of_a_mixing(args, stacks)
+    _refuse_what_our_loops_cannot_have(args, stacks)
 
 
 def join_kept_layers(args) -> None:

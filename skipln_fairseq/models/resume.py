@@ -31,8 +31,8 @@ from .flags import SIDES, SLOTS, connections
 
 __all__ = ["check_checkpoints_when_training"]
 
-# the norms of Sub-LN and of queries and keys, and FAVOR+'s features, which stand inside F
-INSIDE_F = re.compile(r"\.(q_proj|k_proj|out_proj|fc2)\.norm\.|_attn\.favor\.")
+# norms and features that stand inside F: Sub-LN's, those of queries and keys, FAVOR+'s; mixings of depths, and solvers
+ELSEWHERE = re.compile(r"\.(q_proj|k_proj|out_proj|fc2)\.norm\.|_attn\.favor\.|_mixing\.|\.solver\.")
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,9 @@ def _choices(stack: StackConfig, slot: str) -> dict[str, object]:
     choices = asdict(config)
     if any(declared.from_depth for declared in config.declarations()):
         choices["depth"] = "+".join(map(str, stack.depth))
-    for prefix, key in (("", "options"), ("norm ", "norm_options"), ("placement ", "placement_options")):
-        choices |= {f"{prefix}{name}": value for name, value in choices.pop(key)}
+    for axis in ("", "norm", "placement", "mixing", "solver"):
+        found = choices.pop(f"{axis}_options".lstrip("_"))
+        choices |= {f"{axis} {name}".lstrip(): value for name, value in found}
     return choices
 
 
@@ -84,7 +85,10 @@ def _changes(stored_args, args) -> Changes:
             found.append(f"{kind} attention {_described(before[kind])} → {_described(after[kind])}")
     found += forms[:1]
     retyped = {
-        side for side in stored.keys() & current.keys() if stored[side].ffn.skip != current[side].ffn.skip
+        f"{side} {part}"
+        for side in stored.keys() & current.keys()
+        for part in ("skip", "mixing", "solver")
+        if getattr(stored[side].ffn, part) != getattr(current[side].ffn, part)
     }
     return Changes(found, retyped=retyped)
 
@@ -115,11 +119,11 @@ def _model_name(args) -> str | None:
 
 
 def _connection_keys(model: nn.Module, keys) -> list[str]:
-    """Those state-dict keys that belong to a connection or to the norm at a stack's end."""
+    """Those state-dict keys that belong to a connection, to a mixing or to the norm at a stack's end."""
     prefixes = [name for name, module in model.named_modules() if isinstance(module, Connection)]
     prefixes += [f"{side}.layer_norm" for side in SIDES]
     inside = tuple(f"{prefix}." for prefix in prefixes)
-    return [key for key in keys if key.startswith(inside) or INSIDE_F.search(key)]
+    return [key for key in keys if key.startswith(inside) or ELSEWHERE.search(key)]
 
 
 def _owners(model: nn.Module) -> dict[str, str]:
@@ -143,7 +147,9 @@ def _adopt(state: dict, model: nn.Module, retyped: Collection[str]) -> None:
         key
         for key in own.keys() & stored.keys()
         if own[key].shape != stored[key].shape
-        or (".skip." in key and key.partition(".")[0] in retyped)
+        or (".skip." in key and f"{key.partition('.')[0]} skip" in retyped)
+        or ("_mixing." in key and f"{key.partition('.')[0]} mixing" in retyped)
+        or (".solver." in key and "encoder solver" in retyped)
         or "_attn.favor." in key  # what is drawn follows from this run's flags and updates
     }
     fresh = _connection_keys(model, own.keys() - (stored.keys() - other) - shared)

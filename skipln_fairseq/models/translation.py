@@ -11,9 +11,9 @@ from .flags import add_connection_args, connections, remember_depth
 from .inference import InferenceModel, with_inference_type
 from .initialise import initialise_embeddings
 from .kernels import with_kernels
+from .mixing import stack_classes
 from .presets import ALIGN_PRESETS, PRESETS
 from .refuse import join_kept_layers, refuse
-from .stacks import SkipDecoder, SkipEncoder
 
 __all__ = ["SkipTransformerAlignModel", "SkipTransformerModel"]
 
@@ -44,13 +44,15 @@ class SkipTransformerModel(InferenceModel, ProfiledModel, ProbedModel, Transform
     @classmethod
     def build_encoder(cls, args, src_dict, embed_tokens):
         cfg = TransformerConfig.from_namespace(args)
-        return SkipEncoder(cfg, src_dict, embed_tokens, connections(cfg)["encoder"])
+        config = connections(cfg)["encoder"]
+        return stack_classes(config)[0](cfg, src_dict, embed_tokens, config)
 
     @classmethod
     def build_decoder(cls, args, tgt_dict, embed_tokens):
         cfg = TransformerConfig.from_namespace(args)
-        return SkipDecoder(
-            cfg, tgt_dict, embed_tokens, connections(cfg)["decoder"], no_encoder_attn=cfg.no_cross_attention
+        config = connections(cfg)["decoder"]
+        return stack_classes(config)[1](
+            cfg, tgt_dict, embed_tokens, config, no_encoder_attn=cfg.no_cross_attention
         )
 
 

@@ -1,28 +1,42 @@
 """Connections, norms and skip rules in pure torch: nothing here knows fairseq or a flag."""
 
-from .connection import ConnectionConfig, build_connection, build_end, initialise_branch
+from .connection import (
+    ConnectionConfig,
+    build_connection,
+    build_end,
+    build_mixing,
+    build_solver,
+    initialise_branch,
+)
 from .fused import fuse
+from .mixing import MIXINGS
 from .norm import NORMS, norms_of
 from .placement import PLACEMENTS, Connection
 from .qk_norm import QK_NORMS, QKNorm
 from .skip import SKIPS, Branch
 from .skip.admin import AdminSkip
+from .solver import SOLVERS, Solver
 from .start import STARTS, Start
 
 __all__ = [
+    "MIXINGS",
     "NORMS",
     "PLACEMENTS",
     "QK_NORMS",
     "SKIPS",
+    "SOLVERS",
     "STARTS",
     "AdminSkip",
     "Branch",
     "Connection",
     "ConnectionConfig",
     "QKNorm",
+    "Solver",
     "Start",
     "build_connection",
     "build_end",
+    "build_mixing",
+    "build_solver",
     "fuse",
     "initialise_branch",
     "norms_of",

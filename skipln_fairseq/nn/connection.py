@@ -15,13 +15,22 @@ from typing import Any, Optional
 
 from torch import nn
 
+from .mixing import MIXINGS, Mixing, Place
 from .norm import NORMS
 from .placement import PLACEMENTS, Connection, connection_class
 from .skip import SKIPS, Branch, Site, Skip
+from .solver import SOLVERS, Solver
 from .start import Start
 from .variant import Declaration
 
-__all__ = ["ConnectionConfig", "build_connection", "build_end", "initialise_branch"]
+__all__ = [
+    "ConnectionConfig",
+    "build_connection",
+    "build_end",
+    "build_mixing",
+    "build_solver",
+    "initialise_branch",
+]
 
 Numbers = tuple[tuple[str, Any], ...]
 
@@ -38,6 +47,10 @@ class ConnectionConfig:
         norm_options: the norm's keyword arguments, as such pairs.
         form: authors or first, see :class:`.Site`.
         placement_options: the placement's, as such pairs.
+        mixing: a name in ``MIXINGS``.
+        mixing_options: its own, as such pairs.
+        solver: a name in ``SOLVERS``.
+        solver_options: its own, as such pairs.
     """
 
     skip: str = "plain"
@@ -47,10 +60,20 @@ class ConnectionConfig:
     norm_options: Numbers = ()
     form: str = "authors"
     placement_options: Numbers = ()
+    mixing: str = "none"
+    mixing_options: Numbers = ()
+    solver: str = "none"
+    solver_options: Numbers = ()
 
     def declarations(self) -> list[Declaration]:
-        """What the three choices declare."""
-        axes = ((SKIPS, self.skip), (NORMS, self.norm), (PLACEMENTS, self.placement))
+        """What the choices declare."""
+        axes = (
+            (SKIPS, self.skip),
+            (NORMS, self.norm),
+            (PLACEMENTS, self.placement),
+            (MIXINGS, self.mixing),
+            (SOLVERS, self.solver),
+        )
         return [registry[name].declaration for registry, name in axes]
 
     def has_start(self) -> bool:
@@ -68,6 +91,10 @@ class ConnectionConfig:
     def make_norm(self, dim: int) -> nn.Module:
         """A norm of the chosen kind."""
         return NORMS[self.norm](dim, **dict(self.norm_options))
+
+    def make_end_norm(self, dim: int) -> nn.Module:
+        """A norm for where nothing knows the padding: a norm over the batch gives way to LayerNorm."""
+        return NORMS["layer"](dim) if NORMS[self.norm].declaration.kind == "batch" else self.make_norm(dim)
 
 
 def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Module:
@@ -102,8 +129,29 @@ def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Mod
 
     connection.add_norms(make_norm)
     site = replace(site, make_norm=make_norm, norm_follows=not placement.ends_with_norm)
-    connection.skip = SKIPS[config.skip].build(site, **dict(config.options))
+    skip, options = MIXINGS[config.mixing].skip, {}
+    if skip is None:
+        skip, options = SKIPS[config.skip], dict(config.options)
+    connection.skip = skip.build(site, **options)
     return connection
+
+
+def build_mixing(dim: int, config: ConnectionConfig, **where: Any) -> Mixing:
+    """Build what stands before a sub-layer, or at the end of a stack, where depths are mixed.
+
+    Args:
+        dim: the feature dimension.
+        config: the choices, of the stack's last sub-layer.
+        where: fields of :class:`.Place`.
+    """
+    normed = not PLACEMENTS[config.placement].ends_with_norm
+    place = Place(dim, config.make_end_norm, normed=normed, **where)
+    return MIXINGS[config.mixing].build(place, **dict(config.mixing_options))
+
+
+def build_solver(dim: int, config: ConnectionConfig, first: Optional[Solver]) -> Solver:
+    """Build what applies one block of an encoder; see :meth:`.Solver.build`."""
+    return SOLVERS[config.solver].build(dim, first, **dict(config.solver_options))
 
 
 def initialise_branch(branch: Branch, config: ConnectionConfig, start: Start, **where: Any) -> None:
@@ -124,15 +172,14 @@ def initialise_branch(branch: Branch, config: ConnectionConfig, start: Start, **
 def build_end(dim: int, config: ConnectionConfig, **where: Any) -> Optional[nn.Module]:
     """What stands at the end of a stack whose last sub-layer has this connection, or None.
 
-    The norm there is of the last sub-layer's kind; a norm over the batch gives way to LayerNorm, since the end of
-    the stack knows no padding. ``where`` are the fields of that sub-layer's :class:`.Site`, as the model was made.
+    The norm there is of the last sub-layer's kind, see :meth:`ConnectionConfig.make_end_norm`. ``where`` are the fields
+    of that sub-layer's :class:`.Site`, as the model was made.
     """
-    kind = NORMS[config.norm].declaration.kind
-    if kind == "none":
+    if NORMS[config.norm].declaration.kind == "none":
         return None
     end = SKIPS[config.skip].build_end(
         dim, lambda: config.make_norm(dim), config.form, **dict(config.options)
     )
     if end is not None or not config.placed(Site(dim, form=config.form, **where)).ends_with_norm:
         return end
-    return NORMS["layer"](dim) if kind == "batch" else config.make_norm(dim)
+    return config.make_end_norm(dim)

@@ -113,14 +113,14 @@ class Declaration:
     """All that is known of a variant besides what it computes.
 
     Attributes:
-        axis: skip, norm, placement or start.
+        axis: skip, norm, placement, mixing, solver, qk_norm or start.
         choice: the name that the axis' flag takes.
         title: what the field calls it.
         equation: as the tables print it; N is the norm.
         paper: where it was published, or in words where it comes from.
         options: what it is built with.
         goes_with: of a skip rule, the kinds of norms and the placements that it means something with; what the first
-            of them gives is what it takes when no norm and no placement is chosen.
+            of them gives is what it takes when no norm and no placement is chosen. Of a mixing and a solver the same.
         has_forms: whether its authors' code has another form than the one that this plugin had first.
         from_depth: whether what it computes, and not only its first weights, follows from the depth of the model.
         kind: of a norm, what it reads: a token, the batch, or nothing.

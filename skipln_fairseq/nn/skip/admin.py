@@ -34,6 +34,7 @@ class AdminSkip(Skip):
     """
 
     is_a_mean = False
+    measures = True
 
     def __init__(self, dim: int):
         super().__init__()

@@ -118,6 +118,9 @@ class Skip(nn.Module):
     merges = False
     """Whether :meth:`build_end` is needed, since the stream is wide after the last layer too."""
 
+    measures = False
+    """Whether it measures in a pass that applies each F once."""
+
     is_a_mean = True
     """Whether the mean of its state over several updates means anything."""
 

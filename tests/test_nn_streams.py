@@ -10,7 +10,8 @@ from torch import nn
 from skipln_fairseq.nn import SKIPS, build_connection, build_end
 from skipln_fairseq.nn.skip.mhc import sinkhorn
 from skipln_fairseq.nn.skip.streams import Streams
-from tests.build import wiring
+from skipln_fairseq.probe.watch import sub_layers
+from tests.build import build, wiring
 
 DIM = 6
 OPTIONS = {"streams": 3, "fractions": 3, "iterations": 20, "start": "megatron", "readout": "sigmoid"}
@@ -74,6 +75,12 @@ def test_each_sub_layer_of_a_stack_reads_another_stream_at_first(skip):
     assert kept.alpha[:, 0].sum() == 1
     assert torch.equal(kept.alpha[:, 1:], torch.eye(4))
     assert torch.equal(kept.beta, torch.ones(4))
+
+
+def test_a_model_counts_the_sub_layers_of_each_side():
+    model = build("transformer_rskip", "--skip-type", "hyper", "--skip-streams", "6")
+    found = [place.skip.alpha[:, 0].argmax().item() for place in sub_layers(model).values()]
+    assert found == [0, 1, 2, 3, *range(6)]
 
 
 def test_where_what_is_dynamic_starts():

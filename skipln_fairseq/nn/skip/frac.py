@@ -1,6 +1,7 @@
 """Frac-Connections, static: Hyper-Connections on parts of x."""
 
-from typing import Optional
+from collections.abc import Callable
+from typing import Any, Optional
 
 import torch
 from torch import nn
@@ -52,8 +53,10 @@ class FracSkip(HyperSkip):
         return cls(torch.eye(fractions), site.dim // fractions)
 
     @classmethod
-    def build_end(cls, dim: int, make_norm, form: str, **options) -> Optional[nn.Module]:
-        return None
+    def build_end(
+        cls, dim: int, make_norm: Callable[..., nn.Module], form: str, **options: Any
+    ) -> Optional[nn.Module]:
+        return None  # what walks is x
 
     @classmethod
     def refusal(cls, dim: int, fractions: int = 4) -> Optional[str]:

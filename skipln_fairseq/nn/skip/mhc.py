@@ -48,8 +48,8 @@ class ManifoldSkip(MappedStreams):
     """``h = H_pre H``, ``H ← H_res H + H_postᵀ F(h)``.
 
     ``H_pre = σ(·)``, ``H_post = 2σ(·)`` and ``H_res = Sinkhorn(·)`` of maps of all n streams together, ``α (x̃φ) + b``
-    (:class:`.Maps`). The rows and columns of H_res
-    (n, n) sum to 1: T times the columns are normalised, then the rows, in single precision at least.
+    (:class:`.Maps`). The rows and columns of H_res (n, n) sum to 1: T times the columns are normalised, then the rows,
+    in single precision at least.
 
     The paper gives n = 4, α = 0.01 at first and T = 20. It does not say how φ and b start, nor what makes one stream of
     n at the end, so these are options without a default. At first H_pre is about ½, H_post 1 and H_res 1/n: the streams

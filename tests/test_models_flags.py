@@ -160,6 +160,8 @@ REFUSED = {
     "--encoder-skip-type plain --encoder-skip-order 3": "--encoder-skip-order has no meaning with",
     "--skip-norm power --store-ema": "--store-ema ",
     "--skip-type admin --store-ema": "--store-ema ",
+    "--skip-type prores --store-ema": "--store-ema has no meaning with --skip-type prores",
+    "--skip-type branchnorm": "--skip-type branchnorm needs --branchnorm-updates T",
     "--skip-norm power --fp16": "--skip-norm power does not go with --fp16: valid are single precision and --bf16",
     "--no-cross-attention --decoder-cross-attn-skip-norm rms": "--decoder-cross-attn-skip-norm has no meaning",
     "--base-layers 1": "--base-layers: a BASE layer has its own connection",

@@ -5,8 +5,9 @@ end. An oracle stands in ``oracles/AXIS/NAME.py``, in float64 numpy, written fro
 
 * skip: ``stack(x, layers, end, **options)``; a sub-layer has ``f`` (F with the norms that the placement puts around
   it), ``last`` (the norm after the sum, or the identity), ``norms`` (further ones), ``numbers`` (what the rule learns
-  or keeps), ``side``, and ``norm_follows``, whether ``last`` is a norm. ``end`` is the stack's last norm, or the
-  identity, with ``norms`` and ``numbers`` of its own. Where an option is a choice of words, every word has its turn.
+  or keeps), ``side``, ``layer``, its number from 0, and ``norm_follows``, whether ``last`` is a norm. ``end`` is the
+  stack's last norm, or the identity, with ``norms`` and ``numbers`` of its own. Where an option is a choice of words,
+  every word has its turn.
 * placement: ``wire(before, project, norm, …) -> f, last``: F is project(before(x)). It may ask for ``entry`` and
   ``inner``, the norms that the placement made besides, for ``layer`` and ``layers``, which layer of how many, for the
   ``slot`` (self_attn, cross_attn or ffn), and for the placement's options.
@@ -161,6 +162,7 @@ class Stack:
             norms=[self.norm(norm) for norm in getattr(skip, "norms", ())],
             numbers={name: value.detach().numpy() for name, value in kept.items()},
             side=self.side,
+            layer=layer,
             norm_follows=not connection.ends_with_norm,
         )
 

@@ -1,5 +1,7 @@
 """``python -m skipln_fairseq.family``: every variant in the table and on the map."""
 
+from pathlib import Path
+
 import pytest
 
 from skipln_fairseq.errors import UserError
@@ -21,6 +23,12 @@ def test_the_map_has_every_variant_and_is_the_same_each_time(tmp_path, capsys):
     for variant in declarations():
         assert f">{variant.title.replace('&', '&amp;')}<" in text
     assert ">2025<" in text
+
+
+def test_the_map_in_the_docs_is_todays():
+    text = (Path(__file__).parents[1] / "docs" / "family.svg").read_text(encoding="utf-8")
+    missing = [v.title for v in declarations() if f">{v.title.replace('&', '&amp;')}<" not in text]
+    assert not missing, "python -m skipln_fairseq.family --map docs/family.svg"
 
 
 def test_a_name_that_is_no_picture_is_refused(tmp_path):

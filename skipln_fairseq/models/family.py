@@ -94,7 +94,8 @@ def _valid_with_norm(axis: Registry, norm: str, placement: str) -> list[str]:
     return [
         variant.choice
         for variant in axis.declarations()
-        if any(kind in kinds and placement in places for kinds, places in variant.goes_with)
+        if not variant.goes_with  # of the one that changes nothing
+        or any(kind in kinds and placement in places for kinds, places in variant.goes_with)
     ]
 
 

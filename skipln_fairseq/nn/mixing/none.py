@@ -1,6 +1,5 @@
 """No mixing."""
 
-from ..skip.base import ANYWHERE
 from ..variant import Paper
 from .base import MIXINGS, Passing, Place
 
@@ -12,7 +11,6 @@ __all__ = ["NoMixing"]
     title="no mixing of depths",
     equation="a block reads what the block before it wrote",
     paper=Paper("Vaswani et al. 2017", "1706.03762"),
-    goes_with=ANYWHERE,
 )
 class NoMixing(Passing):
     """``x_{l+1} = y_l``. A stack without mixing has none of these modules, and is fairseq's loop."""

@@ -4,7 +4,6 @@ from typing import List
 
 from torch import Tensor
 
-from ..skip.base import ANYWHERE
 from ..variant import Paper
 from .base import SOLVERS, Solver
 
@@ -16,7 +15,6 @@ __all__ = ["Once"]
     title="each block once",
     equation="y' = E(y), E an encoder block",
     paper=Paper("Vaswani et al. 2017", "1706.03762"),
-    goes_with=ANYWHERE,
 )
 class Once(Solver):
     """``y' = E(y)``."""

@@ -139,8 +139,8 @@ REFUSED = {
     "--skip-type siamese --siamese-source x": "--siamese-source x: valid is code or paper",
     "--skip-norm ada --adanorm-scale 0": "--adanorm-scale 0: valid is a finite number above 0",
     "--skip-norm ada --adanorm-slope x": "--adanorm-slope x: valid is a finite number",
-    "--adanorm-slope 0.2": "--adanorm-slope has no meaning with --skip-type recursive and the norms and placement "
-    "chosen: it belongs to --skip-norm ada",
+    "--adanorm-slope 0.2": "--adanorm-slope has no meaning with --skip-type recursive and the other choices: "
+    "it belongs to --skip-norm ada",
     "--skip-norm power --power-warmup -1": "--power-warmup -1: valid is a whole number of at least 0",
     "--encoder-skip-norm power --decoder-power-warmup 5": "--decoder-power-warmup has no meaning with",
     "--skip-type layerscale --layerscale-init nan": "--layerscale-init nan: valid is a finite number",
@@ -154,8 +154,8 @@ REFUSED = {
     "--decoder-normalize-before": "--decoder-normalize-before does not go with --skip-type recursive",
     "--skip-type plain --skip-norm none --encoder-normalize-before": "--encoder-normalize-before does",
     "--skip-type plain --skip-order 3": "--skip-order has no meaning with --skip-type plain and the",
-    "--skip-scale 2": "--skip-scale has no meaning with --skip-type recursive and the norms and placement "
-    "chosen: it belongs to expanded, learned",
+    "--skip-scale 2": "--skip-scale has no meaning with --skip-type recursive and the other choices: "
+    "it belongs to expanded, learned",
     "--skip-type expanded --skip-scale 1 --share-skip-norms": "--share-skip-norms has no meaning with",
     "--encoder-skip-type plain --encoder-skip-order 3": "--encoder-skip-order has no meaning with",
     "--skip-norm power --store-ema": "--store-ema ",

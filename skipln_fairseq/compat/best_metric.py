@@ -63,8 +63,10 @@ def _refuse_what_is_not_measured(metric: str, trainer: Trainer) -> None:
         data_utils.numpy_seed(seed),
         metrics.aggregate(new_root=True) as measured,
     ):
-        batches = trainer.get_valid_iterator(subset).next_epoch_itr(shuffle=False, set_dataset_epoch=False)
-        trainer.valid_step(next(batches))
+        batches = trainer.get_valid_iterator(subset)
+        # read here and not by the iterator, whose loader goes on reading ahead, with workers that validation will need
+        sentences = [batches.dataset[index] for index in batches.frozen_batches[0]]
+        trainer.valid_step(batches.collate_fn(sentences))
         names = sorted(name for name in measured.get_smoothed_values() if not name.startswith("_"))
     if metric not in names:
         needs = "; bleu needs --eval-bleu" if metric == "bleu" else ""

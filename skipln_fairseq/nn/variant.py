@@ -32,14 +32,15 @@ class Option:
     """A number, a switch or a choice of words that a variant is built with.
 
     Attributes:
-        name: the keyword argument.
+        name: the keyword argument. ``OPTIONS`` in ``tests/test_variants.py`` gives some names
+            values of their own.
         flag: the flag that sets it, as argparse stores it; several variants may share one.
         help: what it is, for ``--help``.
         metavar: the symbol that the equation has for it; None for a switch.
         kind: of a number: float or int.
-        least, above: the number is at least, or more than that.
-        default: the value where none is given; None: it must be given.
-        drawn: for tests, the range from which values are drawn.
+        least, above: the number is at least, or more than that. There is no upper bound; a skip rule may refuse.
+        default: the value where no flag is given; None: it must be given.
+        drawn: for tests, the range from which values are drawn; some tests take its middle.
         choices: of a choice of words, those that are valid.
     """
 

@@ -135,13 +135,17 @@ class Skip(nn.Module):
     ) -> Optional[nn.Module]:
         """What makes x of the stream after the last layer; None: the stream is x by then.
 
-        It has to take x alone too, which is what comes when layerdrop drops every layer.
+        It has to take x alone too, which is what comes when layerdrop drops every layer. Its norm, if it has one, is
+        its attribute ``norm``.
         """
         return None
 
     @classmethod
     def refusal(cls, dim: int, **options: Any) -> Optional[str]:
-        """Why it cannot be built with these options for x of that width, in words; None: it can."""
+        """Why it cannot be built with these options for x of that width, in words; None: it can.
+
+        Asked once for each side, of the rule that the side has, and not of layers that are chosen otherwise.
+        """
         return None
 
     @classmethod

@@ -106,9 +106,9 @@ def is_blind(name, stacks):
     v_proj's, which attention's weights of sum one hand on; in a recursion the inner steps' biases. (A highway's gate
     differs by token.)
     """
-    if name.endswith("k_proj.bias"):
-        return True
     side, *_ = name.split(".")
+    if name.endswith("k_proj.bias"):
+        return stacks[side].qk_norm == "none"  # a norm of keys sees it
     slots = {"self_attn": "self_attn", "encoder_attn": "cross_attn", "fc2": "ffn", "final_layer_norm": "ffn"}
     slot = next((slot for part, slot in slots.items() if f".{part}" in name), None)
     if slot is None or getattr(stacks[side], slot).norm != "batch":
@@ -172,13 +172,13 @@ def check(seed, tmp_path):
         assert torch.equal(other(*inputs)[0], full)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(30))
 def test_a_random_combination_works(seed, tmp_path):
     check(seed, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20, 220))
+@pytest.mark.parametrize("seed", range(30, 230))
 def test_many_random_combinations_work(seed, tmp_path):
     check(seed, tmp_path)
 
@@ -186,7 +186,7 @@ def test_many_random_combinations_work(seed, tmp_path):
 def test_the_combinations_reach_the_whole_family():
     stacks = [
         stack
-        for seed in range(20)
+        for seed in range(30)
         for stack in connections(parse("transformer_rskip", *combination(seed))).values()
     ]
     connected = [config for s in stacks for config in (s.self_attn, s.cross_attn, s.ffn)]

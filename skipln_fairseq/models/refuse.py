@@ -102,9 +102,10 @@ def _refuse_narrow_uses_of_wide_streams(args, stacks: dict[str, StackConfig]) ->
 
 def _refuse_widths(args, stacks: dict[str, StackConfig]) -> None:
     for side, stack in stacks.items():
-        reason = SKIPS[stack.ffn.skip].refusal(getattr(args, f"{side}_embed_dim"), **dict(stack.ffn.options))
-        if reason:
-            raise UserError(f"--skip-type {stack.ffn.skip}: {reason} (--{side}-embed-dim)")
+        for own in (one.ffn for one in stack.all()):
+            reason = SKIPS[own.skip].refusal(getattr(args, f"{side}_embed_dim"), **dict(own.options))
+            if reason:
+                raise UserError(f"--skip-type {own.skip}: {reason} (--{side}-embed-dim)")
 
 
 def _refuse_what_leaves_layers_out_of_a_mixing(args, stacks: dict[str, StackConfig]) -> None:

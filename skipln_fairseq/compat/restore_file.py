@@ -22,6 +22,8 @@ def apply() -> None:
 
     @around(checkpoint_utils, "load_checkpoint")
     def load_checkpoint(stock, cfg: Any, trainer: Any, **kwargs: Any) -> Any:
+        if cfg.finetune_from_model:  # which fairseq refuses beside it
+            return stock(cfg, trainer, **kwargs)
         suffix = trainer.checkpoint_suffix or ""
         file = cfg.restore_file.replace(".pt", f"{suffix}.pt")
         if cfg.restore_file != LAST and not PathManager.isfile(file):

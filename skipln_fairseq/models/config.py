@@ -52,6 +52,8 @@ class StackConfig:
 
     def all(self) -> "list[StackConfig]":
         """What any layer is told."""
+        if not self.by_layer:
+            return [self]
         return list(dict.fromkeys(self.at(number) for number in self.layers)) or [self]
 
     @property

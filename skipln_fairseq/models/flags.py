@@ -305,7 +305,9 @@ def remember_depth(args) -> None:
 def _layers(args, side: str) -> tuple[int, ...]:
     """The numbers that a side's layers had when the model was made, from 0."""
     stored = getattr(args, "connection_layers", None)
-    numbers = stored[SIDES.index(side)] if stored else range(getattr(args, f"{side}_layers", None) or 0)
+    numbers = range(getattr(args, f"{side}_layers", None) or 0)
+    if stored and len(stored[SIDES.index(side)]) == len(numbers):
+        numbers = stored[SIDES.index(side)]
     kept = getattr(args, f"{side}_layers_to_keep", None) or ()
     kept = sorted(int(layer) for layer in (kept.split(",") if isinstance(kept, str) else kept))
     # the flags of a model that was pruned before it was stored still say so

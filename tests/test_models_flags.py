@@ -270,13 +270,15 @@ def test_the_norm_at_a_stacks_end_and_of_the_embeddings(flags, end):
 
 
 def test_deepnorms_constants_stay_when_layers_are_pruned():
+    """As fairseq does it: the flag, then the number of layers that are left."""
     args = parse("transformer_rskip", "--skip-type", "deepnorm", "--encoder-layers", "6")
     remember_depth(args)
-    before = connections(args)
-    args.encoder_layers = 2
-    assert connections(args) == before
     args.encoder_layers_to_keep = "1,4"
     assert connections(args)["encoder"].layers == (1, 4)
+    remember_depth(args)
+    args.encoder_layers = 2
+    pruned = connections(args)["encoder"]
+    assert (pruned.depth, pruned.layers) == ((6, 2), (1, 4))
 
 
 def test_a_user_error_is_one_line_and_others_keep_their_hook(monkeypatch, capsys):

@@ -108,8 +108,10 @@ def assert_padding_never_leaks(model, **tolerance):
 
 
 def middle(option):
-    """A value of an option: its first word, or the middle of what its declaration says is drawn."""
-    return option.choices[0] if option.choices else option.kind(sum(option.drawn) / 2)
+    """A value of an option: its first word, a switch that is on, or the middle of what is drawn."""
+    if option.choices:
+        return option.choices[0]
+    return True if option.metavar is None else option.kind(sum(option.drawn) / 2)
 
 
 def wiring(skip="plain", norm="layer", placement="post", form="authors", norm_options=(), **options):

@@ -17,7 +17,7 @@ end. An oracle stands in ``oracles/AXIS/NAME.py``, in float64 numpy, written fro
   ``numbers`` and ``norm`` of what stands before each sub-layer. ``normed`` says whether a block ends with a norm.
 * solver: ``solve(run, y, numbers, **options)``; ``run`` is a whole block.
 
-An option takes its value of ``OPTIONS``, or else the middle of what its declaration says is drawn.
+An option takes its value of ``OPTIONS``, or else the middle of what its declaration says is drawn; a switch is on.
 """
 
 import inspect
@@ -49,8 +49,15 @@ from tests.build import middle, wiring
 
 DIM, DEPTH = 6, (2, 5)
 SLOTS = {"encoder": ("self_attn", "ffn"), "decoder": ("self_attn", "cross_attn", "ffn")}
-OPTIONS = {"scale": 0.7, "order": 3, "share": False, "vector": True, "gain": False}
-OPTIONS |= {"streams": 3, "fractions": 3, "iterations": 4}
+OPTIONS = {
+    "expanded.scale": 0.7,
+    "recursive.order": 3,
+    "recursive.share": False,
+    "lns.gain": False,
+    "mhc.iterations": 4,
+    **{f"{name}.streams": 3 for name in ("hyper", "hyper-dynamic", "hyper-identity", "mhc")},
+    **{f"{name}.fractions": 3 for name in ("frac", "frac-dynamic")},
+}
 MIXING_OPTIONS = {
     "dlcl": [{"norm_embedding": False}, {"norm_embedding": True}],
     "denseformer": [{"dilation": d, "period": p} for d, p in ((1, 1), (2, 1), (3, 1), (1, 2), (2, 3))],
@@ -62,7 +69,10 @@ ENDS_NORMED = {"post", "keel"}
 
 def chosen_options(declaration):
     """A value for each option that a variant declares."""
-    return {option.name: OPTIONS.get(option.name, middle(option)) for option in declaration.options}
+    return {
+        option.name: OPTIONS.get(f"{declaration.choice}.{option.name}", middle(option))
+        for option in declaration.options
+    }
 
 
 SOLVER_OPTIONS = {name: [{"per_block": False}, {"per_block": True}] for name in ("ema2", "ema4")}

@@ -27,7 +27,7 @@ def test_embeddings_of_another_width(data, tmp_path):
 def test_a_sentence_longer_than_the_positions(data, trained):
     finished = run("fairseq-interactive", data, "--path", trained.checkpoint, "--cpu", stdin=b"a " * 2000 + b"\n",
         succeeds=False)  # fmt: skip
-    assert "max_positions=(1024, 1024), skip this example with" in only_error(finished)
+    assert "S-0 has 2001 words, and the model takes (1024, 1024)" in only_error(finished)
 
 
 def test_files_in_the_place_of_folders(data, trained, texts, tmp_path):

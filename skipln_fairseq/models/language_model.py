@@ -18,11 +18,12 @@ from ..errors import UserError
 from ..probe.log import ProbedModel, probed
 from .admin import ProfiledModel
 from .attention import number_draws
-from .flags import add_connection_args, connections, remember_depth
+from .flags import connections, remember_depth
 from .inference import InferenceModel, with_inference_type
 from .initialise import initialise_embeddings
 from .kernels import with_kernels
 from .mixing import stack_classes
+from .parser import add_connection_args
 from .presets import LM_PRESETS
 from .refuse import join_kept_layers, refuse
 

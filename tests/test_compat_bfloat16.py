@@ -121,13 +121,16 @@ def test_gradients_of_processes_add_up_in_single_precision(tmp_path):
         assert "mean 128.5" in finished.output
 
 
-def test_two_processes_equal_one_with_update_freq_2_and_resume(tmp_path, data):
+@pytest.mark.parametrize(
+    "loads", [(), ("--load-checkpoint-on-all-dp-ranks",)], ids=["one loads", "both load"]
+)
+def test_two_processes_equal_one_with_update_freq_2_and_resume(tmp_path, data, loads):
     """A sum of two has no order, and halving is exact: the same numbers."""
     flags = ("--bf16", *NO_DROPOUT)
     alone = train(data, tmp_path / "one", *flags, "--update-freq=2")
     argv = (data, *TRAIN, *flags, "--save-dir", tmp_path / "two")
     first, _ = two_processes(tmp_path, "fairseq-train", *argv, "--max-update=3")
-    rest, _ = two_processes(tmp_path, "fairseq-train", *argv)
+    rest, _ = two_processes(tmp_path, "fairseq-train", *argv, *loads)
     assert first.losses() + rest.losses() == alone.losses()
     assert len(alone.losses()) == 6
     assert_same(checkpoint(tmp_path / "one"), checkpoint(tmp_path / "two"))

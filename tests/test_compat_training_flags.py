@@ -368,3 +368,23 @@ def test_every_flag_of_saving_and_validation_is_judged_here():
     assert flags == ACTS | REFUSED_ALWAYS
     read = set().union(*training_flags.READ_BY.values())
     assert read | set(training_flags.BLEU) | {"model_parallel_size"} == flags
+
+
+def test_validation_writes_words_by_the_detokeniser_that_is_named(data, trained, tmp_path):
+    """Moses' puts a comma to the word before it; a name that is none is told."""
+    bleu = ("--eval-bleu", "--max-update=1", "--no-save", "--save-dir", tmp_path)
+    finished = run("fairseq-train", data, *TRAIN, *bleu, "--eval-bleu-detok=nonesuch", succeeds=False)
+    assert "'nonesuch'" in finished.output.strip().splitlines()[-1]
+    code = (
+        "import json, sys; import skipln_fairseq; from fairseq import tasks; "
+        "from fairseq.data import Dictionary; from fairseq.tasks.translation import TranslationTask; "
+        "from unittest.mock import patch; from fairseq.tasks.fairseq_task import FairseqTask; "
+        "from fairseq.tasks.translation import TranslationConfig; "
+        "cfg = TranslationConfig(source_lang='en', target_lang='de', eval_bleu=True, eval_bleu_args='{}', "
+        "eval_bleu_detok='moses', eval_bleu_detok_args=json.dumps({'source_lang': 'en', 'target_lang': 'de'})); "
+        "task = TranslationTask(cfg, Dictionary(), Dictionary()); "
+        "patch.object(FairseqTask, 'build_model', lambda *a: None).start(); "
+        "patch.object(TranslationTask, 'build_generator', lambda *a, **k: None).start(); "
+        "task.build_model(None); print(task.tokenizer.decode('Hallo , Welt .'))"
+    )
+    assert run("-c", code).output.strip().splitlines()[-1] == "Hallo, Welt."

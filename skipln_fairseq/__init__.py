@@ -13,7 +13,7 @@ from . import compat
 
 compat.apply()
 
-from . import criterions, generator, images, models, options  # noqa: E402  (register with fairseq, which compat has to prepare)
+from . import criterions, decoding, images, models  # noqa: E402  (register with fairseq, which compat has to prepare)
 from .version import __version__  # noqa: E402
 
-__all__ = ["__version__", "criterions", "generator", "images", "models", "options"]
+__all__ = ["__version__", "criterions", "decoding", "images", "models"]

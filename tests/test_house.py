@@ -1,4 +1,4 @@
-"""Translation does not know of images, nor they of it."""
+"""The rooms of the package and of the tests, and who knows whom."""
 
 import ast
 import sys

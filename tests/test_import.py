@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import run
 from fairseq import checkpoint_utils, search
 from fairseq.dataclass.configs import CheckpointConfig, GenerationConfig
 from fairseq.sequence_generator import EnsembleModel, SequenceGenerator, SequenceGeneratorWithAlignment
@@ -14,9 +13,10 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from skipln_fairseq.compat.bfloat16 import sum_gradients_in_single
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.generator import QuickGenerator
-from tests.build import Task, batch, build
-from tests.test_generator import assert_same, sharpened, sources
+from skipln_fairseq.decoding.generator import QuickGenerator
+from tests.decoding.test_generator import assert_same, sharpened, sources
+from tests.support.build import Task, batch, build
+from tests.support.commands import run
 
 OURS, STOCK = "transformer_rskip", "transformer"
 SEARCHES = {
@@ -45,7 +45,7 @@ def test_functions_are_wrapped_and_nothing_else_changes():
     """Names, kinds and arguments stay, nothing registered is lost, and TorchScript sees fairseq's own code."""
     (line,) = [
         line
-        for line in run("-m", "tests.changes_of_import").output.splitlines()
+        for line in run("-m", "tests.support.changes_of_import").output.splitlines()
         if line.startswith("CHANGES")
     ]
     found = json.loads(line.removeprefix("CHANGES"))

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from conftest import REPOSITORY
+from tests.support.commands import REPOSITORY
 
 NO_FAIRSEQ = """
 import importlib.util as util

@@ -6,12 +6,12 @@ import shlex
 import subprocess
 
 import pytest
-from conftest import REPOSITORY, USER_DIR, run
 
 from skipln_fairseq.bench.render import markdown
 from skipln_fairseq.compare.report import write_report
 from skipln_fairseq.models.family import readme_table
 from skipln_fairseq.models.presets import MODELS
+from tests.support.commands import REPOSITORY, USER_DIR, run
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 TWO_COMMANDS, OWN_TRAINING = (

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.runs import Stages, locked, read_lines, read_log
 
 from . import own_files, report, subwords, training

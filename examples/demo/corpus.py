@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.errors import UserError
 
 from . import libreoffice, vscode
 from .generator import generate

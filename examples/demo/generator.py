@@ -11,7 +11,7 @@ Every English sentence has exactly one German counterpart, so a model can reach 
 import random
 from dataclasses import dataclass
 
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.errors import UserError
 
 __all__ = ["generate"]
 

@@ -5,8 +5,8 @@ Debian and Ubuntu package it by language; apt fetches the packages without root,
 
 from pathlib import Path
 
-from skipln_fairseq.errors import UserError
-from skipln_fairseq.files import whole
+from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.common.files import whole
 
 from .help_pages import align, read_page, split_into_sentences
 from .pairs import Pair

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.errors import UserError
 
 from .pairs import Pair
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.errors import UserError
 
 __all__ = ["Limits", "Pair", "divide", "length"]
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from sacrebleu.metrics import BLEU, CHRF
 
-from skipln_fairseq.files import whole
+from skipln_fairseq.common.files import whole
 
 __all__ = ["bleu", "draw_curve", "print_samples", "print_scores", "sparkline"]
 

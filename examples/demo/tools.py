@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.errors import UserError
 
 __all__ = ["CorpusUnavailable", "call"]
 

@@ -10,9 +10,9 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from skipln_fairseq.errors import UserError
-from skipln_fairseq.files import whole
-from skipln_fairseq.unpack import members
+from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.common.files import whole
+from skipln_fairseq.common.unpack import members
 
 from .pairs import Pair
 from .tools import CorpusUnavailable, call

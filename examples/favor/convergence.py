@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib
 import torch
 
-from skipln_fairseq.files import whole
+from skipln_fairseq.common.files import whole
 from skipln_fairseq.nn.attention import Favor, FavorConfig
 
 matplotlib.use("Agg")

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from skipln_fairseq.files import whole, write_text
+from skipln_fairseq.common.files import whole, write_text
 from skipln_fairseq.nn.attention import Favor, FavorConfig
 
 HEADS, DIM = 4, 64

@@ -25,7 +25,7 @@ part() {  # NAME COMMAND…: run it, keep its output
 
 python3 -m pip install --quiet --no-index --no-deps --target "$out/site" --upgrade "$wheels"/*.whl || exit 1
 part machine python3 -c 'import torch, triton; print(torch.__version__, triton.__version__, torch.cuda.get_device_name())'
-part tests python3 -m pytest -q tests/test_cuda.py
+part tests python3 -m pytest -q tests/models/test_cuda.py
 for dtype in fp16 bf16 fp32; do
   part "leave-$dtype" python3 -m skipln_fairseq.bench leave --device cuda --dtype "$dtype" --rows 65536 --repeats 20 \
     --rounds 20 --output "$out/leave-$dtype.json"

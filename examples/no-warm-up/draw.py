@@ -10,7 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from skipln_fairseq.files import whole
+from skipln_fairseq.common.files import whole
 
 NAMES = {
     "post": "Post-LN",

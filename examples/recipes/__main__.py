@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.runs import locked, run_resumable
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from skipln_fairseq.errors import UserError
-from skipln_fairseq.files import write_json
+from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.common.files import write_json
 from skipln_fairseq.runs.settings import Flags, words
 
 __all__ = ["check_data", "go_on"]

@@ -9,8 +9,8 @@ from typing import Any
 from sacrebleu.metrics import BLEU, CHRF
 from tqdm import tqdm
 
-from skipln_fairseq.errors import UserError
-from skipln_fairseq.files import write_json, write_text
+from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.common.files import write_json, write_text
 from skipln_fairseq.runs import Translations, read_lines
 from skipln_fairseq.runs.settings import words
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.runs import Stages
 
 from . import corpora, subwords

@@ -31,8 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skipln_fairseq.bleu import check_bleu
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.runs.bleu import check_bleu
 from skipln_fairseq.runs.settings import Flags, check_flags, check_keys, check_mapping, read_settings
 
 from .download import Source

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from skipln_fairseq.arguments import whole
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.arguments import whole
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.runs import locked, record
 from skipln_fairseq.runs.settings import words
 

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UserError, print_user_errors_in_one_line
-from ..files import as_json, write_all
+from ..common.errors import UserError, print_user_errors_in_one_line
+from ..common.files import as_json, write_all
 from .branches import decayed_branches, residual_blocks
 from .craft import Budget, craft
 from .transfer import Classifier, Success, load_classifiers, load_images, success

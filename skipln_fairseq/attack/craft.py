@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 __all__ = ["Budget", "craft"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..images.checkpoint import load_model
 from ..images.models import ImageModel
 from ..images.task import ImageClassificationTask

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from ..errors import UserError
+from ..common.errors import UserError
 from . import decode, draw, family, grow, histogram, leave, profile, table, train
 
 __all__ = ["main"]

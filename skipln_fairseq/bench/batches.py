@@ -7,7 +7,7 @@ import torch
 from fairseq.data import Dictionary, LanguagePairDataset, data_utils
 from torch import Tensor
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .lengths import Pairs
 
 __all__ = ["MULTIPLE", "batches", "corpus", "draw"]

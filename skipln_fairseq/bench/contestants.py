@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 __all__ = ["CHANGES", "DEFAULT", "DTYPES", "Contestant", "contestant", "contestants"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import UserError
+from ..common.errors import UserError
 from . import report
 from .contestants import Contestant
 from .decoding import CONTESTANTS, DecodingJob

@@ -13,7 +13,7 @@ from fairseq.models.transformer import TransformerModel
 from fairseq.sequence_generator import SequenceGenerator
 from torch import nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .memory import forget_resident_peak, peak_of, resident
 
 __all__ = ["CONTESTANTS", "DecodingJob"]

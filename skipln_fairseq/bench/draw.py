@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..files import write_all
+from ..common.errors import UserError
+from ..common.files import write_all
 from .render import MEBIBYTE, header
 from .report import read
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import UserError
+from ..common.errors import UserError
 from . import report
 from .batches import MULTIPLE
 from .contestants import Contestant, contestants

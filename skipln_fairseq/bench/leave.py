@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nn.kernels.leave import leave
 from . import report
 from .options import add_arguments as add_common_arguments

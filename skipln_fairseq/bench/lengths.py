@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from fairseq.data import data_utils
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 __all__ = ["equal", "histogram", "multi30k", "of_data", "pairs"]
 

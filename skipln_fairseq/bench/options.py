@@ -4,8 +4,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..machine import check_device
+from ..common.errors import UserError
+from ..runs.machine import check_device
 from .contestants import DTYPES
 from .lengths import Pairs, multi30k, of_data
 from .race import Heat

@@ -12,7 +12,7 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any, NoReturn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .contestants import Contestant
 from .lengths import Pairs
 from .shapes import Shape

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..files import write_text
-from ..machine import where
+from ..common.errors import UserError
+from ..common.files import write_text
+from ..runs.machine import where
 from .render import LAYOUTS
 from .statistics import quartiles, ratio
 

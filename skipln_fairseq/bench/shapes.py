@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 __all__ = ["SHAPES", "Shape", "shape"]
 

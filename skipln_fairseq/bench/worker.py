@@ -15,7 +15,7 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.trainer import Trainer
 from torch.profiler import ProfilerActivity, profile
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..probe.batch import RandomTask
 from ..probe.subject import Batch, Variant, parse
 from . import naive  # noqa: F401  (registers its architecture)

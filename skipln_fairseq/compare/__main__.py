@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..runs import locked, run_resumable
 from ..runs.settings import Flags
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import UserError
-from ..files import write_json
+from ..common.errors import UserError
+from ..common.files import write_json
 from ..runs.settings import Flags, words
 from .data import Data
 from .training import Training

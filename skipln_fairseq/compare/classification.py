@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..runs import read_lines, run
 from ..runs.settings import words
 from .cell import Cell

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .cell import Cell
 from .data import Data
 from .grid import Grid

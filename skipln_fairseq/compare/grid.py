@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..runs.settings import Flags, check_flags, check_keys, check_mapping, read_settings
 from .cell import Cell
 from .data import Data, file_name

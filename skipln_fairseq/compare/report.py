@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from ..files import write_json, write_text
+from ..common.files import write_json, write_text
 from .curves import draw_curves
 from .data import file_name
 from .significance import FAILED, LEVEL, POWER, RESAMPLES

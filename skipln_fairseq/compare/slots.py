@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 __all__ = ["Slots"]
 

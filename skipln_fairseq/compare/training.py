@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from ..files import write_json
-from ..machine import where
+from ..common.files import write_json
 from ..runs import CommandFailed, read_log, run
+from ..runs.machine import where
 from ..runs.settings import Flags, words
 from .data import Data, file_name
 

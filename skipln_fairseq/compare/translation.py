@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
-from ..bleu import check_bleu
-from ..errors import UserError
-from ..files import write_text
+from ..common.errors import UserError
+from ..common.files import write_text
 from ..runs import Translations, read_lines, run
+from ..runs.bleu import check_bleu
 from ..runs.settings import words
 from .cell import Cell
 from .data import Data

@@ -48,6 +48,7 @@ is chosen: by the encoder layer.
 
 import functools
 
+from skipln_fairseq.common.errors import print_user_errors_in_one_line
 from skipln_fairseq.compat import (
     alignments,
     architecture_flag,
@@ -89,7 +90,6 @@ from skipln_fairseq.compat import (
     valid_steps,
     whole_files,
 )
-from skipln_fairseq.errors import print_user_errors_in_one_line
 
 __all__ = ["apply"]
 

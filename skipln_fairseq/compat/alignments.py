@@ -14,8 +14,8 @@ from fairseq import checkpoint_utils, options
 from fairseq.models.transformer_align import TransformerAlignModel
 from fairseq.sequence_generator import EnsembleModelWithAlignment
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["apply"]
 

@@ -22,8 +22,8 @@ from fairseq.distributed import LegacyDistributedDataParallel
 from fairseq.trainer import Trainer
 from torch import Tensor, nn
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["BF16Optimizer", "apply"]
 

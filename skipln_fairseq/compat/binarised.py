@@ -14,9 +14,9 @@ from fairseq.data import FairseqDataset, data_utils, indexed_dataset
 from fairseq.data.indexed_dataset import IndexedDataset
 from fairseq.tasks import FairseqTask
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.index import check_sentences, check_words, read_index
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["apply"]
 

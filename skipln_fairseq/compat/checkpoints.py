@@ -24,11 +24,11 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
 from skipln_fairseq.compat.stored_flags import check_flags
 from skipln_fairseq.compat.stored_tensors import Allowance, check_tensors
 from skipln_fairseq.compat.stored_types import HARMLESS
-from skipln_fairseq.errors import UserError
 
 __all__ = ["apply", "explain_refusal", "read_checkpoint"]
 

@@ -4,7 +4,7 @@ import re
 import sys
 from types import TracebackType
 
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.errors import UserError
 
 __all__ = ["apply"]
 

@@ -16,8 +16,8 @@ from fairseq.binarizer import FileBinarizer
 from fairseq.data import Dictionary
 from fairseq.file_io import PathManager
 
+from skipln_fairseq.common.files import scratch, write_all
 from skipln_fairseq.compat.patch import around, command
-from skipln_fairseq.files import scratch, write_all
 
 __all__ = ["apply"]
 

@@ -13,8 +13,8 @@ from typing import Any
 from fairseq import options
 from fairseq.dataclass.configs import GenerationConfig
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["apply"]
 

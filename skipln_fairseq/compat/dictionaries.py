@@ -12,9 +12,9 @@ from fairseq.models import BaseFairseqModel
 from fairseq.trainer import Trainer
 from torch import Tensor
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.kept_layers import depth
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["apply"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.errors import UserError
 
 __all__ = ["MODULES", "apply", "literal"]
 

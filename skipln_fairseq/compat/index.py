@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from fairseq.data.indexed_dataset import IndexedDataset, MMapIndexedDataset, _code_to_dtype
 
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.errors import UserError
 
 __all__ = ["Index", "check_sentences", "check_words", "read_index"]
 

@@ -21,11 +21,11 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
 
+from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.common.files import is_partial, remove, whole
 from skipln_fairseq.compat.checkpoints import explain_refusal
 from skipln_fairseq.compat.patch import around
 from skipln_fairseq.compat.restore_file import LAST
-from skipln_fairseq.errors import UserError
-from skipln_fairseq.files import is_partial, remove, whole
 
 __all__ = ["apply", "go_on_from_the_newest", "is_whole", "newest", "remove_leftovers"]
 

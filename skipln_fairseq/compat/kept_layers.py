@@ -11,8 +11,8 @@ from fairseq import checkpoint_utils, models
 from omegaconf import DictConfig, ListConfig, open_dict
 from torch import Tensor
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["apply", "depth"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from fairseq.trainer import Trainer
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["apply"]
 

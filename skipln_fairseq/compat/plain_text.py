@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from fairseq import utils
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["apply"]
 

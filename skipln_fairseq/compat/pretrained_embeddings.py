@@ -5,8 +5,8 @@ from typing import Any
 from fairseq import utils
 from torch import Tensor, nn
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["apply"]
 

@@ -9,8 +9,8 @@ from typing import Any
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["LAST", "apply"]
 

@@ -12,8 +12,8 @@ from fairseq.data import FairseqDataset
 from fairseq.data.iterators import CountingIterator
 from fairseq.tasks.language_modeling import LanguageModelingTask
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["apply"]
 

@@ -15,8 +15,8 @@ from fairseq.data import encoders
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.registry import REGISTRIES
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["apply", "check_flags"]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skipln_fairseq.errors import UserError
+from skipln_fairseq.common.errors import UserError
 
 __all__ = ["Allowance", "check_tensors"]
 

@@ -13,8 +13,8 @@ from fairseq.tasks.fairseq_task import FairseqTask
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.tasks.translation import TranslationTask
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["apply"]
 

@@ -16,8 +16,8 @@ from fairseq.dataclass.configs import CheckpointConfig, DatasetConfig, Generatio
 from fairseq.distributed.fully_sharded_data_parallel import has_FSDP
 from fairseq.tasks.translation import TranslationConfig
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.errors import UserError
 
 __all__ = ["apply"]
 

@@ -13,8 +13,8 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 
+from skipln_fairseq.common.files import whole
 from skipln_fairseq.compat.patch import around
-from skipln_fairseq.files import whole
 
 __all__ = ["apply"]
 

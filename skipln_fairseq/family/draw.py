@@ -6,8 +6,8 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from ..errors import UserError
-from ..files import whole
+from ..common.errors import UserError
+from ..common.files import whole
 from ..nn.variant import Declaration, Paper, Registry
 
 __all__ = ["draw"]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from fairseq import checkpoint_utils
 
+from ..common.errors import UserError
 from ..compat.checkpoints import explain_refusal
-from ..errors import UserError
 from .models import ImageModel
 from .task import NAME, ImageClassificationTask
 

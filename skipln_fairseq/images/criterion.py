@@ -9,7 +9,7 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from torch.nn import functional as F
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .ranks import ranked
 from .task import ImageClassificationTask
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import UserError, print_user_errors_in_one_line
-from ..files import write_text
+from ..common.errors import UserError, print_user_errors_in_one_line
+from ..common.files import write_text
 from .checkpoint import load_model
 from .ranks import ranked
 from .task import ImageClassificationTask

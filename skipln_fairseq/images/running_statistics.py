@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nn.norm.statistics import SingleStatistics
 from ..nn.norm.workers import is_parallel, sum_over_workers
 

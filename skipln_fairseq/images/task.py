@@ -9,8 +9,8 @@ import numpy as np
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.tasks import LegacyFairseqTask, register_task
 
-from .. import arguments
-from ..errors import UserError
+from ..common import arguments
+from ..common.errors import UserError
 from .data import FORMATS, ImageDataset, Images, moments, read_split, recognise
 from .running_statistics import average_running_statistics
 

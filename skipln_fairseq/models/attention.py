@@ -8,7 +8,7 @@ import torch
 from fairseq.modules import MultiheadAttention
 from torch import Tensor
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nn.attention import Favor, FavorConfig
 
 __all__ = ["ATTENTIONS", "AttentionConfig", "FavorAttention", "number_draws"]

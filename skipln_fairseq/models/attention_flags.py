@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nn.attention import KERNELS, FavorConfig
 from .attention import ATTENTIONS, AttentionConfig
 

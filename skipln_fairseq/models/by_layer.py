@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nn.variant import Option
 
 __all__ = ["Part", "parts", "with_choices"]

@@ -15,7 +15,7 @@ from fairseq.modules import MultiheadAttention
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .fast_attention import FastAttention
 
 __all__ = ["DecodingStep", "Encoding", "empty_cache", "export_encoder", "export_step"]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS, ConnectionConfig
 from ..nn.variant import Declaration, Option
 from .attention_flags import attentions

@@ -4,7 +4,7 @@
 there, and what a checkpoint without it holds. What differs stands where a variant is declared (``has_forms``).
 """
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 __all__ = ["FORMS", "form_of"]
 

@@ -9,8 +9,8 @@ import torch
 from fairseq import checkpoint_utils
 from torch import nn
 
+from ..common.errors import UserError
 from ..compat.patch import around
-from ..errors import UserError
 from ..nn.kernels.decode import has_tiles
 from ..nn.linear import Int8Forward, ProductForward
 from ..nn.plain import is_plain

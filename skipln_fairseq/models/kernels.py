@@ -10,7 +10,7 @@ from typing import Any
 from fairseq.modules import MultiheadAttention
 from torch import nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nn import Connection, fuse
 from .fast_attention import FastAttention
 

@@ -14,7 +14,7 @@ from fairseq.modules import AdaptiveInput, CharacterTokenEmbedder
 from fairseq.utils import eval_str_list
 from torch import nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..probe.log import ProbedModel, probed
 from .admin import ProfiledModel
 from .attention import number_draws

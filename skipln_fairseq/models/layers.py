@@ -12,7 +12,7 @@ import torch
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nn import Branch, QKNorm, build_connection, initialise_branch
 from .attention import ATTENTIONS, AttentionConfig
 from .config import StackConfig

@@ -22,7 +22,7 @@ from fairseq.models.transformer_lm import (
     transformer_lm_gpt,
 )
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nn import SKIPS
 from .flags import fill_defaults, fill_placement, skip_type_of
 

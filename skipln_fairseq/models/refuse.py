@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nn import NORMS, SKIPS
 from ..nn.norm.workers import is_parallel
 from .attention_flags import refuse_attention

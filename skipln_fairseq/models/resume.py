@@ -19,10 +19,10 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.trainer import Trainer
 from torch import Tensor, nn
 
-from ..changes import Changes
+from ..common.changes import Changes
+from ..common.errors import UserError
 from ..compat.old_parameters import WITH_A_NORM_AT_THE_END
 from ..compat.patch import around
-from ..errors import UserError
 from ..nn import Connection
 from .attention import AttentionConfig
 from .attention_flags import attentions

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import UserError
-from ..files import write_all
+from ..common.errors import UserError
+from ..common.files import write_all
 from .subject import Batch, Measured, Variant, measure_checkpoint, measure_variant, unnamed, variant
 
 __all__ = ["main"]

@@ -4,7 +4,7 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.tasks import FairseqTask
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 __all__ = ["RandomTask", "data_batch", "random_batch"]
 

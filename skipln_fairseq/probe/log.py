@@ -7,7 +7,7 @@ from fairseq.logging import metrics
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .watch import SubLayer, watch
 
 __all__ = ["ProbedModel", "add_probe_args", "log_sub_layers", "probed"]

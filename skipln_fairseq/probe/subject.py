@@ -13,7 +13,7 @@ from fairseq import checkpoint_utils, criterions, options, tasks
 from fairseq.models import ARCH_MODEL_REGISTRY, FairseqLanguageModel
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .batch import RandomTask, data_batch, random_batch
 from .measure import Reading, measure
 from .watch import sub_layers

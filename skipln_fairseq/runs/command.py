@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 __all__ = ["CommandFailed", "Usage", "run"]
 

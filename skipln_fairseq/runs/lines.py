@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 __all__ = ["read_lines"]
 

@@ -4,7 +4,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from ..errors import print_user_errors_in_one_line
+from ..common.errors import print_user_errors_in_one_line
 
 __all__ = ["run_resumable"]
 

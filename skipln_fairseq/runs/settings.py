@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 __all__ = ["Flags", "check_flags", "check_keys", "check_mapping", "read_settings", "words"]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..files import flush, write_text
+from ..common.files import flush, write_text
 
 __all__ = ["Stages"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...errors import UserError
+from ...common.errors import UserError
 from .cifar import is_cifar, read_cifar
 from .dataset import ImageDataset
 from .digits import read_digits

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UserError
+from ...common.errors import UserError
 from .images import ArrayImages
 
 __all__ = ["is_cifar", "read_cifar"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...errors import UserError
+from ...common.errors import UserError
 from .images import ArrayImages
 
 __all__ = ["read_digits"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UserError
+from ...common.errors import UserError
 from .images import ArrayImages, Images
 
 __all__ = ["FileImages", "is_folders", "read_folders"]

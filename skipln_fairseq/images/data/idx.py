@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import UserError
-from ...unpack import unpacked
+from ...common.errors import UserError
+from ...common.unpack import unpacked
 from .images import ArrayImages
 
 __all__ = ["is_idx", "read_idx"]

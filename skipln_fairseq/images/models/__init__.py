@@ -9,8 +9,8 @@ import torch
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from torch import Tensor, nn
 
-from ...changes import Changes
-from ...errors import UserError
+from ...common.changes import Changes
+from ...common.errors import UserError
 from ...nn.norm.statistics import SingleStatistics
 from ..weight_mean import RULES, centre_, centre_masters_
 from .connection import add_connection_args, connection_config

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...errors import UserError
+from ...common.errors import UserError
 from ...nn import NORMS, SKIPS, ConnectionConfig, build_connection
 from ...nn.variant import Option
 

@@ -1,0 +1,10 @@
+"""What every room may use. It knows neither torch models nor fairseq.
+
+| file | concept |
+|---|---|
+| `errors` | the one exception that a user is meant to read, in one line |
+| `arguments` | numbers on the command line, checked |
+| `files` | whole files or none |
+| `unpack` | packed files of others, in bounded time and memory |
+| `changes` | in what two models differ |
+"""

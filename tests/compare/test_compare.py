@@ -1,0 +1,341 @@
+"""python -m skipln_fairseq.compare: runs that are interrupted, fail or diverge, and real models."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import sacrebleu
+import torch
+
+from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.compare import __main__ as compare
+from skipln_fairseq.compare import measures
+from skipln_fairseq.compare.classification import Classification
+from skipln_fairseq.compare.data import Data
+from skipln_fairseq.compare.experiment import Experiment
+from skipln_fairseq.compare.grid import read_grid
+from skipln_fairseq.compare.training import Training
+from skipln_fairseq.runs import locked
+from tests.support.commands import REPOSITORY, run
+from tests.support.comparisons import SENTENCES, written
+
+
+def test_what_is_there_is_not_done_again(compared):
+    table, printed = compared()
+    assert printed.count("BLEU") == 9
+    assert table["missing"] == []
+    again, printed = compared()
+    assert "BLEU" not in printed
+    assert again == table
+    _, printed = compared(seeds=[1, 2, 3, 4])
+    assert printed.count("BLEU") == printed.count("seed 4") == 3
+
+
+def test_the_report_alone_runs_nothing_and_says_what_is_missing(compared):
+    table, printed = compared("--report-only")
+    assert "BLEU" not in printed
+    assert len(table["missing"]) == 9
+    assert table["rows"]["good"]["verdict"] == "missing"
+
+
+def test_each_variant_chooses_what_has_the_lowest_validation_loss(compared):
+    tune = {"flag": "lr", "values": [3.0, 1.0, 2.0], "seed": 1}
+    table, printed = compared(tune=tune, train={"arch": "a"})
+    assert table["rows"]["good"]["chosen"] == 1.0
+    assert table["rows"]["good"]["losses"]["3.0"] == pytest.approx(3 + 1 / 3)
+    assert printed.count("validation loss") == 9
+    # of the nine cells the three of the tuning's seed were trained already
+    assert sum(command.count("fairseq-train") for command in table["commands"]) == 9 + 6
+    assert all("--lr 1.0" in line for line in table["commands"] if "--seed 2" in line)
+
+
+def test_what_a_run_took_and_gave_is_kept(compared):
+    table, _ = compared()
+    row = table["rows"]["plain"]
+    assert (row["parameters"], row["tokens_per_second"]) == (1234, 200)
+    assert row["peak_bytes"] > 1 << 20
+    assert row["loss"] == pytest.approx(2 + 1 / 3)
+    assert table["curves"]["plain"][0] == [[1, 3.0], [2, 2.5], [3, pytest.approx(2 + 1 / 3)]]
+    lines = [" ".join(line.split()[:-2] if (n + 1) % 3 else line.split()) for n, line in enumerate(SENTENCES)]
+    lines = [" ".join(w.split()[:-1]) if (n + 1) % 3 == 0 and n % 10 == 1 else w for n, w in enumerate(lines)]
+    assert row["each"][0] == sacrebleu.corpus_bleu(lines, [SENTENCES]).score
+
+
+def test_chrf_has_the_case_of_bleu(compared):
+    table, _ = compared(score={"lowercase": True})
+    assert all("case:lc" in signature for signature in table["signatures"])
+    assert len(table["signatures"]) == 2
+
+
+def test_a_diverged_run_counts_with_empty_translations(compared):
+    table, printed = compared(variants={"plain": None, "bad": {"behave": "diverge"}})
+    row = table["rows"]["bad"]
+    assert row["each"] == [0, 0, 0]
+    assert (row["failed"], row["verdict"], row["loss"]) == (3, "worse", None)
+    assert printed.count("BLEU 0.00") == 3
+
+
+def test_a_checkpoint_that_was_removed_is_no_diverged_model(compared, tmp_path):
+    compared(seeds=[1])
+    for file in tmp_path.glob("work/runs/*/*/*/checkpoint_best.pt"):
+        file.unlink()
+    _, printed = compared(seeds=[1], evaluate={"beam": 4}, fails=True)
+    assert "checkpoint_best.pt is missing: remove its folder to train again" in printed
+
+
+def test_a_run_that_fails_does_not_end_the_others_and_is_told(compared):
+    table, printed = compared(variants={"bad": {"behave": "fail"}, "plain": None}, fails=True)
+    assert table["missing"] == [f"bad, seed {seed}" for seed in (1, 2, 3)]
+    assert len(table["rows"]["plain"]["seeds"]) == 3
+    assert printed.count("exit status 1") == 3
+    assert printed.strip().endswith("3 runs failed, as said above; the report lacks them")
+
+
+def test_other_lines_than_the_references_are_refused(compared, tmp_path, grid):
+    other = tmp_path / "other.de"
+    other.write_text("one line\nanother\n")
+    grid["data"]["d"]["reference"] = f"{other}"
+    _, printed = compared(fails=True)
+    assert "has 2 lines, the test set of" in printed
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {repository!r})
+from skipln_fairseq.compare import __main__ as compare
+from tests import comparisons
+class Patch:
+    setattr = staticmethod(setattr)
+comparisons.fake(Patch)
+compare.main(sys.argv[1:])
+"""
+
+
+def test_a_killed_comparison_leaves_nothing_running_and_goes_on(compared, grid, tmp_path):
+    """Two trainings wait after their first checkpoint when the comparison is killed; later they go on from there."""
+    changes = {"variants": {"plain": {"behave": "wait"}, "good": {"behave": "wait", "good": True}}}
+    script = KILLED.format(repository=str(REPOSITORY))
+    arguments = [written({**grid, **changes}, tmp_path), "--work-dir", tmp_path / "work", "--processes", "2"]
+    process = subprocess.Popen([sys.executable, "-c", script, *arguments])
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("work/runs/*/*/*/checkpoint_best.pt"))) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(0.5)
+    assert not _alive(tmp_path)
+    (tmp_path / "go").touch()
+    table, printed = compared(**changes)
+    assert table["missing"] == []
+    assert printed.count("BLEU") == 6
+    logs = [file.read_text() for file in tmp_path.glob("work/runs/*/*/*/train.log")]
+    assert len(logs) == 6
+    assert all(re.findall(r'"num_updates": "(\d)"', log) == ["1", "2", "3"] for log in logs)
+
+
+def _alive(folder) -> list[str]:
+    """Command lines that name ``folder``."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(file.read_bytes().decode(errors="replace"))
+        except OSError:
+            continue
+    return [line for line in lines if str(folder) in line and "fake_fairseq" in line]
+
+
+def test_two_comparisons_do_not_share_a_folder_at_once(compared, grid, tmp_path):
+    with (
+        locked(tmp_path / "work", "comparison"),
+        pytest.raises(UserError, match=r"another comparison, .* is at work"),
+    ):
+        compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work")])
+
+
+@pytest.mark.parametrize("flag", ["--processes=0", "--threads=0", "--samples=-1"])
+def test_numbers_out_of_range_are_refused(grid, tmp_path, flag):
+    with pytest.raises(UserError, match="valid is a whole number of at least"):
+        compare.main([str(written(grid, tmp_path)), flag])
+
+
+def test_each_gpu_has_its_processes(monkeypatch):
+    parser = compare._parser()
+    args = parser.parse_args(["g", "--gpus", "0", "3", "--processes", "2"])
+    places = compare._places(args, compare._gpus(args, [{}]))
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == ["0", "3", "0", "3"]
+    args = parser.parse_args(["g", "--threads", "1"])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in compare._places(args, compare._gpus(args, [{}]))] == [
+        "0",
+        "1",
+    ]
+    places = compare._places(args, compare._gpus(args, [{"cpu": True}]))
+    assert len(places) == len(os.sched_getaffinity(0))
+    assert {place["OMP_NUM_THREADS"] for place in places} == {"1"}
+
+
+def test_gpus_are_counted_among_those_that_may_be_used(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, GPU-5f")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    parser = compare._parser()
+    for flags, names in (([], ["2", "GPU-5f"]), (["--gpus", "1"], ["GPU-5f"])):
+        args = parser.parse_args(["g", *flags])
+        places = compare._places(args, compare._gpus(args, [{}]))
+        assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == names
+    for gpu, message in (
+        (2, "--gpus 2: CUDA_VISIBLE_DEVICES is 2, GPU-5f"),
+        (-1, "--gpus -1: valid is 0 or more"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compare._places(parser.parse_args(["g", "--gpus", str(gpu)]), [gpu])
+
+
+def test_a_run_is_named_after_all_that_shapes_it(grid, tmp_path):
+    read = read_grid(written(grid, tmp_path))
+    experiment = Experiment(read, tmp_path, "skipln_fairseq")
+    folder = experiment.cell(read.data[0], "plain", 1).training.folder
+    others = [
+        experiment.cell(read.data[0], "plain", 2).training.folder,
+        experiment.cell(read.data[0], "good", 1).training.folder,
+    ]
+    (tmp_path / "data" / "dict.en.txt").write_text("b 1\n")
+    changed = read_grid(written(grid, tmp_path))
+    others.append(
+        Experiment(changed, tmp_path, "skipln_fairseq").cell(changed.data[0], "plain", 1).training.folder
+    )
+    assert len({folder, *others}) == 4
+
+
+# --- images ------------------------------------------------------------------------------------
+
+
+class FakeClassification(Classification):
+    """Right for every third image, and one more of a better model."""
+
+    def _evaluate(self, environment, on_start):
+        better = bool(self.training.flags.get("good"))
+        ranks = [1 if n % 3 == 0 or (better and n % 3 == 1) else 2 + n % 9 for n in range(90)]
+        self.file(".txt").write_text("".join(f"{rank}\n" for rank in ranks))
+        share = {k: 100 * sum(rank <= k for rank in ranks) / 90 for k in (1, 5)}
+        return {"scores": {f"top-{k} %": value for k, value in share.items()}, "signatures": []}
+
+
+def test_images_are_compared_by_their_accuracy(compared, grid, monkeypatch, tmp_path):
+    monkeypatch.setitem(measures.MEASURES, "classification", FakeClassification)
+    data = {"d": {"path": str(tmp_path / "data")}}
+    table, printed = compared(measure="classification", data=data, seeds=[1, 2])
+    assert table["rows"]["plain"]["mean"] == pytest.approx(100 / 3)
+    assert table["rows"]["good"]["difference"] == pytest.approx(100 / 3)
+    assert table["rows"]["good"]["p_examples"] < 0.01
+    assert table["rows"]["good"]["further"]["top-5 %"]["mean"] > 60
+    assert printed.count("top-1 %") == 6
+    assert table["samples"] == []
+    folder = tmp_path / "work" / "grid"
+    for suffix in ("md", "html"):
+        report = (folder / f"report.{suffix}").read_text()
+        assert "images/s" in report
+        text, _, _ = report.partition("<figure>")  # SVG translates
+        assert not re.search("token|translat", text, re.IGNORECASE)
+    assert "| variant | top-1 % |" in (folder / "report.md").read_text()
+    assert "bits per image" in (folder / "curves-d.svg").read_text()
+
+
+def test_where_nothing_varies_there_is_a_report_all_the_same(compared, monkeypatch, tmp_path):
+    monkeypatch.setitem(measures.MEASURES, "classification", FakeClassification)
+    data, variants = {"d": {"path": str(tmp_path / "data")}}, {"plain": None, "same": None}
+    table, _ = compared(measure="classification", data=data, seeds=[1, 2], variants=variants)
+    assert table["detectable"] is None
+    assert table["rows"]["same"]["verdict"] == "no significant difference"
+    assert "smallest difference" not in (tmp_path / "work" / "grid" / "report.md").read_text()
+
+
+def test_a_diverged_model_of_images_gets_all_of_its_trainings_images_wrong(tmp_path):
+    training = Training(tmp_path, "", Data("digits", Path("digits")), "a", 1, {"lr": 9, "held-out": 0.5})
+    training.folder.mkdir(parents=True)
+    (training.folder / "trained.json").write_text('{"diverged": true}')
+    cell = Classification(training, {"split": "valid"}, {})
+    result = cell.evaluate(os.environ, lambda process: None)
+    assert " ".join(cell.command).endswith("--split valid --diverged --lr 9 --held-out 0.5")
+    assert result == {"scores": {"top-1 %": 0, "top-5 %": 0}, "signatures": ["718 images"]}
+
+
+# --- with fairseq ------------------------------------------------------------------------------
+
+
+def test_real_models_are_trained_translated_and_compared(trained, data, tmp_path):
+    pairs = tmp_path / "test"
+    for lang, kind in (("en", "S"), ("de", "T")):
+        printed = run("fairseq-generate", data, "--path", trained.checkpoint, "--cpu", "--max-len-b=1")
+        lines = sorted(printed.lines(kind), key=lambda line: int(line.split("\t")[0][2:]))
+        pairs.with_suffix(f".{lang}").write_text("".join(line.split("\t")[1] + "\n" for line in lines))
+    train = {
+        "arch": "transformer_rskip_tiny",
+        "optimizer": "adam",
+        "lr": 0.002,
+        "cpu": True,
+        "batch-size": 16,
+    }
+    grid = {
+        "title": "Two models",
+        "baseline": "plain",
+        "seeds": [1],
+        "data": {"d": {"path": f"{data}", "source": f"{pairs}.en", "reference": f"{pairs}.de"}},
+        "variants": {"plain": {"skip-type": "plain"}, "rSkip": {"skip-order": 3}},
+        "train": {
+            **train,
+            "max-update": 4,
+            "num-workers": 0,
+            "log-interval": 1,
+            "no-epoch-checkpoints": True,
+        },
+        "evaluate": {"cpu": True, "beam": 2, "max-len-b": 10},
+    }
+    compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work"), "--processes", "2"])
+    (table,) = json.loads((tmp_path / "work" / "grid" / "results.json").read_text())["data"]
+    assert table["missing"] == []
+    for row in table["rows"].values():
+        assert row["parameters"] > 1000
+        assert row["tokens_per_second"] > 0
+        assert row["peak_bytes"] > 100 << 20
+        assert 0 < row["loss"] < 20
+    assert table["rows"]["rSkip"]["parameters"] > table["rows"]["plain"]["parameters"]
+
+
+def test_real_models_of_images_are_compared(tmp_path):
+    grid = {
+        "title": "Digits",
+        "measure": "classification",
+        "baseline": "plain",
+        "seeds": [1],
+        "data": {"digits": {"path": "digits"}},
+        "variants": {"plain": None, "rSkip": {"skip-type": "recursive"}},
+        "train": {
+            "task": "image_classification",
+            "criterion": "image_cross_entropy",
+            "arch": "preact_resnet20",
+            "optimizer": "sgd",
+            "lr": 0.05,
+            "momentum": 0.9,
+            "batch-size": 64,
+            "max-epoch": 3,
+            "cpu": True,
+            "no-flip": True,
+            "crop-padding": 1,
+            "num-workers": 0,
+            "no-epoch-checkpoints": True,
+        },
+        "evaluate": {"batch-size": 100},
+    }
+    compare.main([str(written(grid, tmp_path)), "--work-dir", str(tmp_path / "work"), "--processes", "2"])
+    (table,) = json.loads((tmp_path / "work" / "grid" / "results.json").read_text())["data"]
+    assert table["missing"] == []
+    for row in table["rows"].values():
+        assert 30 < row["mean"] < row["further"]["top-5 %"]["mean"] <= 100
+    assert table["signatures"] == ["360 images"]

@@ -1,0 +1,227 @@
+"""python -m skipln_fairseq.compare: what its report says, and how."""
+
+import html.parser
+import re
+import subprocess
+
+import pytest
+from scipy import stats
+
+from skipln_fairseq import __version__
+from skipln_fairseq.compare.curves import draw_curves
+from skipln_fairseq.compare.report import differing
+from skipln_fairseq.compare.summary import _at_edge
+from skipln_fairseq.runs import machine
+
+
+@pytest.mark.parametrize(
+    ("values", "edge"),
+    [
+        ([-2.0, 1.0, 3.0], False),
+        ([2.0, 1.0, 3.0], True),
+        (["20e-1", "1e-0", 3], True),
+    ],
+)
+def test_a_choice_at_the_edge_of_the_values_is_told(compared, tmp_path, values, edge):
+    table, _ = compared(tune={"flag": "lr", "values": values, "seed": 1}, train={"arch": "a"})
+    assert {row["at_edge"] for row in table["rows"].values()} == {edge}
+    for report in ("report.md", "report.html"):
+        told = "may be better: plain, good, same." in (tmp_path / "work" / "grid" / report).read_text()
+        assert told == edge
+        assert "take the lr of each variant as given" in (tmp_path / "work" / "grid" / report).read_text()
+
+
+def test_a_report_without_samples_quotes_nothing(compared, tmp_path):
+    table, _ = compared(seeds=[1])
+    assert len(table["samples"]) == 5
+    assert "mit der Nummer" in (tmp_path / "work" / "grid" / "report.html").read_text()
+    table, _ = compared("--report-only", "--samples", "0", seeds=[1])
+    assert table["samples"] == []
+    for report in (tmp_path / "work" / "grid").iterdir():
+        assert "mit der Nummer" not in report.read_text(), report
+
+
+def test_memory_of_a_gpu_has_a_column_where_there_is_one(compared, tmp_path):
+    reports = [tmp_path / "work" / "grid" / f"report.{kind}" for kind in ("md", "html")]
+    compared()
+    assert not any("GPU" in report.read_text() for report in reports)
+    compared(train={"behave": "gpu"}, variants={"plain": None, "good": {"good": True}})
+    markdown, html = (report.read_text() for report in reports)
+    heads, _, row = (line.split("|") for line in markdown.splitlines()[4:7])
+    assert row[heads.index(" peak GPU MiB ")].strip() == "1,536"
+    assert "<th>peak GPU MiB</th>" in html
+    assert html.count("<td>1,536</td>") == 2
+
+
+def test_a_report_names_this_project_s_version(compared):
+    table, _ = compared()
+    assert f"skipln_fairseq {__version__}" in table["where"][0]
+
+
+def test_a_version_in_a_repository_is_told_with_its_commit(tmp_path, monkeypatch):
+    package = tmp_path / "repository" / "package"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(machine, "__file__", str(package / "runs" / "machine.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+
+    def git(*words):
+        author = ("-c", "user.name=a", "-c", "user.email=a@b.invalid")
+        line = ["git", "-C", str(package), *author, *words]
+        return subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
+
+    (package / "version.py").write_text("1")
+    assert machine.where("cpu")["skipln_fairseq"] == __version__
+    git("init")
+    assert machine.where("cpu")["skipln_fairseq"] == __version__  # which an environment in a repository is
+    git("add", "version.py")
+    git("commit", "-m", "x")
+    commit = git("rev-parse", "--short", "HEAD")
+    assert machine.where("cpu")["skipln_fairseq"] == f"{__version__} {commit}"
+    (package / "version.py").write_text("2")
+    assert machine.where("cpu")["skipln_fairseq"] == f"{__version__} {commit}+"
+
+
+def test_differences_are_tested_and_told(compared):
+    table, _ = compared()
+    good, same = table["rows"]["good"], table["rows"]["same"]
+    assert good["verdict"] == "better"
+    assert good["p_corrected"] == pytest.approx(2 * good["p"])
+    assert good["p_seeds"] <= good["p"] < 0.001
+    assert same["verdict"] == "no significant difference"
+    assert (same["difference"], same["p_corrected"]) == (0, 1)
+
+
+def test_one_seed_is_not_tested(compared):
+    table, _ = compared(seeds=[1])
+    assert table["rows"]["good"]["verdict"] == "one seed: not tested"
+    assert table["rows"]["good"]["p_examples"] < 0.05
+
+
+def test_a_value_at_which_all_diverges_is_told_so(compared, tmp_path):
+    tune = {"flag": "behave", "values": ["diverge", "well"], "seed": 1}
+    table, _ = compared(variants={"plain": None, "good": {"good": True}}, tune=tune)
+    assert table["rows"]["good"]["losses"] == {"diverge": None, "well": pytest.approx(2 + 1 / 3)}
+    assert "| good | diverged | **2.333** |" in (tmp_path / "work" / "grid" / "report.md").read_text()
+
+
+def test_values_that_the_first_variant_has_not_tried_are_shown(compared, tmp_path):
+    """All of its trainings fail."""
+    tune = {"flag": "lr", "values": [1.0, 2.0], "seed": 1}
+    variants = {"plain": {"behave": "fail"}, "good": {"good": True}}
+    table, _ = compared(variants=variants, tune=tune, train={"arch": "a"}, fails=True)
+    assert table["rows"]["plain"]["losses"] == {}
+    report = (tmp_path / "work" / "grid" / "report.md").read_text()
+    assert "| variant | 1.0 | 2.0 |" in report
+    assert "| good | **1.333** | 2.333 |" in report
+
+
+def test_a_name_is_no_formula(compared, tmp_path):
+    compared(variants={"plain": None, "$a^$": None}, seeds=[1])
+    assert "<!-- $a^$ -->" in (tmp_path / "work" / "grid" / "curves-d.svg").read_text()
+
+
+def test_losses_that_are_no_numbers_are_in_no_curve(compared):
+    table, _ = compared(variants={"plain": None, "nan": {"behave": "nan"}})
+    assert table["curves"]["nan"] == [[], [], []]
+    assert table["rows"]["nan"]["loss"] is None
+    assert len(table["curves"]["plain"][0]) == 3
+
+
+def test_a_curve_far_above_does_not_hide_the_others():
+    curves = {"low": [[(1, 5.0), (2, 4.0)], [(1, 5.5), (2, 4.5)]], "near": [[(1, 7.0), (2, 6.0)]]}
+    far = {"far": [[(1, 90.0), (2, 60.0)]], "none": [[]]}
+    picture = draw_curves({**curves, **far}, "token")
+    assert "<!-- far (above) -->" in picture
+    assert "<!-- near -->" in picture
+    assert "<!-- none" not in picture
+    ticks = [float(text) for text in re.findall(r"<!-- ([\d.]+) -->", picture)]
+    assert 7 <= max(ticks) < 9
+    assert "above" not in draw_curves(curves, "token")
+    assert "above" not in draw_curves(
+        {"good": [[(1, 3.0), (2, 0.05)]], "other": [[(1, 3.0), (2, 0.2)]]}, "token"
+    )
+    assert "<!-- far (above) -->" in draw_curves({"flat": [[(1, 4.0), (2, 4.0)]], **far}, "token")
+    assert "<svg" in draw_curves({"none": []}, "token")
+
+
+@pytest.mark.parametrize("points", [1, 3])
+def test_each_validation_has_a_mark(points):
+    """A line of one would be none."""
+    picture = draw_curves({"one": [[(n, 5.0 + n) for n in range(points)]]}, "token")
+    assert (
+        len(re.findall(r'<use [^>]*style="fill: #1f77b4; stroke: #1f77b4"', picture)) == points + 1
+    )  # and in the legend
+
+
+def test_a_failed_baseline_is_compared_with_its_own_spread(compared):
+    """The pool, which has no spread here, would tell anything apart."""
+    variants = {"plain": {"behave": "diverge-of-seed-2"}, "good": {"good": True}, "same": None}
+    table, _ = compared(variants=variants, baseline="plain")
+    good = table["rows"]["good"]
+    assert table["rows"]["plain"]["failed"] == 1
+    each = [table["rows"][name]["each"] for name in ("plain", "good")]
+    assert good["p_seeds"] == pytest.approx(stats.ttest_ind(*each, equal_var=False).pvalue)
+    assert good["verdict"] == "no significant difference"
+
+
+def test_words_have_no_edge():
+    assert not any(_at_edge(value, ["adam", "sgd"]) for value in ("adam", "sgd"))
+    assert not any(_at_edge(value, [True, False]) for value in (True, False))
+
+
+def test_words_that_differ_are_marked_in_their_place():
+    assert differing("a b c d", "a x c d") == [("a", False), ("b", True), ("c d", False)]
+    assert differing("a b", "a b") == [("a b", False)]
+    assert differing("", "a") == []
+
+
+class Page(html.parser.HTMLParser):
+    """Elements that are open, addresses, and the text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.addresses, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta", "path", "use", "rect", "br"):
+            self.open.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag):
+        if tag not in ("meta", "path", "use", "rect", "br"):
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attributes):
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "xlink:href")]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_page_is_whole_and_needs_no_network(compared, tmp_path):
+    compared()
+    page = Page((tmp_path / "work" / "grid" / "report.html").read_text())
+    assert page.open == []
+    assert all(address.startswith("#") for address in page.addresses)
+    text = " ".join(page.words)
+    assert "A <title>" in text
+    assert "<b>lang</b> genug &" in text
+    assert all(name in text for name in ("plain", "good", "same", "better", "no significant difference"))
+    assert "fairseq-train" in text
+
+
+def test_the_tables_of_the_markdown_are_whole(compared, tmp_path):
+    compared(tune={"flag": "lr", "values": [1.0, 2.0], "seed": 1}, train={"arch": "a"})
+    folder = tmp_path / "work" / "grid"
+    lines = (folder / "report.md").read_text().splitlines()
+    widths = []
+    for before, line in zip(["", *lines], lines, strict=False):
+        if line.strip().startswith("|"):
+            width = line.replace("\\|", "").count("|")
+            assert not before.strip().startswith("|") or width == widths[-1], line
+            widths.append(width)
+    assert len(set(widths)) == 3
+    assert "![Learning curves" in "\n".join(lines)
+    assert (folder / "curves-d.svg").read_text().startswith("<?xml")
+    assert (folder / "commands.sh").read_text().count("fairseq-generate") == 9

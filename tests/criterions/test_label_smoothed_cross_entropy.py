@@ -1,0 +1,290 @@
+"""The fused criterion against fairseq's, and its kernel against fairseq's formula."""
+
+import copy
+
+import pytest
+import torch
+from fairseq.criterions import CRITERION_REGISTRY
+from fairseq.criterions import label_smoothed_cross_entropy as stock
+from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
+from torch.nn import functional as F
+
+from skipln_fairseq.criterions.label_smoothed_cross_entropy import (
+    LabelSmoothedCrossEntropyCriterion,
+    normalises_logits,
+)
+from skipln_fairseq.nn.kernels import cross_entropy
+from skipln_fairseq.nn.kernels.cross_entropy import cross_entropies_
+from tests.support.build import Task, batch, build
+from tests.support.commands import TRAIN, run
+
+PAD = 1
+FUSED = "fused_label_smoothed_cross_entropy"
+SINGLE = {"rtol": 1e-5, "atol": 1e-6}  # of single precision, in which fairseq computes whatever it is given
+
+
+@pytest.fixture(params=[2**19, 200], ids=["one block", "blocks"])
+def blocks(request, monkeypatch):
+    """Also in blocks of fewer rows than there are, the last one smaller: 200 bytes are 4 rows of 11 floats."""
+    monkeypatch.setitem(cross_entropy.BLOCK_BYTES, "cpu", request.param)
+
+
+def draw(dtype=torch.float64, rows=7, words=11, scale=3):
+    generator = torch.Generator().manual_seed(5)
+    logits = (scale * torch.randn(rows, words, generator=generator, dtype=torch.float64)).to(dtype)
+    target = torch.randint(2, words, (rows,), generator=generator)
+    target[2], target[-1] = PAD, PAD
+    return logits.requires_grad_(), target
+
+
+@pytest.mark.parametrize("eps", [0, 0.1, 0.7])
+@pytest.mark.parametrize("shift", [0, 1000])
+def test_kernel_is_fairseqs_formula(eps, shift, blocks):
+    logits, target = draw()
+    eps_i = eps / (logits.size(1) - 1)
+    for reduce in (True, False):
+        nll, every = cross_entropies_(logits + shift, target, PAD)
+        found = (1 - eps - eps_i) * nll + eps_i * every
+        loss, expected_nll = label_smoothed_nll_loss(logits.log_softmax(-1), target, eps, PAD, reduce=reduce)
+        if reduce:
+            found, nll = found.sum(), nll.sum()
+        else:
+            loss, expected_nll = loss[:, 0], expected_nll[:, 0]
+        # a logit of 1000 has absolute errors of 1e-13 itself
+        tolerance = {"rtol": 1e-12, "atol": 1e-12 if shift == 0 else 1e-10}
+        torch.testing.assert_close(found, loss, **tolerance)
+        torch.testing.assert_close(nll, expected_nll, **tolerance)
+        weights = torch.arange(found.numel(), dtype=torch.float64).view_as(found) + 1
+        (of_found,) = torch.autograd.grad((found * weights).sum(), logits)
+        (of_loss,) = torch.autograd.grad((loss * weights).sum(), logits)
+        torch.testing.assert_close(of_found, of_loss, **tolerance)
+        assert (of_found[target == PAD] == 0).all()
+
+
+class Repeatable(torch.autograd.Function):
+    """The kernel on a fresh graph for each backward pass, as gradcheck asks for several."""
+
+    @staticmethod
+    def forward(ctx, logits, target):
+        ctx.save_for_backward(logits, target)
+        return cross_entropies_(logits, target, PAD)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        logits, target = ctx.saved_tensors
+        with torch.enable_grad():
+            logits = logits.detach().requires_grad_()
+            return *torch.autograd.grad(cross_entropies_(logits * 1, target, PAD), logits, grads), None
+
+
+def test_kernel_gradients(blocks):
+    assert torch.autograd.gradcheck(Repeatable.apply, draw())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("loss_scale", [1.0, 1024.0])
+def test_half_precision_is_single_precision_of_its_logits(dtype, loss_scale, blocks):
+    """Losses as of single precision; the gradient rounded once, by half a unit in the last place."""
+    logits, target = draw(dtype)
+    exact = logits.detach().float().requires_grad_()
+    expected, expected_nll = label_smoothed_nll_loss(exact.log_softmax(-1), target, 0.1, PAD)
+    nll, every = cross_entropies_(logits * 1, target, PAD)
+    assert nll.dtype == every.dtype == torch.float32
+    torch.testing.assert_close(nll.sum(), expected_nll, **SINGLE)
+    found = (1 - 0.1 - 0.1 / 10) * nll.sum() + 0.1 / 10 * every.sum()
+    torch.testing.assert_close(found, expected, **SINGLE)
+    (found * loss_scale).backward()
+    (expected * loss_scale).backward()
+    assert logits.grad.dtype == dtype
+    # the smallest numbers of float16 are further apart than its unit says
+    bound = (
+        0.51 * torch.finfo(dtype).eps * exact.grad.abs()
+        + torch.finfo(dtype).smallest_normal * 1e-3
+        + 1e-6 * loss_scale
+    )
+    assert ((logits.grad.float() - exact.grad).abs() <= bound).all()
+
+
+def test_the_gradient_takes_the_logits_memory_and_no_more(blocks):
+    logits, target = draw(torch.float32)
+    own = logits * 1
+    nll, every = cross_entropies_(own, target, PAD)
+    kept = own.detach()
+    (gradient,) = torch.autograd.grad(nll.sum() + every.sum(), own)
+    assert gradient.data_ptr() == kept.data_ptr()
+    with torch.no_grad():
+        before = own.clone()
+        cross_entropies_(own, target, PAD)
+    assert torch.equal(own, before)
+
+
+def test_a_second_backward_pass_raises():
+    logits, target = draw()
+    nll, _ = cross_entropies_(logits * 1, target, PAD)
+    nll.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        nll.sum().backward()
+
+
+def test_another_operations_backward_pass_raises_where_it_needs_the_logits():
+    logits, target = draw()
+    own = logits.tanh()  # its gradient is computed of its output
+    nll, _ = cross_entropies_(own, target, PAD)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        nll.sum().backward()
+
+
+def criteria(eps=0.1, prefix=0, accuracy=False, sentence_avg=False):
+    kinds = (stock.LabelSmoothedCrossEntropyCriterion, LabelSmoothedCrossEntropyCriterion)
+    return [kind(Task(), sentence_avg, eps, prefix, accuracy) for kind in kinds]
+
+
+def sample():
+    source, lengths, previous = batch()
+    target = torch.cat((previous[:, 1:], torch.full((3, 1), 2)), 1)
+    target[-1, -2:] = PAD
+    return {
+        "net_input": {"src_tokens": source, "src_lengths": lengths, "prev_output_tokens": previous},
+        "target": target,
+        "ntokens": int(target.ne(PAD).sum()),
+    }
+
+
+CRITERIA = {
+    "smoothed": {},
+    "not smoothed": {"eps": 0.0},
+    "without a prefix": {"prefix": 2},
+    "accuracy": {"accuracy": True},
+    "accuracy without a prefix": {"accuracy": True, "prefix": 1},
+    "of sentences": {"sentence_avg": True},
+}
+
+
+@pytest.mark.parametrize("arch", ["transformer", "transformer_rskip"])
+@pytest.mark.parametrize("case", CRITERIA)
+def test_criterion_is_fairseqs(case, arch):
+    """Loss, sample size, all that is logged, and the gradients of all parameters."""
+    model = build(arch, "--dropout", "0")
+    assert normalises_logits(model)
+    for reduce in (True, False):
+        steps = []
+        for criterion in criteria(**CRITERIA[case]):
+            model.zero_grad()
+            loss, size, logged = criterion(model, sample(), reduce=reduce)
+            loss.sum().backward()
+            steps.append(
+                (loss.detach(), size, logged, {n: p.grad.clone() for n, p in model.named_parameters()})
+            )
+        stock, fused = steps
+        assert stock[0].shape == fused[0].shape
+        assert stock[2].keys() == fused[2].keys()
+        for expected, found in zip(stock, fused, strict=True):
+            torch.testing.assert_close(found, expected, **SINGLE)
+
+
+@pytest.mark.parametrize("arch", ["transformer", "transformer_rskip"])
+def test_models_of_other_probabilities_are_given_to_fairseqs_computation(arch):
+    model = build(arch, "--dropout", "0", "--adaptive-softmax-cutoff", "10,20")
+    assert not normalises_logits(model)
+
+    model = build(arch, "--dropout", "0")
+    model.get_normalized_probs = lambda output, log_probs: F.log_softmax(output[0].float() / 2, -1)
+    assert not normalises_logits(model)
+    (expected, *_), (found, *_) = (criterion(model, sample()) for criterion in criteria())
+    assert torch.equal(found, expected)
+
+    class Warmer(type(model.decoder)):
+        def get_normalized_probs(self, output, log_probs, sample=None):
+            return F.log_softmax(output[0].float() / 2, -1)
+
+    model = build(arch, "--dropout", "0")
+    model.decoder.__class__ = Warmer
+    assert not normalises_logits(model)
+    (again, *_) = criteria()[1](model, sample())
+    assert torch.equal(again, expected)
+
+
+class Wrapper(torch.nn.Module):
+    """As fairseq's wrappers for distributed training: what it has not, its module has."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.module, name)
+
+    def forward(self, *args, **kwargs):
+        return self.module(*args, **kwargs)
+
+
+def test_a_wrapped_model_is_known():
+    model = build("transformer_rskip", "--dropout", "0")
+    assert normalises_logits(Wrapper(model))
+    (expected, *_), (found, *_) = (criterion(Wrapper(model), sample()) for criterion in criteria())
+    torch.testing.assert_close(found, expected, **SINGLE)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_models_in_half_precision(dtype):
+    """The loss is of the same logits; gradients within 2 units of the type's rounding of the largest."""
+    model = build("transformer_rskip", "--dropout", "0").to(dtype)
+    (stock, fused) = criteria()
+    (expected, *_) = stock(model, sample())
+    expected.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    model = copy.deepcopy(model)
+    model.zero_grad()
+    (found, *_) = fused(model, sample())
+    torch.testing.assert_close(found, expected, **SINGLE)
+    found.backward()
+    for name, parameter in model.named_parameters():
+        bound = 2 * torch.finfo(dtype).eps * gradients[name].float().abs().max()
+        if ".k_proj.bias" not in name:  # whose gradient is 0 but for rounding
+            assert (parameter.grad.float() - gradients[name].float()).abs().max() <= bound, name
+
+
+def test_fairseq_train_logs_the_same(tmp_path, data):
+    assert CRITERION_REGISTRY[FUSED] is LabelSmoothedCrossEntropyCriterion
+    flags = ("--label-smoothing=0.1", "--report-accuracy", "--max-update=2")
+    logs = []
+    for criterion in ("label_smoothed_cross_entropy", FUSED):
+        saved = tmp_path / criterion
+        logs.append(run("fairseq-train", data, *TRAIN, *flags, "--criterion", criterion, "--save-dir", saved))
+    for kind, names in (
+        ("train_inner", ("num_updates", "loss", "nll_loss", "accuracy", "gnorm")),
+        ("valid", ("valid_loss", "valid_nll_loss", "valid_accuracy")),
+    ):
+        stock, fused = ([[entry[name] for name in names] for entry in log.logged(kind)] for log in logs)
+        assert fused == stock
+        assert len(stock) == (2 if kind == "train_inner" else 1)
+
+
+def test_logits_that_nobody_made_are_not_written_over():
+    logits = torch.zeros(2, 5, requires_grad=True)
+    with pytest.raises(ValueError, match="written over"):
+        cross_entropies_(logits, torch.tensor([2, 3]), PAD)
+
+
+def test_expanded_logits_and_losses_that_are_changed_in_place():
+    row = torch.arange(5.0, requires_grad=True)
+    nll, every = cross_entropies_((2 * row).expand(2, 5), torch.tensor([2, 3]), PAD)
+    nll *= 2
+    (nll.sum() + every.sum()).backward()
+    again = torch.arange(5.0, requires_grad=True)
+    lprobs = (2 * again).expand(2, 5).log_softmax(-1)
+    (-2 * lprobs[[0, 1], [2, 3]].sum() - lprobs.sum()).backward()
+    torch.testing.assert_close(row.grad, again.grad)
+
+
+def test_a_run_goes_on_with_the_other_criterion(data, tmp_path):
+    flags = ("--label-smoothing", "0.1", "--save-dir", tmp_path, "--max-epoch")
+    for epoch, criterion in enumerate(
+        ("label_smoothed_cross_entropy", FUSED, "label_smoothed_cross_entropy"), 1
+    ):
+        done = run("fairseq-train", data, *TRAIN, "--criterion", criterion, *flags, epoch)
+    assert "Loaded checkpoint" in done.output
+    assert '"epoch": 3' in done.output

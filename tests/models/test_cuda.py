@@ -1,0 +1,62 @@
+"""The fast forms on a GPU, against the reference on the same GPU or in float64. Skipped without one."""
+
+import pytest
+import torch
+
+from skipln_fairseq.nn.kernels.cross_entropy import cross_entropies_
+from skipln_fairseq.nn.kernels.leave import cuda, leave
+from tests.nn.kernels.test_leave import both_ways
+from tests.support.build import CONNECTIONS, batch, build_connection_model
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+# of the result's type: half a unit in the last place, and as much again for a gain or bias in that type
+UNITS = {torch.float32: 2**-19, torch.float16: 2**-10, torch.bfloat16: 2**-7}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 5, 16), (33, 7), (64, 512), (20, 1024)])
+@pytest.mark.parametrize("order", [0, 1, 2, 8])
+def test_leave_step(order, shape, dtype):
+    assert cuda.fits(torch.ones(1, dtype=dtype, device="cuda"))
+    found, expected = both_ways(order, dtype, shape, device="cuda")
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours.double() - theirs).abs().max() <= (order + 1) * UNITS[dtype] * theirs.abs().max()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dropout(dtype):
+    ones, zeros = (
+        torch.ones(400, 512, dtype=dtype, device="cuda"),
+        torch.zeros(400, 512, dtype=dtype, device="cuda"),
+    )
+    torch.manual_seed(1)
+    y = leave(ones.requires_grad_(), zeros, drop=0.3)
+    (gradient,) = torch.autograd.grad(y.sum(), ones)
+    assert torch.equal(gradient, y)
+    assert abs(y.eq(0).double().mean() - 0.3) < 0.005  # 204,800 draws: three standard deviations are 0.003
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CONNECTIONS)
+def test_models(name, dtype):
+    """Both forms are as far from float64 as their type is: the fast one at most twice as far as the reference."""
+    tokens = [tensor.cuda() for tensor in batch()]
+    features = {}
+    for kernels, wanted in (("reference", torch.float64), ("reference", dtype), ("fast", dtype)):
+        model = build_connection_model(name, "--dropout", "0", "--kernels", kernels).cuda().to(wanted)
+        features[kernels, wanted] = model(*tokens, features_only=True)[0].double()
+    exact = features["reference", torch.float64]
+    reference, fast = ((features[k, dtype] - exact).abs().max() for k in ("reference", "fast"))
+    assert fast <= 2 * reference + 2 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cross_entropy(dtype):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(64, 5000, generator=generator).to("cuda", dtype)
+    target = torch.randint(0, 5000, (64,), generator=generator).cuda()
+    exact = logits.double().log_softmax(-1)
+    nll, every = cross_entropies_(logits, target, ignored=1)
+    torch.testing.assert_close(nll.double(), -exact.gather(1, target[:, None])[:, 0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(every.double(), -exact.sum(1), rtol=1e-5, atol=1e-2)

@@ -11,3 +11,5 @@
 | `options`, `report`, `render` | the flags, the JSON and the tables |
 | `train`, `grow`, `leave`, `draw`, `table`, `histogram` | the commands |
 """
+
+from .. import plugin  # noqa: F401  (prepares fairseq)

@@ -10,3 +10,5 @@
 | `draw`, `table`, `files` | the figure, the terminal's table, and writing whole files or none |
 | `log` | the same numbers during training, ``--probe-interval`` |
 """
+
+from .. import plugin  # noqa: F401  (prepares fairseq)

@@ -13,11 +13,12 @@ from typing import Any
 
 from ..common.errors import UserError
 from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS, ConnectionConfig
+from ..nn.valid import valid_mixings, valid_norms, valid_placements, valid_solvers
 from ..nn.variant import Declaration, Option
 from .attention_flags import attentions
 from .by_layer import Part, parts, with_choices
 from .config import StackConfig
-from .family import flag_of, option_owners, valid_mixings, valid_norms, valid_placements, valid_solvers
+from .family import flag_of, option_owners
 from .forms import form_of
 
 __all__ = [

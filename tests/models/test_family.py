@@ -8,11 +8,11 @@ import torch
 from torch.nn import functional as F
 
 from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.models.family import valid_mixings, valid_norms, valid_placements, valid_solvers
 from skipln_fairseq.models.flags import SLOTS, connections
 from skipln_fairseq.nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS
 from skipln_fairseq.nn.placement.post import Post
 from skipln_fairseq.nn.skip import Site
+from skipln_fairseq.nn.valid import valid_mixings, valid_norms, valid_placements, valid_solvers
 from tests.support.build import batch, build, parse
 
 NOISE = 1e-7  # fairseq's attention takes its softmax in single precision, also in a float64 model

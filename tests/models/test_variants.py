@@ -33,7 +33,6 @@ import pytest
 import torch
 from torch import nn
 
-from skipln_fairseq.models.family import valid_mixings, valid_norms, valid_placements, valid_solvers
 from skipln_fairseq.nn import (
     MIXINGS,
     NORMS,
@@ -45,6 +44,7 @@ from skipln_fairseq.nn import (
     build_mixing,
     build_solver,
 )
+from skipln_fairseq.nn.valid import valid_mixings, valid_norms, valid_placements, valid_solvers
 from tests.support.build import middle, wiring
 
 DIM, DEPTH = 6, (2, 5)

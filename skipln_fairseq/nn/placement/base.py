@@ -6,13 +6,13 @@ is that norm.
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..skip.base import Branch, Site
+from ..skip.base import Branch, Site, Skip
 from ..variant import Registry
 
 __all__ = ["PLACEMENTS", "Connection", "MakeNorm", "connection_class"]
@@ -34,8 +34,17 @@ class Connection:
 
     drop_path: float
 
+    if TYPE_CHECKING:  # TorchScript reads the annotations of a class, and knows few types
+        skip: Skip
+
     ends_with_norm = True
     """Whether a stack of such connections needs a norm at its end, its last output being a plain sum."""
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Pickled, it is the placement, the norm and what it holds: no module has its class under a name."""
+        reduced = super().__reduce_ex__(protocol)
+        parts = vars(type(self)).get("parts")
+        return reduced if parts is None else (_empty, parts, *reduced[2:])
 
     @classmethod
     def at(cls, site: Site, **options: Any) -> type["Connection"]:
@@ -79,4 +88,10 @@ class Connection:
 @cache
 def connection_class(placement: type[Connection], norm: type[nn.Module]) -> type[nn.Module]:
     """The class of a connection: a norm with a placement mixed in."""
-    return type(f"{placement.__name__}{norm.__name__}", (placement, norm), {})
+    return type(f"{placement.__name__}{norm.__name__}", (placement, norm), {"parts": (placement, norm)})
+
+
+def _empty(placement: type[Connection], norm: type[nn.Module]) -> nn.Module:
+    """A connection that holds nothing yet, for what unpickles or copies it."""
+    made = connection_class(placement, norm)
+    return made.__new__(made)

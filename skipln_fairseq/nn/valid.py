@@ -1,0 +1,52 @@
+"""Which choices on the axes mean something together: the one table behind flags, tables and the Python class.
+
+All of it follows from what the variants declare (:mod:`.variant`).
+"""
+
+from .mixing import MIXINGS
+from .norm import NORMS, norms_of
+from .skip import SKIPS
+from .solver import SOLVERS
+from .variant import Registry
+
+__all__ = ["valid_mixings", "valid_norms", "valid_placements", "valid_solvers"]
+
+
+def valid_norms(skip: str) -> list[str]:
+    """The norms that a skip type goes with; the first is its own, for when none is chosen."""
+    rows = SKIPS[skip].declaration.goes_with
+    return list(dict.fromkeys(norm for kinds, _ in rows for norm in norms_of(kinds)))
+
+
+def valid_placements(skip: str, norm: str) -> list[str]:
+    """The placements of ``norm`` that go with a skip type; the first is for when none is chosen."""
+    kind, rows = NORMS[norm].declaration.kind, SKIPS[skip].declaration.goes_with
+    return [placement for kinds, placements in rows if kind in kinds for placement in placements]
+
+
+def valid_mixings(skip: str, norm: str, placement: str) -> list[str]:
+    """The mixings of depths that go with the other choices."""
+    return [
+        name
+        for name in _valid_with_norm(MIXINGS, norm, placement)
+        # what stands in the place of the skip goes with no other rule than the one it is instead of
+        if (MIXINGS[name].skip is None or skip == "plain")
+        # between blocks a stream that is merged at the end is no x, and of another width than the embedding
+        and (name == "none" or not SKIPS[skip].merges)
+    ]
+
+
+def valid_solvers(skip: str, norm: str, placement: str, mixing: str) -> list[str]:
+    """The solvers that go with the other choices: all, where a block is a function of x that can be applied again."""
+    again = not (SKIPS[skip].merges or SKIPS[skip].measures or MIXINGS[mixing].skip)
+    return [name for name in _valid_with_norm(SOLVERS, norm, placement) if again or name == "none"]
+
+
+def _valid_with_norm(axis: Registry, norm: str, placement: str) -> list[str]:
+    kind = NORMS[norm].declaration.kind
+    return [
+        variant.choice
+        for variant in axis.declarations()
+        if not variant.goes_with  # of the one that changes nothing
+        or any(kind in kinds and placement in places for kinds, places in variant.goes_with)
+    ]

@@ -25,6 +25,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["skipln_fairseq", "skipln_fairseq.*"]),
     package_data={
+        "skipln_fairseq": ["py.typed"],
         "skipln_fairseq.nn.kernels": ["*.h", "*/*.c", "*/*.h"],
         "skipln_fairseq.bench": ["*.txt"],
         "skipln_fairseq.compare": ["templates/*.jinja"],
@@ -48,6 +49,6 @@ setup(
         "images": ["matplotlib", "pillow", "scikit-learn"],
         "compare": ["jinja2", "matplotlib", "pyyaml", "sacrebleu>=2.0", "scipy>=1.10"],
         "ctranslate2": ["ctranslate2"],
-        "lint": ["ruff"],
+        "lint": ["mypy", "ruff"],
     },
 )

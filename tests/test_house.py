@@ -21,22 +21,7 @@ def imports(file):
 
 
 IMAGES = ("skipln_fairseq.images", "skipln_fairseq.attack")
-SHARED = tuple(
-    f"skipln_fairseq.{name}"
-    for name in (
-        "nn",
-        "compat",
-        "plugin",
-        "runs",
-        "errors",
-        "files",
-        "arguments",
-        "changes",
-        "machine",
-        "unpack",
-        "version",
-    )
-)
+SHARED = tuple(f"skipln_fairseq.{name}" for name in ("common", "compat", "nn", "plugin", "runs", "version"))
 
 
 def test_translation_knows_nothing_of_images_and_the_reverse():

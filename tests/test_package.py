@@ -84,7 +84,9 @@ def test_an_unknown_name_is_none_of_the_package():
 
 
 def test_the_folder_is_printed_without_fairseq_or_torch(tmp_path):
-    code = "import runpy, sys; sys.modules['fairseq'] = sys.modules['torch'] = None; sys.path.insert(0, {!r})\n"
+    code = (
+        "import runpy, sys; sys.modules['fairseq'] = sys.modules['torch'] = None; sys.path.insert(0, {!r})\n"
+    )
     printed = output(f"{code}runpy.run_module('skipln_fairseq')".format(str(REPOSITORY)), cwd=tmp_path)
     assert printed == f"{REPOSITORY / 'skipln_fairseq'}\n"
 

@@ -94,6 +94,8 @@ def _options(chosen: list[Declaration], given: Mapping[str, Any]) -> dict[str, d
         if option.name in left and option.name != option.flag and len(alike) > 1:
             flags = " and ".join(other.flag for other in alike)
             raise ChoiceError(f"{option.name}= has two meanings here: valid are {flags}")
+        if option.name != option.flag and option.name in left and option.flag in left:
+            raise ChoiceError(f"{option.flag}= says again what {option.name}= says: valid is one of them")
         value = left.pop(option.name, left.pop(option.flag, None))
         taken[variant.axis][option.name] = _read(variant, option, value)
     if left:

@@ -7,18 +7,12 @@ from torch import Tensor, nn
 
 from .choice import ChoiceError, choose
 from .connection import ConnectionConfig, build_connection, build_end
+from .place import asking, is_whole, place
 from .placement import PLACEMENTS, Connection
 from .skip import SKIPS, Branch, Site
 from .skip.scheduled import ScheduledBranch
 
 __all__ = ["Residual", "set_num_updates"]
-
-PLACE = {
-    "layer": "the number of the block's layer, from 0",
-    "depth": "how many layers the model has, or a pair: of its encoder and of its decoder",
-    "index": "the number of the block in its layer, from 0",
-    "size": "how many blocks a layer has",
-}
 
 
 class Residual(nn.Module):
@@ -44,7 +38,7 @@ class Residual(nn.Module):
         dropout: the probability with which an element of F(x) is dropped in training.
         branch: F's linear maps, for methods that set their first weights or put a norm before the last of them;
             ``Branch((), ())`` leaves all that to you.
-        layer, depth, index, size: the place; for what they are see ``PLACE``.
+        layer, depth, index, size: the place; see :mod:`.place`.
         side: encoder or decoder.
         first: the first block of the same layer, for methods whose blocks share a parameter within a layer.
 
@@ -72,11 +66,11 @@ class Residual(nn.Module):
         **options: Any,
     ):
         super().__init__()
+        _check(function, dim, dropout, heads)
         config = choose(skip, norm, placement, heads=heads, **options)
-        _check_numbers(dim, dropout, heads)
         _check_alone(dim, config)
-        told = _place(side, layer, depth, index, size)
-        make_site = _asking(config, told)
+        told = place(side, layer, depth, index, size)
+        make_site = asking(config, told)
         self.function = function
         self.dim = dim
         self.dropout = float(dropout)
@@ -134,13 +128,15 @@ def set_num_updates(model: nn.Module, updates: int) -> None:
             module.set_num_updates(updates)
 
 
-def _check_numbers(dim: int, dropout: float, heads: int) -> None:
-    if dim < 1:
-        raise ChoiceError(f"dim={dim}: valid is a whole number of at least 1")
-    if not 0 <= dropout < 1:
-        raise ChoiceError(f"dropout={dropout}: valid is a probability from 0, below 1")
-    if heads < 1 or dim % heads:
-        raise ChoiceError(f"heads={heads}: valid is what divides dim={dim}")
+def _check(function: Any, dim: Any, dropout: Any, heads: Any) -> None:
+    if not callable(function):
+        raise ChoiceError(f"function={function!r}: valid is a module or another callable")
+    if not is_whole(dim, 1):
+        raise ChoiceError(f"dim={dim!r}: valid is a whole number of at least 1")
+    if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise ChoiceError(f"dropout={dropout!r}: valid is a probability from 0, below 1")
+    if not is_whole(heads, 1) or dim % heads:
+        raise ChoiceError(f"heads={heads!r}: valid is what divides dim={dim}")
 
 
 def _check_alone(dim: int, config: ConnectionConfig) -> None:
@@ -154,49 +150,6 @@ def _check_alone(dim: int, config: ConnectionConfig) -> None:
     refusal = rule.refusal(dim, **dict(config.options))
     if refusal:
         raise ChoiceError(f"skip {config.skip!r}: {refusal}")
-
-
-def _place(
-    side: str,
-    layer: Optional[int],
-    depth: Union[int, tuple[int, int], None],
-    index: Optional[int],
-    size: Optional[int],
-) -> dict[str, Any]:
-    """Fields of a :class:`.Site`, those that were told."""
-    if side not in ("encoder", "decoder"):
-        raise ChoiceError(f"side={side!r}: valid are encoder, decoder")
-    layers: Optional[int] = None
-    if depth is not None:
-        depth = ((depth, 0) if side == "encoder" else (0, depth)) if isinstance(depth, int) else tuple(depth)
-        layers = depth[side == "decoder"]
-        if len(depth) != 2 or min(depth) < 0 or layers < 1:
-            raise ChoiceError(f"depth={depth}: valid is {PLACE['depth']}")
-    for name, number, end in (("layer", layer, layers), ("index", index, size)):
-        if number is not None and (number < 0 or (end is not None and number >= end)):
-            raise ChoiceError(
-                f"{name}={number}: valid is {PLACE[name]}" + ("" if end is None else f" to {end - 1}")
-            )
-    told = {"layer": layer, "depth": depth, "index": index, "size": size}
-    if None not in (index, size):
-        told["last"] = index == size - 1
-    return {"side": side} | {name: value for name, value in told.items() if value is not None}
-
-
-def _asking(config: ConnectionConfig, told: dict[str, Any]) -> type[Site]:
-    """Sites that ask for those fields of the place that they were not told, once something reads them."""
-
-    class Asking(Site):
-        def __getattribute__(self, name: str) -> Any:
-            missing = ("index", "size") if name == "last" else (name,)
-            if name not in told and (name == "last" or name in PLACE):
-                needed = "; ".join(f"{one}=, {PLACE[one]}" for one in missing if one not in told)
-                raise ChoiceError(
-                    f"skip {config.skip!r} with placement {config.placement!r} depends on the place: it needs {needed}"
-                )
-            return super().__getattribute__(name)
-
-    return Asking
 
 
 def _start(branch: Optional[Branch], config: ConnectionConfig, site: Site) -> None:

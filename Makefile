@@ -3,7 +3,7 @@
 #   make demo        a real corpus, a training, translations and BLEU; arguments: make demo ARGS="--target-lang fr"
 #   make test        the tests            make test-slow   the long ones
 #   make bench       time and memory beside fairseq's transformer; arguments: make bench ARGS="grow depth --shapes iwslt"
-#   make lint        ruff's checks        make format      ruff's formatting        make lock   renew the lock (needs uv)
+#   make lint        ruff's and mypy's checks   make format      ruff's formatting        make lock   renew the lock (needs uv)
 # To spare a machine without GPU the CUDA build of torch:
 #   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -49,6 +49,8 @@ bench: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy --allow-redefinition --ignore-missing-imports -c "$$($(BIN)/python -m tests.docs.snippets)"
 
 format: install
 	$(BIN)/ruff check --fix .

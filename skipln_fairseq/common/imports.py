@@ -43,5 +43,5 @@ class _Waiting:
             execute(package)
             import_module(self.module)
 
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign, assignment]
         return spec

@@ -81,7 +81,7 @@ class ConnectionConfig:
         """Whether first weights are part of a choice."""
         placement, skip = PLACEMENTS[self.placement], SKIPS[self.skip]
         return any(
-            chosen.initialise.__func__ is not base.initialise.__func__
+            next(one for one in chosen.__mro__ if "initialise" in vars(one)) is not base
             for chosen, base in ((placement, Connection), (skip, Skip))
         )
 
@@ -100,7 +100,7 @@ class ConnectionConfig:
 
 def build_connection(
     dim: int, config: ConnectionConfig, make_site: Callable[..., Site] = Site, **where: Any
-) -> nn.Module:
+) -> Connection:
     """Build the connection of one sub-layer.
 
     Args:

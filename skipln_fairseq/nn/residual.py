@@ -69,14 +69,16 @@ class Residual(nn.Module):
         _check(function, dim, dropout, heads)
         config = choose(skip, norm, placement, heads=heads, **options)
         _check_alone(dim, config)
+        if first is not None and first.config.skip != skip:
+            raise ChoiceError(f"first= has skip {first.config.skip!r}: valid is a block with skip {skip!r}")
         told = place(side, layer, depth, index, size)
         make_site = asking(config, told)
         self.function = function
         self.dim = dim
         self.dropout = float(dropout)
-        self.config = config
+        self.config: ConnectionConfig = config
         self.told = told
-        self.connection = build_connection(
+        self.connection: Connection = build_connection(
             dim, config, make_site, first=None if first is None else first.connection, **told
         )
         if config.has_start():
@@ -163,7 +165,7 @@ def _start(branch: Optional[Branch], config: ConnectionConfig, site: Site) -> No
     SKIPS[config.skip].initialise(branch, site)
 
 
-def _connect_projection(branch: Optional[Branch], config: ConnectionConfig, connection: nn.Module) -> None:
+def _connect_projection(branch: Optional[Branch], config: ConnectionConfig, connection: Connection) -> None:
     """Let F's last projection be what the placement wants."""
     placement = PLACEMENTS[config.placement]
     if branch is None or not branch.others or placement.connect_projection is Connection.connect_projection:

@@ -1,7 +1,10 @@
-"""Blocks as TorchScript wants them: it knows no ``*args``, so each number of F's arguments has a class."""
+"""Blocks as TorchScript wants them: it knows no ``*args``, so each number of F's arguments has a class.
+
+Their ``forward`` is narrower than the one of a block, which is what they are for.
+"""
 
 import inspect
-from typing import Optional
+from typing import Any, Optional
 
 from torch import Tensor
 
@@ -13,7 +16,7 @@ __all__ = ["scriptable"]
 class _OfX(Residual):
     """F reads x alone."""
 
-    def forward(self, x: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
+    def forward(self, x: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:  # type: ignore[override]
         f_x = self.function(self.connection.enter(x, padding_mask))
         return self.connection.leave(f_x, x, padding_mask, self.drop_rate())
 
@@ -21,7 +24,7 @@ class _OfX(Residual):
 class _OfOneMore(Residual):
     """F reads x and one more tensor."""
 
-    def forward(self, x: Tensor, a: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
+    def forward(self, x: Tensor, a: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:  # type: ignore[override]
         f_x = self.function(self.connection.enter(x, padding_mask), a)
         return self.connection.leave(f_x, x, padding_mask, self.drop_rate())
 
@@ -29,7 +32,7 @@ class _OfOneMore(Residual):
 class _OfTwoMore(Residual):
     """F reads x and two more tensors."""
 
-    def forward(self, x: Tensor, a: Tensor, b: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
+    def forward(self, x: Tensor, a: Tensor, b: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:  # type: ignore[override]
         f_x = self.function(self.connection.enter(x, padding_mask), a, b)
         return self.connection.leave(f_x, x, padding_mask, self.drop_rate())
 
@@ -53,7 +56,7 @@ def scriptable(block: Residual) -> Residual:
     return twin
 
 
-def _needed(function) -> int:
+def _needed(function: Any) -> int:
     """How many arguments a call of F has to give."""
     parameters = inspect.signature(getattr(function, "forward", function)).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

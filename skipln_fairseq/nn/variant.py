@@ -18,13 +18,13 @@ new file is all that a new variant takes.
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-__all__ = ["Declaration", "Option", "Paper", "Registry", "import_variants"]
+__all__ = ["Declaration", "Option", "Paper", "Registry", "Variant", "import_variants"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,9 @@ class Paper:
     @property
     def year(self) -> int:
         """As the field cites it."""
-        return int(re.search(r"\d{4}", self.name)[0])
+        found = re.search(r"\d{4}", self.name)
+        assert found is not None, self.name
+        return int(found[0])
 
     def __str__(self) -> str:
         return f"[{self.name}]({self.url or f'https://arxiv.org/abs/{self.arxiv}'})"
@@ -141,7 +143,18 @@ class Declaration:
     example: str = ""
 
 
-class Registry(Mapping[str, type]):
+class Variant:
+    """What every variant is: a class that is declared."""
+
+    if TYPE_CHECKING:  # TorchScript reads the annotations of a class, and knows few types
+        declaration: ClassVar[Declaration]
+
+
+V = TypeVar("V", bound=Variant)
+C = TypeVar("C", bound=Variant)
+
+
+class Registry(Mapping[str, type[V]], Generic[V]):
     """The variants of one axis by name, in the order of their papers.
 
     Args:
@@ -152,16 +165,16 @@ class Registry(Mapping[str, type]):
     def __init__(self, axis: str, about: str):
         self.axis = axis
         self.about = about
-        self._classes: dict[str, type] = {}
+        self._classes: dict[str, type[V]] = {}
 
-    def declare(self, choice: str, **what: Any) -> Callable[[type], type]:
+    def declare(self, choice: str, **what: Any) -> Callable[[type[C]], type[C]]:
         """Decorate a class with its :class:`Declaration`, which it has as ``declaration`` from then on.
 
         Raises:
             KeyError: where the name is taken.
         """
 
-        def register(cls: type) -> type:
+        def register(cls: Any) -> Any:
             if choice in self._classes:
                 raise KeyError(f"{self.axis} {choice} is declared twice")
             cls.declaration = Declaration(self.axis, choice, **what)
@@ -171,10 +184,10 @@ class Registry(Mapping[str, type]):
 
         return register
 
-    def __getitem__(self, choice: str) -> type:
+    def __getitem__(self, choice: str) -> type[V]:
         return self._classes[choice]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._classes)
 
     def __len__(self) -> int:
@@ -185,7 +198,7 @@ class Registry(Mapping[str, type]):
         return [cls.declaration for cls in self._classes.values()]
 
 
-def _age(item: tuple[str, type]) -> tuple:
+def _age(item: tuple[str, type[Variant]]) -> tuple[Any, ...]:
     """What has no paper stands last."""
     paper = item[1].declaration.paper
     return (paper.year, paper.arxiv, item[0]) if isinstance(paper, Paper) else (9999, "", item[0])

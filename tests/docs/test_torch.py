@@ -1,16 +1,13 @@
 """The snippets of the page about plain PyTorch, run one after another as they stand."""
 
-import re
 import warnings
 from importlib.util import find_spec
 
 import pytest
 import torch
 
-from tests.support.commands import REPOSITORY
+from tests.docs.snippets import PAGE, SNIPPETS
 
-PAGE = (REPOSITORY / "docs" / "torch.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 BERT = "from transformers import"
 
 

@@ -39,7 +39,7 @@ class GPASSkip(Skip):
 
     @classmethod
     def build(cls, site: Site) -> "GPASSkip":
-        gate = nn.Parameter(torch.zeros(())) if site.first is None else site.first.gate
+        gate = site.first.gate if isinstance(site.first, GPASSkip) else nn.Parameter(torch.zeros(()))
         return GPASBefore(gate) if site.norm_follows else GPASAfter(gate)
 
     def scaled(self, v: Tensor) -> Tensor:

@@ -64,7 +64,13 @@ class Streams(Skip):
 
     @classmethod
     def build_end(
-        cls, dim: int, make_norm: Callable[..., nn.Module], form: str, streams: int = 4, **options: Any
+        cls,
+        dim: int,
+        make_norm: Callable[..., nn.Module],
+        form: str,
+        *args: Any,
+        streams: int = 4,
+        **options: Any,
     ) -> Optional[nn.Module]:
         return SumEnd(streams, dim, make_norm())
 

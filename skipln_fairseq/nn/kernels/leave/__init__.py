@@ -9,6 +9,7 @@ from its seed.
 """
 
 from collections.abc import Sequence
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ __all__ = ["leave"]
 def _form(f: Tensor):
     if type(f) not in (Tensor, nn.Parameter):  # a stand-in without memory, that a tracer hands in
         return eager
-    compiled = cpu
+    compiled: ModuleType = cpu
     if f.is_cuda:
         from . import cuda  # which imports Triton: it takes longer than all the rest of this package
 

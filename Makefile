@@ -50,7 +50,8 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --allow-redefinition --ignore-missing-imports -c "$$($(BIN)/python -m tests.docs.snippets)"
+	$(BIN)/python -m tests.docs.snippets > $(VENV)/snippets.py
+	$(BIN)/mypy --allow-redefinition --ignore-missing-imports $(VENV)/snippets.py
 
 format: install
 	$(BIN)/ruff check --fix .

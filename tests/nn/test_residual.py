@@ -1,6 +1,7 @@
 """A block in plain PyTorch: what it computes, what it refuses, and that it is saved, copied and compiled."""
 
 import copy
+import inspect
 import io
 import pickle
 import subprocess
@@ -264,6 +265,17 @@ def test_the_inner_norm_of_sub_ln_is_before_the_last_projection():
 def test_blocks_of_a_layer_share_what_the_method_shares():
     first = made("rezero", "none")
     assert made("rezero", "none", first=first).connection.skip.scale is first.connection.skip.scale
+
+
+def test_a_block_shares_with_none_of_another_skip():
+    with pytest.raises(ChoiceError, match="first= has skip 'plain': valid is a block with skip 'rezero'"):
+        made("rezero", "none", first=made())
+
+
+def test_no_option_has_the_name_of_an_argument():
+    own = set(inspect.signature(Residual).parameters)
+    for registry in (SKIPS, NORMS, PLACEMENTS):
+        assert not [one for each in registry.declarations() for one in each.options if one.name in own]
 
 
 def test_branches_come_in_with_the_updates():

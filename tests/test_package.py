@@ -82,9 +82,16 @@ def test_an_unknown_name_is_none_of_the_package():
     assert "has no attribute 'nonesuch'" in done.stderr
 
 
+PRINTED = """
+import runpy, sys
+sys.argv, sys.modules["torch"] = ["skipln_fairseq"], None
+sys.path.insert(0, {!r})
+runpy.run_module("skipln_fairseq")
+"""
+
+
 def test_the_folder_is_printed_without_fairseq_or_torch(tmp_path):
-    code = "import runpy, sys; sys.argv = sys.argv[:1]; sys.modules['fairseq'] = sys.modules['torch'] = None; sys.path.insert(0, {!r})\n"
-    printed = output(f"{code}runpy.run_module('skipln_fairseq')".format(str(REPOSITORY)), cwd=tmp_path)
+    printed = output(NO_FAIRSEQ + PRINTED.format(str(REPOSITORY)), cwd=tmp_path)
     assert printed == f"{REPOSITORY / 'skipln_fairseq'}\n"
 
 

@@ -8,9 +8,26 @@ import torch
 from torch.nn import functional as F
 
 from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.models.family import valid_mixings, valid_norms, valid_placements, valid_solvers
+from skipln_fairseq.models.family import (
+    valid_mixings,
+    valid_norms,
+    valid_placements,
+    valid_solvers,
+    valid_sources,
+    valid_values,
+)
 from skipln_fairseq.models.flags import SLOTS, connections
-from skipln_fairseq.nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS
+from skipln_fairseq.nn import (
+    MIXINGS,
+    NORMS,
+    PLACEMENTS,
+    QK_NORMS,
+    SKIPS,
+    SOLVERS,
+    SOURCES,
+    STARTS,
+    VALUES,
+)
 from skipln_fairseq.nn.placement.post import Post
 from skipln_fairseq.nn.skip import Site
 from tests.support.build import batch, build, parse
@@ -91,6 +108,11 @@ def combination(seed):
         flags += [flag] if rng.random() < share else []
     flags += ["--decoder-qk-norm", list(QK_NORMS)[seed % len(QK_NORMS)], "--encoder-qk-norm", "unit"]
     flags += ["--qk-norm-length", str(rng.randint(5, 60))]
+    for side, chosen in (("encoder", solver), ("decoder", "none")):
+        values = valid_values(chosen)
+        flags += [f"--{side}-value-residual", values[seed % len(values)]]
+    sources = valid_sources(encoder[0], encoder[3])
+    flags += ["--cross-attention-source", sources[seed % len(sources)]]
     start = ["--encoder-initialisation", list(STARTS)[seed % len(STARTS)]]
     with suppress(UserError):  # where the other choices have first weights of their own, or norms
         connections(parse("transformer_rskip", *flags, *start))
@@ -195,3 +217,5 @@ def test_the_combinations_reach_the_whole_family():
     assert {config.placement for config in connected} == set(PLACEMENTS)
     assert {config.mixing for config in connected} == set(MIXINGS)
     assert {config.solver for config in connected} == set(SOLVERS)
+    assert {stack.value for stack in stacks} == set(VALUES)
+    assert {stack.source for stack in stacks} == set(SOURCES)

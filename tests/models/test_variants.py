@@ -16,6 +16,7 @@ end. An oracle stands in ``oracles/AXIS/NAME.py``, in float64 numpy, written fro
   and ``branches``, the F of each sub-layer alone. ``places`` has a row for each block and one for the end, with
   ``numbers`` and ``norm`` of what stands before each sub-layer. ``normed`` says whether a block ends with a norm.
 * solver: ``solve(run, y, numbers, **options)``; ``run`` is a whole block.
+* value, source: in whole models, by ``test_value.py`` and ``test_source.py``.
 
 An option takes its value of ``OPTIONS``, or else the middle of what its declaration says is drawn; a switch is on.
 """
@@ -40,6 +41,8 @@ from skipln_fairseq.nn import (
     PLACEMENTS,
     SKIPS,
     SOLVERS,
+    SOURCES,
+    VALUES,
     build_connection,
     build_end,
     build_mixing,
@@ -319,7 +322,10 @@ def test_a_stack_with_a_solver_equals_the_oracles(solver, options, mixing, skip,
     assert_equal(Stack(solved, "encoder", depth=3), 1e-7)
 
 
-@pytest.mark.parametrize("axis", [SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS], ids=lambda axis: axis.axis)
+AXES = [SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, VALUES, SOURCES]
+
+
+@pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.axis)
 def test_each_variant_has_an_oracle_and_the_reverse(axis):
     folder = import_module(f"tests.oracles.{axis.axis}").__path__
     assert {module.name for module in iter_modules(folder)} == {name.replace("-", "_") for name in axis}

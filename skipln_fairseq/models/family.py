@@ -101,7 +101,11 @@ def valid_mixings(skip: str, norm: str, placement: str) -> list[str]:
 def valid_solvers(skip: str, norm: str, placement: str, mixing: str) -> list[str]:
     """The solvers that go with the other choices: all, where a block is a function of x that can be applied again."""
     again = not (SKIPS[skip].merges or SKIPS[skip].measures or MIXINGS[mixing].skip)
-    return [name for name in _valid_with_norm(SOLVERS, norm, placement) if again or name == "none"]
+    return [
+        name
+        for name in _valid_with_norm(SOLVERS, norm, placement)
+        if name == "none" or (again and (mixing == "none" or not SOLVERS[name].remembers))
+    ]
 
 
 def valid_values(solver: str) -> list[str]:

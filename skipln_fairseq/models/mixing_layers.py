@@ -87,7 +87,7 @@ class SolvingEncoderLayer(MixingEncoderLayer):
 
     def __init__(self, cfg, config: StackConfig, number: int, first: Optional[Solver]):
         super().__init__(cfg, config, number)
-        self.solver = build_solver(self.embed_dim, config.ffn, first)
+        self.solver = build_solver(self.embed_dim, config.ffn, first, layer=number)
 
     def forward(
         self,
@@ -101,9 +101,9 @@ class SolvingEncoderLayer(MixingEncoderLayer):
         x = self.self_attn_mixing(x, memory)
         outputs: List[Tensor] = []
         for _ in range(self.solver.stages):
-            y = self.attend_to_itself(self.solver.read(x, outputs), encoder_padding_mask, None)
+            y = self.attend_to_itself(self.solver.read(x, outputs, memory), encoder_padding_mask, None)
             outputs.append(self.feed_forward(y, encoder_padding_mask))
-        return self.solver(x, outputs), memory, earlier
+        return self.solver(x, outputs, memory), memory, earlier
 
 
 class MixingDecoderLayer(_MixingLayer, SkipDecoderLayer):

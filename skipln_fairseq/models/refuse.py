@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from ..common.errors import UserError
-from ..nn import NORMS, SKIPS
+from ..nn import NORMS, SKIPS, SOLVERS
 from ..nn.norm.workers import is_parallel
 from .attention_flags import refuse_attention
 from .config import StackConfig
@@ -115,7 +115,7 @@ def _refuse_what_leaves_layers_out(args, stacks: dict[str, StackConfig]) -> None
         flags += ["base_layers"] if side == "decoder" else []
         given = [name for name in flags if getattr(args, name, None)]
         for flag, choice in config.own_loop().items():
-            if given and flag != "--encoder-solver":
+            if given and (flag != "--encoder-solver" or SOLVERS[choice].remembers):
                 raise UserError(
                     f"--{given[0].replace('_', '-')} does not go with {flag} {choice} of the {side}"
                 )

@@ -93,12 +93,13 @@ def combination(seed):
     encoder has none, and the decoder another placement."""
     rng = random.Random(seed)
     skip, norm, placement = (list(axis)[seed % len(axis)] for axis in (SKIPS, NORMS, PLACEMENTS))
-    mixings = [list(MIXINGS)[(seed // 2 + n) % len(MIXINGS)] for n in range(2)]
+    mixings = [list(MIXINGS)[(seed // 3 + n) % len(MIXINGS)] for n in range(2)]
     ours = [triple for triple in TRIPLES if triple[0] == skip]
-    encoder = rng.choice(mixed(ours, mixings[0]) or mixed(ours, "none"))
     solver = list(SOLVERS)[seed % len(SOLVERS)]
-    if solver not in valid_solvers(encoder[0], encoder[2], encoder[1], encoder[3]):
-        solver = "none"
+    alone = SOLVERS[solver].remembers  # without a mixing
+    found = mixed(ours, "none" if alone else mixings[0]) or mixed(ours, "none")
+    solved = [each for each in found if solver in valid_solvers(each[0], each[2], each[1], each[3])]
+    encoder, solver = (rng.choice(solved), solver) if solved else (rng.choice(found), "none")
     same_norm = [triple for triple in TRIPLES if triple[2] == norm]
     both = [triple for triple in same_norm if triple[1] == placement]
     ways = (both, mixings[1]), (same_norm, mixings[1]), (same_norm, "none")

@@ -121,6 +121,11 @@ def test_which_blocks_share_their_coefficients():
 def test_coefficients_start_as_published():
     (alpha,) = build("transformer_rskip", *PRE, "--encoder-solver=ema2").encoder.layers[0].solver.parameters()
     assert alpha.item() == 0.5
+    for number, layer in enumerate(build("transformer_rskip", *PRE, "--encoder-solver=pc4").encoder.layers):
+        assert layer.solver.alpha.item() == 0.5
+        mean = torch.full((number + 2,), 1 / (number + 2))
+        assert torch.equal(layer.solver.predicted, mean)
+        assert torch.equal(layer.solver.corrected, mean)
     gate = build("transformer_rskip", *PRE, "--encoder-solver=rk2-gated").encoder.layers[0].solver
     assert gate.bias.item() == 0
     bound = (6 / (2 * 16 + 1)) ** 0.5

@@ -138,7 +138,10 @@ def test_it_decodes_step_by_step_and_keeps_no_more_than_the_plain_model(name, ke
     assert shapes(state)
 
 
-@pytest.mark.parametrize("flags", [(), ("--attention-type", "favor"), ("--qk-norm", "rms")])
+JOINED = ("--cross-self-attention", "--no-cross-attention")
+
+
+@pytest.mark.parametrize("flags", [(), ("--attention-type", "favor"), ("--qk-norm", "rms"), JOINED])
 @pytest.mark.parametrize("name", RESIDUAL)
 def test_it_scripts_and_padding_never_leaks(name, flags):
     made = model(name, "--export", *flags)
@@ -175,12 +178,15 @@ def test_checkpointed_activations_give_the_same_gradients_and_all_learn(name):
 
 @pytest.mark.parametrize("name", RESIDUAL)
 def test_its_gradient_is_the_derivative(name):
-    one = VALUES[name].build(2).double()
+    """That of the first block's values too, which are remembered with it."""
+    start, one = VALUES[name].build(0), VALUES[name].build(2).double()
     names, parameters = zip(*one.named_parameters(), strict=True) if list(one.parameters()) else ((), ())
     tensors = [torch.randn(2, 4, dtype=torch.float64) for _ in range(2)]
 
     def call(v, first, *rest):
-        return torch.func.functional_call(one, dict(zip(names, rest, strict=True)), (v, [first]))
+        memory = []
+        first = start(first, memory)
+        return first, torch.func.functional_call(one, dict(zip(names, rest, strict=True)), (v, memory))
 
     assert torch.autograd.gradcheck(call, tuple(each.requires_grad_() for each in (*tensors, *parameters)))
 

@@ -82,7 +82,7 @@ class Option:
             return " or ".join(self.choices)
         kind = "a whole number" if self.kind is int else "a finite number"
         bounds = (("of at least", self.least), ("above", self.above), ("below", self.below))
-        return ", ".join([kind, *(f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound))])
+        return f"{kind} {' and '.join(f'{word} {bound:g}' for word, bound in bounds if math.isfinite(bound))}".rstrip()
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,7 @@ def test_checkpointed_activations_give_the_same_gradients_and_all_learn(name, pl
         ("--transparent-dropout 0.1", "it belongs to --cross-attention-source transparent"),
         (
             "--cross-attention-source transparent --transparent-dropout 1",
-            "--transparent-dropout 1: valid is a finite number, of at least 0, below 1",
+            "--transparent-dropout 1: valid is a finite number of at least 0 and below 1",
         ),
     ],
 )

@@ -150,7 +150,7 @@ def test_it_scripts_and_padding_never_leaks(name, flags):
 
 
 @pytest.mark.parametrize("name", RESIDUAL)
-def test_favor_sums_the_mixed_values_too_and_decodes_with_them(name):
+def test_favor_decodes_with_the_mixed_values(name):
     made = model(name, "--attention-type", "favor")
     source, lengths, target = batch()
     full, real = made(source, lengths, target)[0], target.ne(1)
@@ -158,9 +158,18 @@ def test_favor_sums_the_mixed_values_too_and_decodes_with_them(name):
         torch.testing.assert_close(
             decoded(made, source, lengths, target)[0][real], full[real], rtol=1e-4, atol=1e-5
         )
-    plain = model("none", "--attention-type", "favor")
+
+
+@pytest.mark.parametrize("attention", ["softmax", "favor"])
+def test_with_no_weight_for_the_first_values_it_is_the_model_without(attention):
+    made = model("learnable", "--attention-type", attention)
+    plain = model("none", "--attention-type", attention)
     plain.load_state_dict(made.state_dict(), strict=False)
-    assert not torch.allclose(plain(source, lengths, target)[0], full)
+    assert not torch.allclose(made(*batch())[0], plain(*batch())[0], atol=1e-3)
+    for key, parameter in made.named_parameters():
+        if "_attn_values." in key:
+            parameter.data.copy_(torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(made(*batch())[0], plain(*batch())[0])
 
 
 @pytest.mark.parametrize("name", RESIDUAL)

@@ -123,7 +123,7 @@ def test_softmax_is_in_single_precision(name):
     torch.testing.assert_close(made.bfloat16()(*batch())[0].float(), expected, rtol=0.1, atol=0.1)
     one = SOURCES[name].build(3, 1).half().eval()
     with torch.no_grad():
-        one.weight.copy_(torch.tensor([[0.0], [0.001], [0.002], [0.0]]))
+        one.weight.copy_(torch.tensor([[1000.0], [1000.5], [1000.0], [1000.5]]))  # ¼ more is no half's number
     outputs = [torch.eye(4)[i][None].half() for i in range(4)]
     exact = (one.weight.double() + 0.25).softmax(0)[:, 0].half()
     assert torch.equal(one(outputs[-1], outputs)[0][0], exact)

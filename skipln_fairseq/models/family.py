@@ -5,8 +5,24 @@ Everything here follows from what the variants declare (:mod:`..nn.variant`).
 
 from collections.abc import Iterator
 
-from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS
-from ..nn.valid import valid_mixings, valid_norms, valid_placements, valid_solvers
+from ..nn import (
+    MIXINGS,
+    NORMS,
+    PLACEMENTS,
+    QK_NORMS,
+    SKIPS,
+    SOLVERS,
+    SOURCES,
+    STARTS,
+    VALUES,
+)
+from ..nn.valid import (
+    valid_mixings,
+    valid_norms,
+    valid_placements,
+    valid_solvers,
+    valid_sources,
+)
 from ..nn.variant import Declaration, Option
 
 __all__ = [
@@ -26,13 +42,15 @@ AXES = {
     "placement": "--norm-placement",
     "mixing": "--depth-mixing",
     "solver": "--encoder-solver",
+    "value": "--value-residual",
+    "source": "--cross-attention-source",
     "qk_norm": "--qk-norm",
     "start": "--initialisation",
 }
 """The flag of each axis."""
 
 
-REGISTRIES = (SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, QK_NORMS, STARTS)
+REGISTRIES = (SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, VALUES, SOURCES, QK_NORMS, STARTS)
 
 
 def declarations() -> Iterator[Declaration]:
@@ -87,6 +105,8 @@ def _valid_with(variant: Declaration) -> str:
         return "no norm" if STARTS[variant.choice].needs_no_norm else own
     if variant.axis == "qk_norm":
         return "everything"
+    if variant.axis == "value":
+        return "every solver" if variant.choice == "none" else "each block once"
     return _skips_with(variant)
 
 
@@ -113,6 +133,8 @@ def _choices(axis: str, skip: str, norm: str, placement: str) -> list[str]:
         return valid_mixings(skip, norm, placement)
     if axis == "solver":
         return valid_solvers(skip, norm, placement, "none")
+    if axis == "source":
+        return valid_sources(skip, "none")
     return [norm, placement]
 
 

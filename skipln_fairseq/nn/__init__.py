@@ -18,7 +18,9 @@ from .residual import Residual, set_num_updates
 from .skip import SKIPS, Branch
 from .skip.admin import AdminSkip
 from .solver import SOLVERS, Solver
+from .source import SOURCES, Source
 from .start import STARTS, Start
+from .value import VALUES, ValueResidual, project_before
 
 __all__ = [
     "MIXINGS",
@@ -27,7 +29,9 @@ __all__ = [
     "QK_NORMS",
     "SKIPS",
     "SOLVERS",
+    "SOURCES",
     "STARTS",
+    "VALUES",
     "AdminSkip",
     "Branch",
     "ChoiceError",
@@ -36,7 +40,9 @@ __all__ = [
     "QKNorm",
     "Residual",
     "Solver",
+    "Source",
     "Start",
+    "ValueResidual",
     "build_connection",
     "build_end",
     "build_mixing",
@@ -45,5 +51,6 @@ __all__ = [
     "fuse",
     "initialise_branch",
     "norms_of",
+    "project_before",
     "set_num_updates",
 ]

@@ -7,9 +7,18 @@ from .mixing import MIXINGS
 from .norm import NORMS, norms_of
 from .skip import SKIPS
 from .solver import SOLVERS
+from .source import SOURCES
+from .value import VALUES
 from .variant import Registry
 
-__all__ = ["valid_mixings", "valid_norms", "valid_placements", "valid_solvers"]
+__all__ = [
+    "valid_mixings",
+    "valid_norms",
+    "valid_placements",
+    "valid_solvers",
+    "valid_sources",
+    "valid_values",
+]
 
 
 def valid_norms(skip: str) -> list[str]:
@@ -39,7 +48,26 @@ def valid_mixings(skip: str, norm: str, placement: str) -> list[str]:
 def valid_solvers(skip: str, norm: str, placement: str, mixing: str) -> list[str]:
     """The solvers that go with the other choices: all, where a block is a function of x that can be applied again."""
     again = not (SKIPS[skip].merges or SKIPS[skip].measures or MIXINGS[mixing].skip)
-    return [name for name in _valid_with_norm(SOLVERS, norm, placement) if again or name == "none"]
+    return [
+        name
+        for name in _valid_with_norm(SOLVERS, norm, placement)
+        if name == "none" or (again and (mixing == "none" or not SOLVERS[name].remembers))
+    ]
+
+
+def valid_values(solver: str) -> list[str]:
+    """The value residuals that go with a solver: where a block is applied again, there is more than one V_1."""
+    return [name for name in VALUES if "none" in (name, solver)]
+
+
+def valid_sources(skip: str, mixing: str) -> list[str]:
+    """The sources of attention to the encoder that go with its other choices: those that read the outputs of blocks
+    need outputs that are of one width and not mixed by themselves."""
+    return [
+        name
+        for name in SOURCES
+        if not SOURCES[name].reads_outputs or (mixing == "none" and not SKIPS[skip].merges)
+    ]
 
 
 def _valid_with_norm(axis: Registry, norm: str, placement: str) -> list[str]:

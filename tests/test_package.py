@@ -67,6 +67,7 @@ def test_the_modules_leave_a_fairseq_that_is_installed_alone():
     [
         "import skipln_fairseq",
         "from skipln_fairseq.nn import Residual",
+        "import skipln_fairseq; from importlib.util import find_spec; find_spec('fairseq')",
         "import fairseq.utils, skipln_fairseq",
         "import skipln_fairseq.models",
         "import skipln_fairseq.compat.bfloat16",

@@ -22,7 +22,10 @@ def once_imported(package: str, module: str) -> None:
 
 
 class _Waiting:
-    """Finds the package as Python does, and has its loader import the module too."""
+    """Finds the package as all others do, and has its loader import the module too.
+
+    Who only asks whether there is such a package loads nothing, so the waiting goes on.
+    """
 
     def __init__(self, package: str, module: str):
         self.package = package
@@ -33,13 +36,15 @@ class _Waiting:
     ) -> ModuleSpec | None:
         if name != self.package:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
+        others = [finder for finder in sys.meta_path if finder is not self]
+        found = (finder.find_spec(name, path, target) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
 
         def exec_module(package: ModuleType) -> None:
+            sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
             execute(package)
             import_module(self.module)
 

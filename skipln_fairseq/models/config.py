@@ -19,7 +19,7 @@ class StackConfig:
         ffn: of the feed-forward.
         attention: the kind of the self-attention.
         cross_attention: the kind of the decoder's attention to the encoder.
-        qk_norm: the norm of queries and keys, a name in ``QK_NORMS``.
+        qk_norm: the norm of queries, keys and values, a name in ``QK_NORMS``.
         qk_norm_options: its numbers, as pairs of names and values.
         start: the initialisation, a name in ``STARTS``.
         start_options: its numbers, as pairs of names and values.
@@ -67,7 +67,7 @@ class StackConfig:
         return {"side": self.side, "slot": "ffn", "last": True, "layer": layers - 1, "depth": self.depth}
 
     def make_qk_norm(self) -> QKNorm:
-        """The norm of queries and keys."""
+        """The norm of queries, keys and values."""
         return QK_NORMS[self.qk_norm](**dict(self.qk_norm_options))
 
     def make_start(self) -> Start:

@@ -19,6 +19,7 @@ __all__ = [
     "valid_mixings",
     "valid_norms",
     "valid_placements",
+    "valid_qk_norms",
     "valid_solvers",
 ]
 
@@ -83,6 +84,11 @@ def valid_mixings(skip: str, norm: str, placement: str) -> list[str]:
     ]
 
 
+def valid_qk_norms(placement: str) -> list[str]:
+    """The norms of queries, keys and values that go with a placement; the first is for when none is chosen."""
+    return list(PLACEMENTS[placement].declaration.qk_norms or QK_NORMS)
+
+
 def valid_solvers(skip: str, norm: str, placement: str, mixing: str) -> list[str]:
     """The solvers that go with the other choices: all, where a block is a function of x that can be applied again."""
     again = not (SKIPS[skip].merges or SKIPS[skip].measures or MIXINGS[mixing].skip)
@@ -129,7 +135,8 @@ def _valid_with(variant: Declaration) -> str:
         own = "every skip type and placement without first weights of its own"
         return "no norm" if STARTS[variant.choice].needs_no_norm else own
     if variant.axis == "qk_norm":
-        return "everything"
+        without = [place for place in PLACEMENTS if variant.choice not in valid_qk_norms(place)]
+        return f"every placement{' but ' if without else ''}{', '.join(without)}"
     return _skips_with(variant)
 
 

@@ -17,7 +17,15 @@ from ..nn.variant import Declaration, Option
 from .attention_flags import attentions
 from .by_layer import Part, parts, with_choices
 from .config import StackConfig
-from .family import flag_of, option_owners, valid_mixings, valid_norms, valid_placements, valid_solvers
+from .family import (
+    flag_of,
+    option_owners,
+    valid_mixings,
+    valid_norms,
+    valid_placements,
+    valid_qk_norms,
+    valid_solvers,
+)
 from .forms import form_of
 
 __all__ = [
@@ -28,6 +36,7 @@ __all__ = [
     "fill_placement",
     "remember_depth",
     "skip_type_of",
+    "slots_of",
 ]
 
 SIDES = ("encoder", "decoder")
@@ -39,7 +48,7 @@ def _sides(args) -> tuple[str, ...]:
     return ("decoder",) if getattr(args, "language_model", False) else SIDES
 
 
-def _slots(args, side: str) -> list[str]:
+def slots_of(args, side: str) -> list[str]:
     """The sub-layers that a side has."""
     alone = getattr(args, "language_model", False) or getattr(args, "no_cross_attention", False)
     return [slot for slot in SLOTS[side] if not (alone and slot == "cross_attn")]
@@ -114,7 +123,7 @@ def _solver(args, side: str, norm: str) -> str:
 
 
 def _norms(args, side: str) -> list[str]:
-    return [_norm(args, side, slot) for slot in _slots(args, side)]
+    return [_norm(args, side, slot) for slot in slots_of(args, side)]
 
 
 def _placement(args, side: str, norm: str) -> str:
@@ -169,8 +178,16 @@ def _start(args, side: str) -> str:
 
 
 def _qk_norm(args, side: str) -> str:
+    placement = _placement(args, side, _norm(args, side, "self_attn"))
     flag, value = _given(args, f"{side}_qk_norm", "qk_norm")
-    return _choice(flag, "none" if value is None else value, QK_NORMS)
+    valid = valid_qk_norms(placement)
+    chosen = _choice(flag, valid[0] if value is None else value, QK_NORMS)
+    if chosen not in valid:
+        raise UserError(
+            f"{flag} {chosen} does not go with --norm-placement {placement} of the {side}: valid there are "
+            f"{', '.join(valid)}"
+        )
+    return chosen
 
 
 def _refuse_two_starts(start: str, slots: Mapping[str, ConnectionConfig]) -> None:
@@ -197,7 +214,7 @@ def _used(args, side: str) -> set[str]:
 
 def _refuse_unused(args) -> None:
     """A flag given for a side (or for both) that none of its choices uses is an error."""
-    if getattr(args, "decoder_cross_attn_skip_norm", None) and "cross_attn" not in _slots(args, "decoder"):
+    if getattr(args, "decoder_cross_attn_skip_norm", None) and "cross_attn" not in slots_of(args, "decoder"):
         raise UserError("--decoder-cross-attn-skip-norm has no meaning with --no-cross-attention")
     sides = _sides(args)
     used = {side: _used(args, side) for side in sides}
@@ -321,7 +338,7 @@ def _stack(args, side: str) -> StackConfig:
 
 
 def _alone(args, side: str) -> StackConfig:
-    slots = {slot: _connection(args, side, slot) for slot in _slots(args, side)}
+    slots = {slot: _connection(args, side, slot) for slot in slots_of(args, side)}
     start = _start(args, side)
     _refuse_two_starts(start, slots)
     slots.setdefault("cross_attn", slots["self_attn"])

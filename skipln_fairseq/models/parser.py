@@ -29,7 +29,10 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         "skip-type": ("TYPE", f"how F(x) meets x: {', '.join(SKIPS)}"),
         "skip-norm": ("NORM", f"norm of the sub-layers: {', '.join(NORMS)}"),
         "norm-placement": ("PLACE", f"where the norm stands: {', '.join(PLACEMENTS)}"),
-        "qk-norm": ("NAME", f"norm of queries and keys: {', '.join(QK_NORMS)}; none unless given"),
+        "qk-norm": (
+            "NAME",
+            f"norm of queries, keys and values: {', '.join(QK_NORMS)}; the placement's own unless given",
+        ),
         "initialisation": ("NAME", f"first weights: {', '.join(STARTS)}; fairseq unless given"),
         "drop-path": ("P", "drop F(x) of a whole sentence with this probability, 0 unless given"),
         "depth-mixing": ("MIX", f"what a block reads of all outputs before it: {', '.join(MIXINGS)}"),

@@ -5,9 +5,10 @@ from omegaconf import DictConfig
 from ..common.errors import UserError
 from ..nn import NORMS, SKIPS
 from ..nn.norm.workers import is_parallel
+from ..nn.skip import Site
 from .attention_flags import refuse_attention
 from .config import StackConfig
-from .flags import SIDES, connections
+from .flags import SIDES, connections, slots_of
 
 __all__ = ["refuse"]
 
@@ -108,6 +109,23 @@ def _refuse_widths(args, stacks: dict[str, StackConfig]) -> None:
                 raise UserError(f"--skip-type {own.skip}: {reason} (--{side}-embed-dim)")
 
 
+def _refuse_norms_that_stand_nowhere(args, stacks: dict[str, StackConfig]) -> None:
+    # that of a layer's last sub-layer stands at the end of the stack at least
+    for side, config in stacks.items():
+        slots = slots_of(args, side)
+        for index, slot in enumerate(slots[:-1]):
+            where = {"side": side, "slot": slot, "index": index, "size": len(slots), "depth": config.depth}
+            placed = [
+                getattr(config.at(layer), slot).placed(Site(1, layer=layer, **where))
+                for layer in config.layers
+            ]
+            if getattr(args, f"{side}_{slot}_skip_norm", None) and not any(one.has_norm for one in placed):
+                raise UserError(
+                    f"--{side}-{slot.replace('_', '-')}-skip-norm has no meaning with --norm-placement "
+                    f"{getattr(config, slot).placement}: no norm stands there"
+                )
+
+
 def _refuse_what_leaves_layers_out_of_a_mixing(args, stacks: dict[str, StackConfig]) -> None:
     # What a block reads is made of the outputs of all before it, in numbers that belong to each.
     for side, config in stacks.items():
@@ -149,6 +167,7 @@ def refuse(args) -> None:
     _refuse_narrow_uses_of_wide_streams(args, stacks)
     _refuse_widths(args, stacks)
     _refuse_what_changes_state_behind_the_model(args, stacks)
+    _refuse_norms_that_stand_nowhere(args, stacks)
     _refuse_what_leaves_layers_out_of_a_mixing(args, stacks)
     _refuse_what_our_loops_cannot_have(args, stacks)
 

@@ -31,8 +31,9 @@ from .flags import SIDES, SLOTS, connections
 
 __all__ = ["check_checkpoints_when_training"]
 
-# norms and features that stand inside F: Sub-LN's, those of queries and keys, FAVOR+'s; mixings of depths, and solvers
-ELSEWHERE = re.compile(r"\.(q_proj|k_proj|out_proj|fc2)\.norm\.|_attn\.favor\.|_mixing\.|\.solver\.")
+# norms and features that stand inside F: Sub-LN's, those of queries, keys and values, FAVOR+'s; mixings of depths, and
+# solvers
+ELSEWHERE = re.compile(r"\.(q_proj|k_proj|v_proj|out_proj|fc2)\.norm\.|_attn\.favor\.|_mixing\.|\.solver\.")
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def _changes(stored_args, args) -> Changes:
             for stack in (stored, current)
         )
         if before != after:
-            found.append(f"{side} norm of queries and keys {before} → {after}")
+            found.append(f"{side} norm of queries, keys and values {before} → {after}")
         if stored[side].by_layer != current[side].by_layer:
             before, after = (_described_parts(stack[side]) for stack in (stored, current))
             found.append(f"{side} by layer {before} → {after}")

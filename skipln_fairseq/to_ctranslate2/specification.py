@@ -27,7 +27,7 @@ def _refuse(what: str) -> None:
 
 def _check_side(side: str, config: StackConfig) -> None:
     if config.qk_norm != "none":
-        _refuse(f"norm of queries and keys, as in the {side}")
+        _refuse(f"norm of queries, keys or values, as in the {side}")
     if config.by_layer:
         _refuse(f"layers of one stack that differ, as in the {side}")
     connections = (config.self_attn, config.ffn, *((config.cross_attn,) if side == "decoder" else ()))

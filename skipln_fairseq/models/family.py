@@ -5,7 +5,7 @@ Everything here follows from what the variants declare (:mod:`..nn.variant`).
 
 from collections.abc import Iterator
 
-from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS, norms_of
+from ..nn import EMBEDDINGS, MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS, norms_of
 from ..nn.variant import Declaration, Option, Registry
 
 __all__ = [
@@ -31,12 +31,13 @@ AXES = {
     "mixing": "--depth-mixing",
     "solver": "--encoder-solver",
     "qk_norm": "--qk-norm",
+    "embedding": "--embedding-norm",
     "start": "--initialisation",
 }
 """The flag of each axis."""
 
 
-REGISTRIES = (SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, QK_NORMS, STARTS)
+REGISTRIES = (SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, QK_NORMS, EMBEDDINGS, STARTS)
 
 
 def declarations() -> Iterator[Declaration]:
@@ -137,6 +138,9 @@ def _valid_with(variant: Declaration) -> str:
     if variant.axis == "qk_norm":
         without = [place for place in PLACEMENTS if variant.choice not in valid_qk_norms(place)]
         return f"every placement{' but ' if without else ''}{', '.join(without)}"
+    if variant.axis == "embedding":
+        needs_rows = EMBEDDINGS[variant.choice].needs_rows
+        return "one row a word, no adaptive softmax" if needs_rows else "everything"
     return _skips_with(variant)
 
 

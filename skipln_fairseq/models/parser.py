@@ -12,6 +12,7 @@ from .family import option_owners
 from .flags import SIDES, SLOTS
 from .forms import FORMS
 from .kernels import add_kernels_arg
+from .word_vectors import add_embedding_arg
 
 __all__ = ["add_connection_args"]
 
@@ -24,6 +25,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
     """
     add_probe_args(parser)
     add_kernels_arg(parser)
+    add_embedding_arg(parser)
     add_attention_args(parser, [*sides, "cross"] if "encoder" in sides else sides)
     choices = {
         "skip-type": ("TYPE", f"how F(x) meets x: {', '.join(SKIPS)}"),

@@ -9,6 +9,7 @@ from ..nn.skip import Site
 from .attention_flags import refuse_attention
 from .config import StackConfig
 from .flags import SIDES, connections, slots_of
+from .word_vectors import refuse_embedding_norm
 
 __all__ = ["refuse"]
 
@@ -161,6 +162,7 @@ def refuse(args) -> None:
     _refuse_hydra(args)
     refuse_attention(args)
     stacks = connections(args)
+    refuse_embedding_norm(args, stacks.values())
     _refuse_streams_that_do_not_fit(stacks)
     _refuse_base_layers(args, stacks)
     _refuse_layerdrop_across_workers(args, stacks)

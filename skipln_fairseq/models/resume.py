@@ -28,6 +28,7 @@ from .attention import AttentionConfig
 from .attention_flags import attentions
 from .config import StackConfig
 from .flags import SIDES, SLOTS, connections
+from .word_vectors import embedding_norm_of
 
 __all__ = ["check_checkpoints_when_training"]
 
@@ -80,6 +81,9 @@ def _changes(stored_args, args) -> Changes:
                 continue
             where = [side] if len(changed) == len(slots) else [f"{side} {slot}" for slot in changed]
             found += [f"{place} {choice} {before} → {after}" for place in where]
+    before, after = embedding_norm_of(stored_args), embedding_norm_of(args)
+    if before != after:
+        found.append(f"word vectors {before} → {after}")
     before, after = attentions(stored_args), attentions(args)
     for kind in before:
         if before[kind] != after[kind]:

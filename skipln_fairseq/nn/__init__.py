@@ -8,6 +8,7 @@ from .connection import (
     build_solver,
     initialise_branch,
 )
+from .embedding import EMBEDDINGS, WordVectors
 from .fused import fuse
 from .mixing import MIXINGS
 from .norm import NORMS, norms_of
@@ -19,6 +20,7 @@ from .solver import SOLVERS, Solver
 from .start import STARTS, Start
 
 __all__ = [
+    "EMBEDDINGS",
     "MIXINGS",
     "NORMS",
     "PLACEMENTS",
@@ -33,6 +35,7 @@ __all__ = [
     "QKNorm",
     "Solver",
     "Start",
+    "WordVectors",
     "build_connection",
     "build_end",
     "build_mixing",

@@ -114,7 +114,7 @@ class Declaration:
     """All that is known of a variant besides what it computes.
 
     Attributes:
-        axis: skip, norm, placement, mixing, solver, qk_norm or start.
+        axis: skip, norm, placement, mixing, solver, qk_norm, embedding or start.
         choice: the name that the axis' flag takes.
         title: what the field calls it.
         equation: as the tables print it; N is the norm.

@@ -16,7 +16,8 @@ from skipln_fairseq.models.family import (
     valid_solvers,
 )
 from skipln_fairseq.models.flags import SLOTS, connections
-from skipln_fairseq.nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, SOLVERS, STARTS
+from skipln_fairseq.models.refuse import refuse
+from skipln_fairseq.nn import EMBEDDINGS, MIXINGS, NORMS, PLACEMENTS, SKIPS, SOLVERS, STARTS
 from skipln_fairseq.nn.placement.post import Post
 from skipln_fairseq.nn.skip import Site
 from tests.support.build import batch, build, parse
@@ -103,9 +104,10 @@ def combination(seed):
     for side, name in zip(qk_norms, chosen, strict=True):
         flags += [f"--{side}-qk-norm", name]
     flags += ["--qk-norm-length", str(rng.randint(5, 60))] if "unit" in chosen else []
-    start = ["--encoder-initialisation", list(STARTS)[seed % len(STARTS)]]
+    flags += ["--embedding-norm", list(EMBEDDINGS)[seed % len(EMBEDDINGS)]]
+    start = ["--encoder-initialisation", list(STARTS)[seed // 2 % len(STARTS)]]
     with suppress(UserError):  # where the other choices have first weights of their own, or norms
-        connections(parse("transformer_rskip", *flags, *start))
+        refuse(parse("transformer_rskip", *flags, *start))
         flags += start
     return flags
 

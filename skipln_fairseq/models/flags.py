@@ -34,6 +34,7 @@ __all__ = [
     "connections",
     "fill_defaults",
     "fill_placement",
+    "parts_of",
     "remember_depth",
     "skip_type_of",
     "slots_of",
@@ -302,7 +303,7 @@ def _connection(args, side: str, slot: str) -> ConnectionConfig:
     )
 
 
-def _parts(args, side: str) -> list[Part]:
+def parts_of(args, side: str) -> list[Part]:
     """What is chosen otherwise for some layers; an option that such a part does not use is refused."""
     flag, values = _given(args, f"{side}_by_layer", "by_layer")
     options = {name: next(iter(owners.values())) for name, owners in option_owners().items()}
@@ -332,7 +333,7 @@ def _drop_path(args, side: str) -> float:
 def _stack(args, side: str) -> StackConfig:
     whole = _alone(args, side)
     own = [
-        (part.first, part.last, _alone(with_choices(args, side, part), side)) for part in _parts(args, side)
+        (part.first, part.last, _alone(with_choices(args, side, part), side)) for part in parts_of(args, side)
     ]
     return replace(whole, by_layer=tuple(own))
 

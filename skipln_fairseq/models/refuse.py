@@ -1,5 +1,7 @@
 """What is refused when a model is built, beyond the flags' own ranges: combinations with fairseq's features."""
 
+from collections.abc import Iterator
+
 from omegaconf import DictConfig
 
 from ..common.errors import UserError
@@ -8,7 +10,7 @@ from ..nn.norm.workers import is_parallel
 from ..nn.skip import Site
 from .attention_flags import refuse_attention
 from .config import StackConfig
-from .flags import SIDES, connections, slots_of
+from .flags import SIDES, connections, parts_of, slots_of
 from .word_vectors import refuse_embedding_norm
 
 __all__ = ["refuse"]
@@ -110,20 +112,34 @@ def _refuse_widths(args, stacks: dict[str, StackConfig]) -> None:
                 raise UserError(f"--skip-type {own.skip}: {reason} (--{side}-embed-dim)")
 
 
+def _norms_of_slots(args, side: str, layers: int) -> Iterator[tuple[str, str, range]]:
+    """Each norm that was chosen for one kind of sub-layer: its flag, the sub-layer, and the layers that have it."""
+    for slot in slots_of(args, side):
+        if getattr(args, f"{side}_{slot}_skip_norm", None):
+            yield f"--{side}-{slot.replace('_', '-')}-skip-norm", slot, range(layers)
+    for part in parts_of(args, side):
+        for name, _ in part.choices:
+            if name.endswith("_skip_norm"):
+                flag = f"--by-layer {part.first}-{part.last}:{name.replace('_', '-')}"
+                yield flag, name.removesuffix("_skip_norm"), range(part.first, part.last + 1)
+
+
 def _refuse_norms_that_stand_nowhere(args, stacks: dict[str, StackConfig]) -> None:
-    # that of a layer's last sub-layer stands at the end of the stack at least
     for side, config in stacks.items():
-        slots = slots_of(args, side)
-        for index, slot in enumerate(slots[:-1]):
-            where = {"side": side, "slot": slot, "index": index, "size": len(slots), "depth": config.depth}
+        slots, layers = slots_of(args, side), dict(zip(SIDES, config.depth, strict=True))[side]
+        for flag, slot, those in _norms_of_slots(args, side, layers):
+            if slot not in slots:
+                raise UserError(f"{flag} has no meaning: the {side} has no such sub-layer")
+            where = {"side": side, "slot": slot, "index": slots.index(slot), "size": len(slots)}
             placed = [
-                getattr(config.at(layer), slot).placed(Site(1, layer=layer, **where))
-                for layer in config.layers
+                getattr(config.at(layer), slot).placed(Site(1, layer=layer, depth=config.depth, **where))
+                for layer in those
             ]
-            if getattr(args, f"{side}_{slot}_skip_norm", None) and not any(one.has_norm for one in placed):
+            # a layer's last sub-layer has the norm at the end of the stack
+            if slot != slots[-1] and placed and not any(one.has_norm for one in placed):
                 raise UserError(
-                    f"--{side}-{slot.replace('_', '-')}-skip-norm has no meaning with --norm-placement "
-                    f"{getattr(config, slot).placement}: no norm stands there"
+                    f"{flag} has no meaning with --norm-placement {getattr(config.at(those[0]), slot).placement}: "
+                    "no norm stands there"
                 )
 
 

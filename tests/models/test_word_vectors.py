@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from skipln_fairseq import to_ctranslate2
 from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.models import resume
+from skipln_fairseq.models import engine, resume
+from skipln_fairseq.models.export import empty_cache, export_encoder, export_step
 from skipln_fairseq.nn import EMBEDDINGS
 from tests.models import test_language_model as language
 from tests.support.build import assert_padding_never_leaks, batch, build, parse
@@ -230,3 +232,21 @@ def test_a_resumed_run_may_not_change_it():
     args = parse("transformer_rskip", *FIXNORM)
     (found,) = resume._changes(parse("transformer_rskip"), args).connections
     assert found == "word vectors none → fixnorm"
+
+
+def test_tools_that_read_tables_themselves_step_aside_or_are_refused(monkeypatch):
+    monkeypatch.setattr(engine, "has_tiles", lambda: True)
+    model = build("transformer_rskip", *FIXNORM, "--skip-type", "plain").eval()
+    with pytest.raises(engine.Unknown, match="its embedding UnitEmbedding"):
+        engine.Engine(model.decoder, "fp32")
+    with pytest.raises(UserError, match="CTranslate2 has no word vectors of the kind fixnorm"):
+        to_ctranslate2.check(model, model.args)
+
+
+def test_exported_programs_have_it():
+    model = build("transformer_rskip", *MEANT).eval()
+    source, lengths, target = batch()
+    out, padding = export_encoder(model).module()(source)
+    cache = empty_cache(model.decoder, len(source))
+    logits, _ = export_step(model).module()(target[:, :1], out, padding, cache)
+    torch.testing.assert_close(logits, model(source, lengths, target)[0][:, 0], rtol=1e-4, atol=1e-5)

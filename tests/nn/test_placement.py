@@ -84,6 +84,21 @@ def test_hybrid_star_keeps_its_layers_when_others_are_taken_out():
     assert placed(made("hybrid-star", *flags).encoder) == [["Post", "Sum"]] * 2
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--decoder-self-attn-skip-norm", "rms"),
+        ("--decoder-by-layer", "0:self-attn-skip-norm=rms"),
+        ("--decoder-self-attn-skip-norm", "rms", "--decoder-layers", "3", "--decoder-layers-to-keep", "1,2"),
+        ("--encoder-self-attn-skip-norm", "rms", "--decoder-cross-attn-skip-norm", "rms"),
+        ("--encoder-ffn-skip-norm", "rms"),
+        ("--encoder-layers", "0", "--encoder-self-attn-skip-norm", "rms"),
+    ],
+)
+def test_norms_of_sub_layers_that_some_layer_has_are_taken(flags):
+    made("hybrid-star", *flags)
+
+
 @pytest.mark.parametrize("norm", ["layer", "rms", "rms-zero", "scale", "dyt", "seed", "bhyt"])
 def test_the_two_readings_of_lns_are_one_model_at_first(norm):
     """The constant, and the gain that starts at it: the latter is learned, and is in the checkpoint."""
@@ -119,6 +134,14 @@ def test_lns_gain_needs_a_gain():
         (
             ("--norm-placement", "hybrid", "--decoder-self-attn-skip-norm", "rms"),
             "--decoder-self-attn-skip-norm has no meaning with --norm-placement hybrid: no norm stands there",
+        ),
+        (
+            ("--norm-placement", "hybrid-star", "--decoder-by-layer", "1:self-attn-skip-norm=rms"),
+            "--by-layer 1-1:self-attn-skip-norm has no meaning with --norm-placement hybrid-star: no norm",
+        ),
+        (
+            ("--encoder-by-layer", "0:cross-attn-skip-norm=rms"),
+            "--by-layer 0-0:cross-attn-skip-norm has no meaning: the encoder has no such sub-layer",
         ),
         (("--norm-placement", "hybrid", "--skip-norm", "none"), "hybrid does not go with"),
     ],

@@ -21,6 +21,7 @@ class StackConfig:
         cross_attention: the kind of the decoder's attention to the encoder.
         qk_norm: the norm of queries, keys and values, a name in ``QK_NORMS``.
         qk_norm_options: its numbers, as pairs of names and values.
+        embedding: what word vectors are made of, a name in ``EMBEDDINGS``; the same on both sides.
         start: the initialisation, a name in ``STARTS``.
         start_options: its numbers, as pairs of names and values.
         side: encoder or decoder.
@@ -37,6 +38,7 @@ class StackConfig:
     cross_attention: AttentionConfig = field(default_factory=AttentionConfig)
     qk_norm: str = "none"
     qk_norm_options: tuple[tuple[str, Any], ...] = ()
+    embedding: str = "none"
     start: str = "fairseq"
     start_options: tuple[tuple[str, Any], ...] = ()
     side: str = "encoder"

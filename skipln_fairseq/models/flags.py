@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..common.errors import UserError
-from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS, ConnectionConfig
+from ..nn import EMBEDDINGS, MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS, ConnectionConfig
 from ..nn.variant import Declaration, Option
 from .attention_flags import attentions
 from .by_layer import Part, parts, with_choices
@@ -32,6 +32,7 @@ __all__ = [
     "SIDES",
     "SLOTS",
     "connections",
+    "embedding_of",
     "fill_defaults",
     "fill_placement",
     "parts_of",
@@ -176,6 +177,12 @@ def fill_placement(args, side: str) -> None:
 def _start(args, side: str) -> str:
     flag, value = _given(args, f"{side}_initialisation", "initialisation")
     return _choice(flag, "fairseq" if value is None else value, STARTS)
+
+
+def embedding_of(args) -> str:
+    """What word vectors are made of; one choice for both sides, which may share them."""
+    value = getattr(args, "embedding_norm", None)
+    return _choice("--embedding-norm", "none" if value is None else value, EMBEDDINGS)
 
 
 def _qk_norm(args, side: str) -> str:
@@ -350,6 +357,7 @@ def _alone(args, side: str) -> StackConfig:
         cross_attention=kinds["cross"],
         qk_norm=qk_norm,
         qk_norm_options=tuple(_options(args, side, QK_NORMS[qk_norm].declaration).items()),
+        embedding=embedding_of(args),
         start=start,
         start_options=tuple(_options(args, side, STARTS[start].declaration).items()),
         side=side,

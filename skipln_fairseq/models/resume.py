@@ -27,8 +27,7 @@ from ..nn import Connection
 from .attention import AttentionConfig
 from .attention_flags import attentions
 from .config import StackConfig
-from .flags import SIDES, SLOTS, connections
-from .word_vectors import embedding_norm_of
+from .flags import SIDES, SLOTS, connections, embedding_of
 
 __all__ = ["check_checkpoints_when_training"]
 
@@ -81,7 +80,7 @@ def _changes(stored_args, args) -> Changes:
                 continue
             where = [side] if len(changed) == len(slots) else [f"{side} {slot}" for slot in changed]
             found += [f"{place} {choice} {before} → {after}" for place in where]
-    before, after = embedding_norm_of(stored_args), embedding_norm_of(args)
+    before, after = embedding_of(stored_args), embedding_of(args)
     if before != after:
         found.append(f"word vectors {before} → {after}")
     before, after = attentions(stored_args), attentions(args)

@@ -8,9 +8,9 @@ from torch import nn
 from ..common.errors import UserError
 from ..nn import EMBEDDINGS, STARTS, Start, WordVectors
 from .config import StackConfig
-from .flags import SIDES
+from .flags import SIDES, embedding_of
 
-__all__ = ["add_embedding_arg", "embedding_norm_of", "refuse_embedding_norm", "with_word_vectors"]
+__all__ = ["add_embedding_arg", "refuse_embedding_norm", "with_word_vectors"]
 
 NO_ROWS = ("adaptive_softmax_cutoff", "adaptive_input", "character_embeddings")
 
@@ -21,25 +21,13 @@ def add_embedding_arg(parser) -> None:
     parser.add_argument("--embedding-norm", metavar="NAME", help=text)
 
 
-def embedding_norm_of(args: Any) -> str:
-    """The choice, a name in ``EMBEDDINGS``.
-
-    Raises:
-        UserError: for another one.
-    """
-    value = getattr(args, "embedding_norm", None) or "none"
-    if value not in EMBEDDINGS:
-        raise UserError(f"--embedding-norm {value}: valid are {', '.join(EMBEDDINGS)}")
-    return value
-
-
 def refuse_embedding_norm(args: Any, stacks: Iterable[StackConfig]) -> None:
     """Refuse what has no rows of words, and initialisations that draw rows too.
 
     Raises:
         UserError: in one line.
     """
-    name = embedding_norm_of(args)
+    name = embedding_of(args)
     if EMBEDDINGS[name].needs_rows:
         for flag in NO_ROWS:
             if getattr(args, flag, None):
@@ -61,7 +49,7 @@ def with_word_vectors(model: nn.Module, args: Any) -> nn.Module:
 
     What was read from a file (``--encoder-embed-path``) stays, and the row of padding.
     """
-    form = EMBEDDINGS[embedding_norm_of(args)]()
+    form = EMBEDDINGS[embedding_of(args)]()
     tables = {side: getattr(model, side).embed_tokens for side in SIDES if hasattr(model, side)}
     kept = {id(table.weight) for side, table in tables.items() if getattr(args, f"{side}_embed_path", None)}
     for table in (*tables.values(), model.decoder.output_projection):

@@ -7,7 +7,6 @@ from torch import nn
 from ..common.errors import UserError
 from ..models.config import StackConfig
 from ..models.stacks import SkipDecoder, SkipEncoder
-from ..models.word_vectors import embedding_norm_of
 
 __all__ = ["check", "specification"]
 
@@ -64,8 +63,8 @@ def check(model: nn.Module, args: Any) -> None:
         _refuse("placements that differ between the sides")
     if args.encoder_attention_heads != args.decoder_attention_heads:
         _refuse("numbers of heads that differ between the sides")
-    if embedding_norm_of(args) != "none":
-        _refuse(f"word vectors of the kind {embedding_norm_of(args)}")
+    if encoder.config.embedding != "none":
+        _refuse(f"word vectors of the kind {encoder.config.embedding}")
     if args.activation_fn not in ACTIVATIONS:
         _refuse(f"activation {args.activation_fn}")
     for name in (

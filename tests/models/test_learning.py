@@ -18,6 +18,11 @@ OTHERS = {f"mixing {name}": f"{PRE} --depth-mixing {name}" for name in MIXINGS i
 OTHERS |= {f"solver {name}": f"{PRE} --encoder-solver {name}" for name in SOLVERS if name != "none"}
 PAD, EOS, FIRST_DIGIT = 1, 2, 4
 
+OTHERS |= {
+    name: f"--skip-type plain --norm-placement {name} --skip-norm rms" for name in ("hybrid", "hybrid-star")
+}
+OTHERS["FixNorm"] = f"{PRE} --skip-norm scale --embedding-norm fixnorm"
+
 
 def strings(count, generator):
     """Digit strings of 2–8 digits as source (left-padded, with eos), and the same reversed (right-padded)."""

@@ -31,9 +31,15 @@ class UnitEmbedding(nn.Embedding):
 
 
 class UnitOutput(nn.Linear):
-    """A map without bias whose rows are divided by their lengths: its products are, so that no second table is made."""
+    """A map without bias whose rows are divided by their lengths.
+
+    In training the table has fewer numbers than the products of a batch, in a step of decoding many more: what has fewer
+    is divided.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.training:
+            return F.linear(input, self.weight / lengths(self.weight).unsqueeze(-1))
         return F.linear(input, self.weight) / lengths(self.weight)
 
 

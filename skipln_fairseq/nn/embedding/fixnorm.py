@@ -33,8 +33,8 @@ class UnitEmbedding(nn.Embedding):
 class UnitOutput(nn.Linear):
     """A map without bias whose rows are divided by their lengths.
 
-    In training the table has fewer numbers than the products of a batch, in a step of decoding many more: what has fewer
-    is divided.
+    In training the table has fewer numbers than the products of a batch, and in a step of decoding many more: what has
+    fewer is divided.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Everything here follows from what the variants declare (:mod:`..nn.variant`).
 from collections.abc import Iterator
 
 from ..nn import (
+    EMBEDDINGS,
     MIXINGS,
     NORMS,
     PLACEMENTS,
@@ -30,6 +31,7 @@ __all__ = [
     "valid_mixings",
     "valid_norms",
     "valid_placements",
+    "valid_qk_norms",
     "valid_solvers",
     "valid_sources",
     "valid_values",
@@ -45,12 +47,13 @@ AXES = {
     "value": "--value-residual",
     "source": "--cross-attention-source",
     "qk_norm": "--qk-norm",
+    "embedding": "--embedding-norm",
     "start": "--initialisation",
 }
 """The flag of each axis."""
 
 
-REGISTRIES = (SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, VALUES, SOURCES, QK_NORMS, STARTS)
+REGISTRIES = (SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, VALUES, SOURCES, QK_NORMS, EMBEDDINGS, STARTS)
 
 
 def declarations() -> Iterator[Declaration]:
@@ -96,6 +99,11 @@ def valid_mixings(skip: str, norm: str, placement: str) -> list[str]:
         # between blocks a stream that is merged at the end is no x, and of another width than the embedding
         and (name == "none" or not SKIPS[skip].merges)
     ]
+
+
+def valid_qk_norms(placement: str) -> list[str]:
+    """The norms of queries, keys and values that go with a placement; the first is for when none is chosen."""
+    return list(PLACEMENTS[placement].declaration.qk_norms or QK_NORMS)
 
 
 def valid_solvers(skip: str, norm: str, placement: str, mixing: str) -> list[str]:
@@ -163,9 +171,13 @@ def _valid_with(variant: Declaration) -> str:
         own = "every skip type and placement without first weights of its own"
         return "no norm" if STARTS[variant.choice].needs_no_norm else own
     if variant.axis == "qk_norm":
-        return "everything"
+        without = [place for place in PLACEMENTS if variant.choice not in valid_qk_norms(place)]
+        return f"every placement{' but ' if without else ''}{', '.join(without)}"
     if variant.axis == "value":
         return "every solver" if variant.choice == "none" else "each block once"
+    if variant.axis == "embedding":
+        needs_rows = EMBEDDINGS[variant.choice].needs_rows
+        return "one row a word, no adaptive softmax" if needs_rows else "everything"
     return _skips_with(variant)
 
 

@@ -12,6 +12,7 @@ from .family import option_owners
 from .flags import SIDES, SLOTS
 from .forms import FORMS
 from .kernels import add_kernels_arg
+from .word_vectors import add_embedding_arg
 
 __all__ = ["add_connection_args"]
 
@@ -24,12 +25,16 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
     """
     add_probe_args(parser)
     add_kernels_arg(parser)
+    add_embedding_arg(parser)
     add_attention_args(parser, [*sides, "cross"] if "encoder" in sides else sides)
     choices = {
         "skip-type": ("TYPE", f"how F(x) meets x: {', '.join(SKIPS)}"),
         "skip-norm": ("NORM", f"norm of the sub-layers: {', '.join(NORMS)}"),
         "norm-placement": ("PLACE", f"where the norm stands: {', '.join(PLACEMENTS)}"),
-        "qk-norm": ("NAME", f"norm of queries and keys: {', '.join(QK_NORMS)}; none unless given"),
+        "qk-norm": (
+            "NAME",
+            f"norm of queries, keys and values: {', '.join(QK_NORMS)}; the placement's own unless given",
+        ),
         "initialisation": ("NAME", f"first weights: {', '.join(STARTS)}; fairseq unless given"),
         "value-residual": ("NAME", f"values of self-attention: {', '.join(VALUES)}; none unless given"),
         "drop-path": ("P", "drop F(x) of a whole sentence with this probability, 0 unless given"),

@@ -18,7 +18,7 @@ from .race import race
 from .render import print_report
 from .shapes import shape
 from .statistics import quartiles, ratio
-from .train_and_decode import BEAM, SENTENCES, STEPS, TrainAndDecodeJob
+from .train_and_decode import SEARCHES, TrainAndDecodeJob
 
 __all__ = ["HELP", "Member", "add_arguments", "members", "run"]
 
@@ -77,8 +77,8 @@ def _groups(args: Namespace) -> Iterator[tuple[str, str, list[Member]]]:
                 yield place, dtype, [reduce(Member.changed, DTYPES[dtype], one) for one in group]
 
 
-def summarise(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As :func:`.report.summarise`, with ``decode_seconds``, of one step, and ``decode_ratio``."""
+def summarise(runs: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """As :func:`.report.summarise`, with ``decode_seconds``, of a round, and ``decode_ratio``."""
     for run in report.summarise(runs):
         decoding = {
             "decode_seconds": quartiles(run["decode_seconds"]),
@@ -114,7 +114,7 @@ def run(args: Namespace, flags: Sequence[str], console) -> None:
     places, pairs = {name: shape(name) for name in args.shapes}, lengths(args)
     groups = list(_groups(args))
     fresh = report.new(args, "family") | {
-        "searches": {"beam": BEAM, "sentences": SENTENCES, "steps": STEPS},
+        "searches": SEARCHES,
         "plan": [[place, dtype, *(one.name for one in group)] for place, dtype, group in groups],
         "done": 0,
     }

@@ -121,8 +121,8 @@ LAYOUTS = {
     "family": Layout(
         ("member", "stream", "ms a step", "time ×", "ms a search", "time ×", "MiB ×"),
         _family,
-        "Times come with quartiles; a step is an update of a training, a search what fairseq-generate does with a batch, "
-        "of 8 sentences, beam 5 and always 16 steps; ×: ratio to the Post-LN that took turns with the member, "
+        "Times come with quartiles; a step is an update of a training, a search what fairseq-generate does with a "
+        "batch, its number of steps fixed; ×: ratio to the Post-LN that took turns with the member, "
         f"{INTERVAL}; MiB ×: tensors at their peak in an update; stream: what walks from sub-layer to sub-layer",
     ),
     "decoding": Layout(
@@ -149,6 +149,11 @@ def header(report: dict[str, Any]) -> str:
         report["command"],
         f"seed {settings['seed']}",
         *((f"lengths {report['lengths']}",) if report["kind"] in ("training", "family") else ()),
+        *(
+            ("searches: " + ", ".join(f"{n} {what}" for what, n in report["searches"].items()),)
+            if "searches" in report
+            else ()
+        ),
         where["device"],
         f"{settings['threads']} thread(s)",
         f"torch {where['torch']}",

@@ -10,13 +10,11 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from .worker import Job, Runner
 
-__all__ = ["BEAM", "SENTENCES", "STEPS", "TrainAndDecodeJob"]
+__all__ = ["SEARCHES", "TrainAndDecodeJob"]
 
-BEAM = 5
-STEPS = 16
-"""Of a search. Numbers that were never trained end no sentence, or each one elsewhere: all searches are this long."""
-
-SENTENCES = 8
+SENTENCES, BEAM, STEPS = 8, 5, 16
+SEARCHES = {"sentences": SENTENCES, "hypotheses": BEAM, "steps": STEPS}
+"""Models that were hardly trained end their sentences anywhere, or nowhere: all searches have this many steps."""
 
 
 class TrainAndDecodeJob(Job):
@@ -30,7 +28,7 @@ class TrainAndDecode(Runner):
     """A model in training, and beside it a copy that ``fairseq-generate`` would search with."""
 
     def decode(self, batch: int) -> tuple[float, float]:
-        """Seconds of ``STEPS`` steps of a beam search, the encoder's work before them included, and of processor time."""
+        """Seconds of a beam search of ``STEPS`` steps, the encoder's work included, and of processor time."""
         generator, models, samples = self.search
         start, busy = time.perf_counter(), time.process_time()
         self.trainer.task.inference_step(generator, models, samples[batch])

@@ -1,0 +1,22 @@
+"""The learned weights with which blocks read the outputs before them: DLCL's and DenseFormer's matrix."""
+
+from torch import nn
+
+from ..nn.mixing.denseformer import DenseFormer
+from ..nn.mixing.dlcl import DLCL
+
+__all__ = ["Matrix", "matrices"]
+
+Matrix = list[list[float]]
+"""A row for each block that mixes and for the stack's end: the weights of the embedding and of the blocks before."""
+
+
+def matrices(model: nn.Module) -> dict[str, Matrix]:
+    """The matrix of each side that has one."""
+    found: dict[str, Matrix] = {}
+    for side in ("encoder", "decoder"):
+        modules = getattr(model, side, nn.Module()).modules()
+        rows = [one.weight.tolist() for one in modules if isinstance(one, DLCL | DenseFormer)]
+        if rows:
+            found[side] = rows
+    return found

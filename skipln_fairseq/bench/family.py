@@ -10,6 +10,7 @@ from typing import Any
 from ..common.errors import UserError
 from ..models.family import declarations, example
 from ..nn import SKIPS
+from ..nn.skip.streams import Streams
 from ..nn.variant import Declaration
 from . import report
 from .contestants import BASES, DTYPES, Contestant
@@ -52,11 +53,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _stream(variant: Declaration) -> str:
-    if variant.axis == "skip" and SKIPS[variant.choice].is_wide:
-        return "several"
-    if variant.choice != "none" and variant.axis in ("mixing", "solver"):
-        return {"mixing": "one, and earlier ones", "solver": "one, blocks again"}[variant.axis]
-    return "one"
+    """What walks through a variant's model, in words."""
+    if variant.axis == "mixing" and variant.choice != "none":
+        return "one, and earlier ones"
+    if variant.axis == "solver" and variant.choice != "none":
+        return "one, blocks again"
+    if variant.axis != "skip":
+        return "one"
+    rule = SKIPS[variant.choice]
+    if not rule.is_wide:
+        return "one, in parts" if issubclass(rule, Streams) else "one"
+    return "several" if rule.merges else "one, and an earlier one"
 
 
 def members() -> list[Member]:

@@ -86,7 +86,8 @@ def _check(args: argparse.Namespace, flags: Sequence[str]) -> None:
     valid = ("trained",) if args.path else PICTURES
     if args.picture is not None and (args.picture not in valid or args.variant or flags):
         raise UserError(
-            f"--picture {args.picture}: valid are {', '.join(PICTURES)}, which choose their models, and trained with --path"
+            f"--picture {args.picture}: valid are {', '.join(PICTURES)}, of models of their own, "
+            "and with --path trained"
         )
     if args.data is not None and not args.data.is_dir():
         raise UserError(f"--data {args.data}: no such folder")

@@ -65,6 +65,7 @@ def _family(run: dict[str, Any], settings: dict[str, Any]) -> tuple[str, ...]:
         run["stream"],
         _milliseconds(summary["seconds"], settings["batches"]),
         _spread(summary["time_ratio"], ".2f"),
+        _spread(summary["cpu_ratio"], ".2f"),
         _milliseconds(summary["decode_seconds"], settings["batches"]),
         _spread(summary["decode_ratio"], ".2f"),
         f"{summary['peak_ratio']:.2f}",
@@ -119,7 +120,7 @@ LAYOUTS = {
         "tensors at their peak; RSS+: what the resident set grew since before the first step, MiB",
     ),
     "family": Layout(
-        ("member", "stream", "ms a step", "time ×", "ms a search", "time ×", "MiB ×"),
+        ("member", "stream", "ms a step", "time ×", "CPU ×", "ms a search", "time ×", "MiB ×"),
         _family,
         "Times come with quartiles; a step is an update of a training, a search what fairseq-generate does with a "
         "batch, its number of steps fixed; ×: ratio to the Post-LN that took turns with the member, "

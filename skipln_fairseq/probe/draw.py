@@ -96,7 +96,6 @@ def _draw_matrix(axes: Axes, panel: MatrixPanel) -> None:
     """Squares, filled above zero and hollow below, the largest as wide as its cell."""
     largest = max(abs(weight) for row in panel.matrix for weight in row)
     for number, row in enumerate(panel.matrix):
-        # the last weight of a row is the output of the block right before it, however many the row leaves out
         for column, weight in enumerate(row):
             width = 0.92 * (abs(weight) / largest) ** 0.5
             corner = (column - width / 2, number - width / 2)

@@ -16,7 +16,17 @@ def matrices(model: nn.Module) -> dict[str, Matrix]:
     found: dict[str, Matrix] = {}
     for side in ("encoder", "decoder"):
         modules = getattr(model, side, nn.Module()).modules()
-        rows = [one.weight.tolist() for one in modules if isinstance(one, DLCL | DenseFormer)]
+        rows = [_row(one) for one in modules if isinstance(one, DLCL | DenseFormer)]
         if rows:
             found[side] = rows
     return found
+
+
+def _row(mixing: DLCL | DenseFormer) -> list[float]:
+    """A weight for each output before; 0 for what a dilated sum leaves out."""
+    weights = mixing.weight.tolist()
+    if isinstance(mixing, DLCL):
+        return weights
+    row = [0.0] * (mixing.first + mixing.dilation * (len(weights) - 1) + 1)
+    row[mixing.first :: mixing.dilation] = weights
+    return row

@@ -157,6 +157,10 @@ def test_a_matrix_of_blocks_is_drawn_by_area():
     assert one.matrices["encoder"] == [pytest.approx([1 / n] * n) for n in (1, 2, 3)]
     assert [type(panel) for panel in trained_panels([one, one])] == [MatrixPanel] * 2
 
+    dilated = ("--depth-mixing", "denseformer", "--denseformer-dilation", "2")
+    (other,) = measure_variant(Variant("W", (*flags[:-2], *dilated)), 3, [1], Batch(2, 5, 9))
+    assert other.matrices["encoder"] == [[0, 1], [0, 0, 1], [0, 0, 0, 1]]
+
     (axes,) = draw([MatrixPanel("W", [[0.5], [-1.0, 0.25]])]).axes
     squares = [(one.get_width() ** 2, one.get_facecolor()[3] > 0) for one in axes.patches]
     largest = squares[1][0]

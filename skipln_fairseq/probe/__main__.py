@@ -99,9 +99,8 @@ def _check(args: argparse.Namespace, flags: Sequence[str]) -> None:
             raise UserError(f"--variant {name}: two variants have this name")
 
 
-def _fresh(variants: Sequence[Variant], depth: int | None, args, batch: Batch) -> Iterator[Measured]:
-    for one in variants:
-        yield from measure_variant(one, depth, range(1, args.seeds + 1), batch)
+def _fresh(one: Variant, depth: int | None, args: argparse.Namespace, batch: Batch) -> Iterator[Measured]:
+    return measure_variant(one, depth, range(1, args.seeds + 1), batch)
 
 
 def _of_checkpoints(files: Sequence[Path], args: argparse.Namespace, batch: Batch) -> Iterator[Measured]:
@@ -126,7 +125,7 @@ def _measure(args: argparse.Namespace, flags: Sequence[str]):
         variants = [variant(text) for text in args.variant] or [unnamed(flags)]
         wanted = [Variant(one.name, (*flags, *one.flags)) for one in variants]
         found = itertools.product(wanted, args.depths or [None])
-        measured = [one for each, depth in found for one in _fresh([each], depth, args, batch)]
+        measured = [one for each, depth in found for one in _fresh(each, depth, args, batch)]
         return measured, panels(measured)
     picture = PICTURES[args.picture or "gradients"]
     depths = args.depths or picture.depths
@@ -136,7 +135,7 @@ def _measure(args: argparse.Namespace, flags: Sequence[str]):
             one
             for number in range(len(group.variants))
             for depth in ([min(depths)] if group.shallowest else depths)
-            for one in _fresh([group.at(depth)[number]], depth, args, batch)
+            for one in _fresh(group.at(depth)[number], depth, args, batch)
         ]
         measured += of_group
         shown.append(group.panel(of_group))

@@ -82,6 +82,16 @@ def table(name):
     return [line for line in markdown(REPORTS[name]).splitlines() if line.startswith("|")]
 
 
+COST = REPOSITORY / "docs" / "family-cost.json"
+
+
+@pytest.mark.skipif(not COST.exists(), reason="measured on a quiet machine")
+def test_what_the_family_costs_is_told():
+    report = json.loads(COST.read_text(encoding="utf-8"))
+    assert report["done"] == len(report["plan"])
+    assert markdown(report).strip() in COST.with_suffix(".md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", REPORTS)
 def test_what_was_measured_is_told(name):
     text = (PERFORMANCE / "README.md").read_text(encoding="utf-8")

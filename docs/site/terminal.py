@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.text import Text
 
 WIDTH = 110
+REWRITTEN = re.compile(r"\x1b\[2K|\r")  # a progress bar draws its line again: the last one counts
 FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # they would be fetched from elsewhere
 
 
 def main() -> None:
     """The command line."""
     console = Console(record=True, width=WIDTH, file=io.StringIO())
-    for line in sys.stdin:
-        console.print(Text.from_ansi(line.rstrip("\n").rpartition("\r")[2]))
+    for line in sys.stdin.buffer.read().decode("utf-8").split("\n"):
+        console.print(Text.from_ansi(REWRITTEN.split(line)[-1]))
     picture = console.export_svg(title="make demo", unique_id="terminal")
     Path(sys.argv[1]).write_text(FONTS.sub("", picture), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What is compared, as a YAML file says it.
+"""The experiment grid, read from a YAML file.
 
     title: Skip connections on Multi30k
     baseline: Post-LN

@@ -29,9 +29,9 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         "skip-type": ("TYPE", f"how F(x) meets x: {', '.join(SKIPS)}"),
         "skip-norm": ("NORM", f"norm of the sub-layers: {', '.join(NORMS)}"),
         "norm-placement": ("PLACE", f"where the norm stands: {', '.join(PLACEMENTS)}"),
-        "qk-norm": ("NAME", f"norm of queries and keys: {', '.join(QK_NORMS)}; none unless given"),
-        "initialisation": ("NAME", f"first weights: {', '.join(STARTS)}; fairseq unless given"),
-        "drop-path": ("P", "drop F(x) of a whole sentence with this probability, 0 unless given"),
+        "qk-norm": ("NAME", f"norm of queries and keys: {', '.join(QK_NORMS)} (default: none)"),
+        "initialisation": ("NAME", f"first weights: {', '.join(STARTS)} (default: fairseq)"),
+        "drop-path": ("P", "drop F(x) of a whole sentence with this probability (default: 0)"),
         "depth-mixing": ("MIX", f"what a block reads of all outputs before it: {', '.join(MIXINGS)}"),
     }
     parser.add_argument(
@@ -39,7 +39,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         metavar="FORM",
         # a default and not left out, so that what a training stores says which it was
         default=FORMS[0],
-        help="Sub-LN, ReZero, ResiDual, B2T and PowerNorm as in their authors' code (authors, unless given), or as "
+        help="Sub-LN, ReZero, ResiDual, B2T and PowerNorm as in their authors' code (authors, the default), or as "
         "this plugin had them first (first), which is what older checkpoints are",
     )
     for side in ("", *(f"{side}-" for side in sides)):

@@ -28,7 +28,7 @@ def test_a_choice_at_the_edge_of_the_values_is_told(compared, tmp_path, values, 
     for report in ("report.md", "report.html"):
         told = "may be better: plain, good, same." in (tmp_path / "work" / "grid" / report).read_text()
         assert told == edge
-        assert "take the lr of each variant as given" in (tmp_path / "work" / "grid" / report).read_text()
+        assert "lr of each variant was chosen by one run; p ignores that" in (tmp_path / "work" / "grid" / report).read_text()
 
 
 def test_a_report_without_samples_quotes_nothing(compared, tmp_path):

@@ -21,7 +21,7 @@ def main() -> None:
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     for line in sys.stdin.buffer.read().decode("utf-8").split("\n"):
         console.print(Text.from_ansi(REWRITTEN.split(line)[-1]))
-    picture = console.export_svg(title="make demo", unique_id="terminal")
+    picture = console.export_svg(title="python -m examples.demo", unique_id="terminal")
     Path(sys.argv[1]).write_text(FONTS.sub("", picture), encoding="utf-8")
 
 

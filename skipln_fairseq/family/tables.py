@@ -118,6 +118,12 @@ def _allowed(skip: str, name: str, valid: Callable[[str, str, str], list[str]]) 
     )
 
 
+def _flags(variant: Declaration) -> str:
+    """Each flag with its value as code of its own, so that a line breaks between them."""
+    flags = example(variant).split(" --")
+    return " ".join(f"`{'--' if number else ''}{flag}`" for number, flag in enumerate(flags))
+
+
 def _choices(registry: Registry) -> str:
     """The choices of one axis."""
     further: dict[str, tuple[str, Callable[[Declaration], str]]] = {
@@ -126,7 +132,7 @@ def _choices(registry: Registry) -> str:
     }
     title, cell = further.get(registry.axis, ("", None))
     rows = [
-        [v.title, v.equation, f"`{example(v)}`", *([cell(v)] if cell else []), str(v.paper)]
+        [v.title, v.equation, _flags(v), *([cell(v)] if cell else []), str(v.paper)]
         for v in registry.declarations()
     ]
     return _table(["name", "equation", "flags", *([title] if cell else []), "paper"], rows)

@@ -1,5 +1,6 @@
 """The README and the pages: short, linked to files that exist, with tables and pictures of today."""
 
+import argparse
 import json
 import posixpath
 import re
@@ -8,14 +9,17 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import yaml
+from fairseq.models import MODEL_REGISTRY
 
 from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.compare.grid import read_grid
 from skipln_fairseq.family.__main__ import main as family
 from skipln_fairseq.family.tables import family_tables, write_into
 from skipln_fairseq.family.wiring import drawings
 from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS
-from tests.support.commands import REPOSITORY
+from tests.support.commands import REPOSITORY, run
 
 DOCS = REPOSITORY / "docs"
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -187,3 +191,54 @@ def test_the_site_follows_links(link, found):
         assert posixpath.normpath(target("docs/x.md", link, "x.md", Config, Files)) == posixpath.normpath(
             found
         )
+
+
+OTHERS = {"no-build-isolation", "gpus-per-node", "example"}  # pip's, sbatch's; compare's, which is on its way
+
+
+def test_every_flag_on_the_pages_exists():
+    """One of fairseq's commands, of a model, or of a tool of this repository."""
+    known = set(OTHERS)
+    for command in ("fairseq-train", "fairseq-generate", "fairseq-preprocess"):
+        known |= flags(run(command, "--help").output)
+    for model in ("transformer_rskip", "transformer_lm_rskip", "preact_resnet"):
+        parser = argparse.ArgumentParser()
+        MODEL_REGISTRY[model].add_args(parser)
+        known |= flags(parser.format_help())
+    for folder in ("skipln_fairseq", "examples"):
+        for file in (REPOSITORY / folder).rglob("*.py"):
+            known |= flags(file.read_text("utf-8"))
+    for page in (REPOSITORY / "README.md", *DOCS.glob("*.md")):
+        assert flags(page.read_text("utf-8")) <= known, page.name
+
+
+def flags(text):
+    """Without their dashes."""
+    return set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", text))
+
+
+def test_the_class_of_the_readme_works():
+    """Its block as it stands."""
+    pytest.importorskip("skipln_fairseq.nn.residual")
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    space = {}
+    exec(code, space)
+    x = torch.randn(2, 3, 512)
+    assert space["block"](x).shape == x.shape
+
+
+def test_the_grid_on_the_page_is_one_and_every_key_is_told(tmp_path):
+    """In twelve lines; the keys are those that a wrong one is refused with."""
+    text = (DOCS / "compare.md").read_text("utf-8")
+    (grid,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(grid.splitlines()) == 12
+    file = tmp_path / "grid.yaml"
+    file.write_text(grid, "utf-8")
+    assert [*read_grid(file).variants] == ["Post-LN", "rSkip+LN 2", "Pre-LN"]
+    for wrong in ("wrong: 1\n", None):
+        content = grid + wrong if wrong else grid.replace("  mine: {", "  mine: {wrong: 1, ")
+        file.write_text(content, "utf-8")
+        with pytest.raises(UserError, match="valid are") as refused:
+            read_grid(file)
+        for key in str(refused.value).partition("valid are ")[2].split(", "):
+            assert re.search(rf"^\| `[^|]*\b{key}`", text, re.MULTILINE), key

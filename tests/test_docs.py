@@ -10,7 +10,6 @@ import sys
 
 import pytest
 import torch
-import yaml
 from fairseq.models import MODEL_REGISTRY
 
 from skipln_fairseq.common.errors import UserError
@@ -30,7 +29,7 @@ PAGES = sorted(
         *(page for folder in FOLDERS[1:] for page in folder.rglob("*.md")),
     }
 )
-URL = yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8"))["repo_url"]
+URL = re.search(r"^repo_url: (.*)$", (REPOSITORY / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)[1]
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 

@@ -192,7 +192,8 @@ def test_the_site_follows_links(link, found):
         )
 
 
-OTHERS = {"no-build-isolation", "gpus-per-node", "example"}  # pip's, sbatch's; compare's, which is on its way
+# of pip, sbatch and the authors of DLCL; and of compare, where it is on its way
+OTHERS = {"no-build-isolation", "gpus-per-node", "normalize-embed", "example"}
 
 
 def test_every_flag_on_the_pages_exists():

@@ -1,18 +1,7 @@
-import re
 import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
-
-ROOT = Path(__file__).parent
-URL = "https://github.com/skipln-fairseq/skipln_fairseq"
-
-
-def absolute(page: str) -> str:
-    """README.md for PyPI, which has none of the files that its relative links and pictures name."""
-    page = re.sub(r"(!\[[^]]*\]\()(?!https?:|#)", rf"\1{URL}/raw/main/", page)
-    return re.sub(r"(?<!!)(\[[^]]*\]\()(?!https?:|#)", rf"\1{URL}/blob/main/", page)
-
 
 FAIRSEQ_NEEDS = [
     "bitarray",
@@ -28,10 +17,9 @@ FAIRSEQ_NEEDS = [
 
 setup(
     name="skipln_fairseq",
-    version=runpy.run_path(str(ROOT / "skipln_fairseq" / "version.py"))["__version__"],
+    version=runpy.run_path(str(Path(__file__).parent / "skipln_fairseq" / "version.py"))["__version__"],
     description="Choosable skip connections and layer normalisation for fairseq's Transformers",
-    url=URL,
-    long_description=absolute((ROOT / "README.md").read_text(encoding="utf-8")),
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",

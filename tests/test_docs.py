@@ -68,24 +68,12 @@ def test_every_relative_link_leads_to_a_file(page):
 
 def test_the_repository_has_one_address():
     """Where it has to stand as text it is that of mkdocs.yml."""
-    files = ("README.md", "CITATION.cff", "setup.py", "docs/contributing.md")
+    files = ("README.md", "CITATION.cff", "docs/contributing.md")
     for name in files:
         found = set(
             re.findall(r"https://github\.com/[\w-]+/skipln_fairseq", (REPOSITORY / name).read_text("utf-8"))
         )
         assert found == {URL}, name
-
-
-def test_the_readme_of_a_release_has_no_relative_link():
-    """PyPI shows the README without the repository around it."""
-    code = (REPOSITORY / "setup.py").read_text(encoding="utf-8").partition("FAIRSEQ_NEEDS")[0]
-    space = {"__file__": str(REPOSITORY / "setup.py"), "__name__": "setup"}
-    exec(code, space)
-    links = LINK.findall(CODE.sub("", space["absolute"](README)))
-    assert len(links) > 20
-    assert all(link.startswith("https://") for link in links)
-    assert f"{URL}/raw/main/docs/pictures/wiring.svg" in links
-    assert f"{URL}/blob/main/docs/install.md" in links
 
 
 def test_every_page_is_in_the_navigation():

@@ -22,13 +22,9 @@ from tests.support.commands import REPOSITORY, run
 
 DOCS = REPOSITORY / "docs"
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-FOLDERS = (REPOSITORY, DOCS, REPOSITORY / "examples", REPOSITORY / ".github")
-PAGES = sorted(
-    {
-        *REPOSITORY.glob("*.md"),
-        *(page for folder in FOLDERS[1:] for page in folder.rglob("*.md")),
-    }
-)
+PAGES = [
+    page for pattern in ("*.md", "docs/*.md", "examples/**/*.md") for page in sorted(REPOSITORY.glob(pattern))
+]
 URL = re.search(r"^repo_url: (.*)$", (REPOSITORY / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)[1]
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")

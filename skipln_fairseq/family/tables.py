@@ -15,8 +15,9 @@ from ..models.family import (
     valid_norms,
     valid_placements,
     valid_solvers,
+    valid_sources,
 )
-from ..nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, SOLVERS, STARTS
+from ..nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, SOLVERS, SOURCES, STARTS
 from ..nn.variant import Declaration, Registry
 
 __all__ = ["BEGIN", "END", "family_tables", "write_into"]
@@ -30,6 +31,8 @@ HEADINGS = {
     "placement": "Placements",
     "mixing": "Mixing of depths",
     "solver": "Encoder solvers",
+    "value": "Value residuals",
+    "source": "Sources of cross-attention",
     "qk_norm": "Norms of queries and keys",
     "start": "First weights",
 }
@@ -39,7 +42,7 @@ READS = {"token": "one token", "batch": "the whole batch", "none": "–"}
 def family_tables() -> str:
     """All tables, with their headings."""
     parts = ["### Which placement goes with which skip type", _placements()]
-    parts += ["### Which mixing and which solver goes with which skip type", _between_blocks()]
+    parts += ["### What between the blocks goes with which skip type", _between_blocks()]
     for registry in REGISTRIES:
         parts += [f"### {HEADINGS[registry.axis]}", _choices(registry), *_pictures(registry)]
     return "\n\n".join(parts)
@@ -102,6 +105,7 @@ def _between_blocks() -> str:
     columns: list[tuple[str, Callable[[str, str, str], list[str]]]] = [
         *((name, valid_mixings) for name in MIXINGS if name != "none"),
         *((name, lambda *choice: valid_solvers(*choice, "none")) for name in SOLVERS if name != "none"),
+        *((name, lambda skip, *_: valid_sources(skip, "none")) for name in SOURCES if name != "last"),
     ]
     rows = [
         [f"`{skip}`", *("✓" if _allowed(skip, name, valid) else "" for name, valid in columns)]

@@ -5,7 +5,18 @@ Everything here follows from what the variants declare (:mod:`..nn.variant`).
 
 from collections.abc import Iterator
 
-from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS, norms_of
+from ..nn import (
+    MIXINGS,
+    NORMS,
+    PLACEMENTS,
+    QK_NORMS,
+    SKIPS,
+    SOLVERS,
+    SOURCES,
+    STARTS,
+    VALUES,
+    norms_of,
+)
 from ..nn.variant import Declaration, Option, Registry
 
 __all__ = [
@@ -19,6 +30,8 @@ __all__ = [
     "valid_norms",
     "valid_placements",
     "valid_solvers",
+    "valid_sources",
+    "valid_values",
 ]
 
 
@@ -28,13 +41,15 @@ AXES = {
     "placement": "--norm-placement",
     "mixing": "--depth-mixing",
     "solver": "--encoder-solver",
+    "value": "--value-residual",
+    "source": "--cross-attention-source",
     "qk_norm": "--qk-norm",
     "start": "--initialisation",
 }
 """The flag of each axis."""
 
 
-REGISTRIES = (SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, QK_NORMS, STARTS)
+REGISTRIES = (SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, VALUES, SOURCES, QK_NORMS, STARTS)
 
 
 def declarations() -> Iterator[Declaration]:
@@ -85,7 +100,26 @@ def valid_mixings(skip: str, norm: str, placement: str) -> list[str]:
 def valid_solvers(skip: str, norm: str, placement: str, mixing: str) -> list[str]:
     """The solvers that go with the other choices: all, where a block is a function of x that can be applied again."""
     again = not (SKIPS[skip].merges or SKIPS[skip].measures or MIXINGS[mixing].skip)
-    return [name for name in _valid_with_norm(SOLVERS, norm, placement) if again or name == "none"]
+    return [
+        name
+        for name in _valid_with_norm(SOLVERS, norm, placement)
+        if name == "none" or (again and (mixing == "none" or not SOLVERS[name].remembers))
+    ]
+
+
+def valid_values(solver: str) -> list[str]:
+    """The value residuals that go with a solver: where a block is applied again, there is more than one V_1."""
+    return [name for name in VALUES if "none" in (name, solver)]
+
+
+def valid_sources(skip: str, mixing: str) -> list[str]:
+    """The sources of attention to the encoder that go with its other choices: those that read the outputs of blocks
+    need outputs that are of one width and not mixed by themselves."""
+    return [
+        name
+        for name in SOURCES
+        if not SOURCES[name].reads_outputs or (mixing == "none" and not SKIPS[skip].merges)
+    ]
 
 
 def _valid_with_norm(axis: Registry, norm: str, placement: str) -> list[str]:

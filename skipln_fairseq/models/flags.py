@@ -12,12 +12,32 @@ from dataclasses import replace
 from typing import Any
 
 from ..common.errors import UserError
-from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS, ConnectionConfig
+from ..nn import (
+    MIXINGS,
+    NORMS,
+    PLACEMENTS,
+    QK_NORMS,
+    SKIPS,
+    SOLVERS,
+    SOURCES,
+    STARTS,
+    VALUES,
+    ConnectionConfig,
+)
 from ..nn.variant import Declaration, Option
 from .attention_flags import attentions
 from .by_layer import Part, parts, with_choices
 from .config import StackConfig
-from .family import flag_of, option_owners, valid_mixings, valid_norms, valid_placements, valid_solvers
+from .family import (
+    flag_of,
+    option_owners,
+    valid_mixings,
+    valid_norms,
+    valid_placements,
+    valid_solvers,
+    valid_sources,
+    valid_values,
+)
 from .forms import form_of
 
 __all__ = [
@@ -113,6 +133,33 @@ def _solver(args, side: str, norm: str) -> str:
     return solver
 
 
+def value_of(args, side: str) -> str:
+    """The value residual of a side, checked against its solver."""
+    flag, value = _given(args, f"{side}_value_residual", "value_residual")
+    chosen, solver = _choice(flag, "none" if value is None else value, VALUES), solver_of(args, side)
+    if chosen not in valid_values(solver):
+        raise UserError(
+            f"{flag} {chosen} does not go with --encoder-solver {solver}, which applies a block again"
+        )
+    return chosen
+
+
+def source_of(args) -> str:
+    """What attention to the encoder reads, checked against the encoder's other choices."""
+    flag, value = _given(args, "cross_attention_source")
+    chosen = _choice(flag, "last" if value is None else value, SOURCES)
+    if value is not None and "cross_attn" not in _slots(args, "decoder"):
+        raise UserError(f"{flag} has no meaning with --no-cross-attention")
+    if chosen != "last":
+        skip, mixing = skip_type_of(args, "encoder"), mixing_of(args, "encoder")
+        if chosen not in valid_sources(skip, mixing):
+            raise UserError(
+                f"{flag} {chosen} does not go with --skip-type {skip} --depth-mixing {mixing} of the encoder: valid "
+                f"there are {', '.join(valid_sources(skip, mixing))}"
+            )
+    return chosen
+
+
 def _norms(args, side: str) -> list[str]:
     return [_norm(args, side, slot) for slot in _slots(args, side)]
 
@@ -191,7 +238,8 @@ def _used(args, side: str) -> set[str]:
     chosen = [SKIPS[skip_type_of(args, side)], *(NORMS[norm] for norm in norms)]
     chosen += [PLACEMENTS[_placement(args, side, norm)] for norm in norms]
     chosen += [MIXINGS[mixing_of(args, side)], SOLVERS[solver_of(args, side)]]
-    chosen += [STARTS[_start(args, side)], QK_NORMS[_qk_norm(args, side)]]
+    chosen += [STARTS[_start(args, side)], QK_NORMS[_qk_norm(args, side)], VALUES[value_of(args, side)]]
+    chosen += [SOURCES[source_of(args)]] if side == "encoder" else []
     return {option.flag for variant in chosen for option in variant.declaration.options}
 
 
@@ -325,13 +373,16 @@ def _alone(args, side: str) -> StackConfig:
     start = _start(args, side)
     _refuse_two_starts(start, slots)
     slots.setdefault("cross_attn", slots["self_attn"])
-    kinds, qk_norm = attentions(args), _qk_norm(args, side)
+    kinds, qk_norm, source = attentions(args), _qk_norm(args, side), source_of(args)
     return StackConfig(
         **slots,
         attention=kinds[side],
         cross_attention=kinds["cross"],
         qk_norm=qk_norm,
         qk_norm_options=tuple(_options(args, side, QK_NORMS[qk_norm].declaration).items()),
+        value=value_of(args, side),
+        source=source,
+        source_options=tuple(_options(args, "encoder", SOURCES[source].declaration).items()),
         start=start,
         start_options=tuple(_options(args, side, STARTS[start].declaration).items()),
         side=side,

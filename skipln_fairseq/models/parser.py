@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS
+from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, SOURCES, STARTS, VALUES
 from ..nn.variant import Option
 from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args
@@ -31,6 +31,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         "norm-placement": ("PLACE", f"where the norm stands: {', '.join(PLACEMENTS)}"),
         "qk-norm": ("NAME", f"norm of queries and keys: {', '.join(QK_NORMS)} (default: none)"),
         "initialisation": ("NAME", f"first weights: {', '.join(STARTS)} (default: fairseq)"),
+        "value-residual": ("NAME", f"values of self-attention: {', '.join(VALUES)} (default: none)"),
         "drop-path": ("P", "drop F(x) of a whole sentence with this probability (default: 0)"),
         "depth-mixing": ("MIX", f"what a block reads of all outputs before it: {', '.join(MIXINGS)}"),
     }
@@ -57,6 +58,8 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
     if "encoder" in sides:
         text = f"how often and to what each encoder block is applied: {', '.join(SOLVERS)}"
         parser.add_argument("--encoder-solver", metavar="SOLVER", help=text)
+        text = f"what attention to the encoder reads: {', '.join(SOURCES)} (default: last)"
+        parser.add_argument("--cross-attention-source", metavar="NAME", help=text)
     for side in sides:
         for slot in SLOTS[side]:
             if slot == "cross_attn" and "encoder" not in sides:

@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from ..common.errors import UserError
-from ..nn import NORMS, SKIPS
+from ..nn import NORMS, SKIPS, SOLVERS
 from ..nn.norm.workers import is_parallel
 from .attention_flags import refuse_attention
 from .config import StackConfig
@@ -108,25 +108,33 @@ def _refuse_widths(args, stacks: dict[str, StackConfig]) -> None:
                 raise UserError(f"--skip-type {own.skip}: {reason} (--{side}-embed-dim)")
 
 
-def _refuse_what_leaves_layers_out_of_a_mixing(args, stacks: dict[str, StackConfig]) -> None:
-    # What a block reads is made of the outputs of all before it, in numbers that belong to each.
+def _refuse_what_leaves_layers_out(args, stacks: dict[str, StackConfig]) -> None:
+    # What a block reads is made of the outputs or values of certain blocks before it, in numbers that belong to each.
     for side, config in stacks.items():
-        if config.ffn.mixing == "none":
-            continue
         flags = [f"{side}_layerdrop", f"{side}_layers_to_keep"]
         flags += ["base_layers"] if side == "decoder" else []
-        for name in flags:
-            if getattr(args, name, None):
+        given = [name for name in flags if getattr(args, name, None)]
+        for flag, choice in config.own_loop().items():
+            if given and (flag != "--encoder-solver" or SOLVERS[choice].remembers):
                 raise UserError(
-                    f"--{name.replace('_', '-')} does not go with --depth-mixing {config.ffn.mixing} of the {side}"
+                    f"--{given[0].replace('_', '-')} does not go with {flag} {choice} of the {side}"
                 )
+
+
+def _refuse_what_draws_in_a_projection(args, stacks: dict[str, StackConfig]) -> None:
+    # quantisation noise is drawn where a projection is called, and these are not
+    for side, config in stacks.items():
+        if config.value != "none" and getattr(args, "quant_noise_pq", 0):
+            raise UserError(
+                f"--quant-noise-pq does not go with --value-residual {config.value} of the {side}"
+            )
 
 
 def _refuse_what_our_loops_cannot_have(args, stacks: dict[str, StackConfig]) -> None:
     for side, config in stacks.items():
-        mixing, solver = config.ffn.mixing, config.ffn.solver
-        for flag, choice in (("--depth-mixing", mixing), ("--encoder-solver", solver)):
-            if choice != "none" and getattr(args, "offload_activations", False):
+        solver = config.ffn.solver
+        for flag, choice in config.own_loop().items():
+            if getattr(args, "offload_activations", False):
                 raise UserError(f"--offload-activations does not go with {flag} {choice} of the {side}")
         # each wrapped layer would cut a coefficient that they share into pieces of its own
         if solver != "none" and getattr(args, "ddp_backend", None) == "fully_sharded":
@@ -149,7 +157,8 @@ def refuse(args) -> None:
     _refuse_narrow_uses_of_wide_streams(args, stacks)
     _refuse_widths(args, stacks)
     _refuse_what_changes_state_behind_the_model(args, stacks)
-    _refuse_what_leaves_layers_out_of_a_mixing(args, stacks)
+    _refuse_what_leaves_layers_out(args, stacks)
+    _refuse_what_draws_in_a_projection(args, stacks)
     _refuse_what_our_loops_cannot_have(args, stacks)
 
 

@@ -16,7 +16,9 @@ from .qk_norm import QK_NORMS, QKNorm
 from .skip import SKIPS, Branch
 from .skip.admin import AdminSkip
 from .solver import SOLVERS, Solver
+from .source import SOURCES, Source
 from .start import STARTS, Start
+from .value import VALUES, ValueResidual, project_before
 
 __all__ = [
     "MIXINGS",
@@ -25,14 +27,18 @@ __all__ = [
     "QK_NORMS",
     "SKIPS",
     "SOLVERS",
+    "SOURCES",
     "STARTS",
+    "VALUES",
     "AdminSkip",
     "Branch",
     "Connection",
     "ConnectionConfig",
     "QKNorm",
     "Solver",
+    "Source",
     "Start",
+    "ValueResidual",
     "build_connection",
     "build_end",
     "build_mixing",
@@ -40,4 +46,5 @@ __all__ = [
     "fuse",
     "initialise_branch",
     "norms_of",
+    "project_before",
 ]

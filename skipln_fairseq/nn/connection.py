@@ -144,14 +144,17 @@ def build_mixing(dim: int, config: ConnectionConfig, **where: Any) -> Mixing:
         config: the choices, of the stack's last sub-layer.
         where: fields of :class:`.Place`.
     """
+    return MIXINGS[config.mixing].build(_place(dim, config, where), **dict(config.mixing_options))
+
+
+def _place(dim: int, config: ConnectionConfig, where: dict[str, Any]) -> Place:
     normed = not PLACEMENTS[config.placement].ends_with_norm
-    place = Place(dim, config.make_end_norm, normed=normed, **where)
-    return MIXINGS[config.mixing].build(place, **dict(config.mixing_options))
+    return Place(dim, config.make_end_norm, normed=normed, **where)
 
 
-def build_solver(dim: int, config: ConnectionConfig, first: Optional[Solver]) -> Solver:
-    """Build what applies one block of an encoder; see :meth:`.Solver.build`."""
-    return SOLVERS[config.solver].build(dim, first, **dict(config.solver_options))
+def build_solver(dim: int, config: ConnectionConfig, first: Optional[Solver], **where: Any) -> Solver:
+    """Build what applies one block of an encoder; see :meth:`.Solver.build`, and :func:`build_mixing`."""
+    return SOLVERS[config.solver].build(_place(dim, config, where), first, **dict(config.solver_options))
 
 
 def initialise_branch(branch: Branch, config: ConnectionConfig, start: Start, **where: Any) -> None:

@@ -28,6 +28,10 @@ def _refuse(what: str) -> None:
 def _check_side(side: str, config: StackConfig) -> None:
     if config.qk_norm != "none":
         _refuse(f"norm of queries and keys, as in the {side}")
+    if config.value != "none":
+        _refuse(f"{config.value} value residual, as in the {side}")
+    if config.source != "last":
+        _refuse(f"{config.source} source of the attention to the encoder")
     if config.by_layer:
         _refuse(f"layers of one stack that differ, as in the {side}")
     connections = (config.self_attn, config.ffn, *((config.cross_attn,) if side == "decoder" else ()))

@@ -14,8 +14,9 @@ from skipln_fairseq.models.family import (
     valid_norms,
     valid_placements,
     valid_solvers,
+    valid_sources,
 )
-from skipln_fairseq.nn import MIXINGS, PLACEMENTS, SKIPS, SOLVERS
+from skipln_fairseq.nn import MIXINGS, PLACEMENTS, SKIPS, SOLVERS, SOURCES
 
 
 def rows_below(text, heading):
@@ -48,16 +49,17 @@ def test_the_matrix_is_what_is_accepted():
 
 
 def test_the_second_matrix_is_what_is_accepted():
-    rows = rows_below(family_tables(), "Which mixing and which solver goes with which skip type")
+    rows = rows_below(family_tables(), "What between the blocks goes with which skip type")
     for skip, row in zip(SKIPS, rows, strict=True):
         choices = [
             (skip, norm, place) for norm in valid_norms(skip) for place in valid_placements(skip, norm)
         ]
         mixings = {name for choice in choices for name in valid_mixings(*choice)} - {"none"}
         solvers = {name for choice in choices for name in valid_solvers(*choice, "none")} - {"none"}
-        columns = [name for name in (*MIXINGS, *SOLVERS) if name != "none"]
+        sources = {*valid_sources(skip, "none")} - {"last"}
+        columns = [name for name in (*MIXINGS, *SOLVERS, *SOURCES) if name not in ("none", "last")]
         ticked = {name for name, cell in zip(columns, row[1:], strict=True) if cell}
-        assert ticked == mixings | solvers, skip
+        assert ticked == mixings | solvers | sources, skip
 
 
 def test_the_map_has_every_variant_and_is_the_same_each_time(tmp_path, capsys):

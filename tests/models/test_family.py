@@ -8,9 +8,26 @@ import torch
 from torch.nn import functional as F
 
 from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.models.family import valid_mixings, valid_norms, valid_placements, valid_solvers
+from skipln_fairseq.models.family import (
+    valid_mixings,
+    valid_norms,
+    valid_placements,
+    valid_solvers,
+    valid_sources,
+    valid_values,
+)
 from skipln_fairseq.models.flags import SLOTS, connections
-from skipln_fairseq.nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS
+from skipln_fairseq.nn import (
+    MIXINGS,
+    NORMS,
+    PLACEMENTS,
+    QK_NORMS,
+    SKIPS,
+    SOLVERS,
+    SOURCES,
+    STARTS,
+    VALUES,
+)
 from skipln_fairseq.nn.placement.post import Post
 from skipln_fairseq.nn.skip import Site
 from tests.support.build import batch, build, parse
@@ -76,12 +93,13 @@ def combination(seed):
     encoder has none, and the decoder another placement."""
     rng = random.Random(seed)
     skip, norm, placement = (list(axis)[seed % len(axis)] for axis in (SKIPS, NORMS, PLACEMENTS))
-    mixings = [list(MIXINGS)[(seed // 2 + n) % len(MIXINGS)] for n in range(2)]
+    mixings = [list(MIXINGS)[(seed // 3 + n) % len(MIXINGS)] for n in range(2)]
     ours = [triple for triple in TRIPLES if triple[0] == skip]
-    encoder = rng.choice(mixed(ours, mixings[0]) or mixed(ours, "none"))
     solver = list(SOLVERS)[seed % len(SOLVERS)]
-    if solver not in valid_solvers(encoder[0], encoder[2], encoder[1], encoder[3]):
-        solver = "none"
+    alone = SOLVERS[solver].remembers  # without a mixing
+    found = mixed(ours, "none" if alone else mixings[0]) or mixed(ours, "none")
+    solved = [each for each in found if solver in valid_solvers(each[0], each[2], each[1], each[3])]
+    encoder, solver = (rng.choice(solved), solver) if solved else (rng.choice(found), "none")
     same_norm = [triple for triple in TRIPLES if triple[2] == norm]
     both = [triple for triple in same_norm if triple[1] == placement]
     ways = (both, mixings[1]), (same_norm, mixings[1]), (same_norm, "none")
@@ -91,6 +109,11 @@ def combination(seed):
         flags += [flag] if rng.random() < share else []
     flags += ["--decoder-qk-norm", list(QK_NORMS)[seed % len(QK_NORMS)], "--encoder-qk-norm", "unit"]
     flags += ["--qk-norm-length", str(rng.randint(5, 60))]
+    for side, chosen in (("encoder", solver), ("decoder", "none")):
+        values = valid_values(chosen)
+        flags += [f"--{side}-value-residual", values[seed % len(values)]]
+    sources = valid_sources(encoder[0], encoder[3])
+    flags += ["--cross-attention-source", sources[seed % len(sources)]]
     start = ["--encoder-initialisation", list(STARTS)[seed % len(STARTS)]]
     with suppress(UserError):  # where the other choices have first weights of their own, or norms
         connections(parse("transformer_rskip", *flags, *start))
@@ -195,3 +218,5 @@ def test_the_combinations_reach_the_whole_family():
     assert {config.placement for config in connected} == set(PLACEMENTS)
     assert {config.mixing for config in connected} == set(MIXINGS)
     assert {config.solver for config in connected} == set(SOLVERS)
+    assert {stack.value for stack in stacks} == set(VALUES)
+    assert {stack.source for stack in stacks} == set(SOURCES)

@@ -45,7 +45,7 @@ POST_LN = Member("Post-LN", "Post-LN", PLAIN)
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.add_argument("--shapes", nargs="+", default=["tiny"], metavar="NAME", help="tiny unless given")
+    parser.add_argument("--shapes", nargs="+", default=["tiny"], metavar="NAME", help="default: tiny")
     add_count(
         parser, "together", 6, "members that take turns with one Post-LN, each a process with its model"
     )

@@ -17,7 +17,7 @@ NO_ROWS = ("adaptive_softmax_cutoff", "adaptive_input", "character_embeddings")
 
 def add_embedding_arg(parser) -> None:
     """Add ``--embedding-norm``; one for all tables, since the sides may share them."""
-    text = f"what word vectors are made of: {', '.join(EMBEDDINGS)}; none unless given"
+    text = f"what word vectors are made of: {', '.join(EMBEDDINGS)} (default: none)"
     parser.add_argument("--embedding-norm", metavar="NAME", help=text)
 
 

@@ -1,4 +1,4 @@
-"""Gradients, activations and the proportion x : F, sub-layer by sub-layer.
+"""Gradients, activations and the ratio x : F of each sub-layer.
 
     python -m skipln_fairseq.probe
     python -m skipln_fairseq.probe --variant "Post-LN: --skip-type plain" --variant "3: --skip-order 3" --depths 6 10
@@ -50,25 +50,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--picture",
         metavar="NAME",
-        help="gradients (unless given), growth; with --path: trained instead of all panels",
+        help="gradients (default), growth; with --path: trained instead of all panels",
     )
     parser.add_argument(
-        "--depths", nargs="+", type=int, metavar="N", help="layers of each side; else the architecture's own"
+        "--depths", nargs="+", type=int, metavar="N", help="layers of each side (default: the architecture's)"
     )
-    parser.add_argument(
-        "--seeds", type=int, default=5, metavar="N", help="models of each kind, 5 unless given"
-    )
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="models of each kind (default: 5)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="take the batch from binarised data")
-    parser.add_argument("--split", default="valid", help="of that data, valid unless given")
-    parser.add_argument("--sentences", type=int, default=8, metavar="N", help="of the batch, 8 unless given")
+    parser.add_argument("--split", default="valid", help="split of the data (default: valid)")
     parser.add_argument(
-        "--length", type=int, default=16, metavar="N", help="of random sentences, 16 unless given"
+        "--sentences", type=int, default=8, metavar="N", help="sentences in the batch (default: 8)"
     )
     parser.add_argument(
-        "--words", type=int, default=256, metavar="N", help="random vocabulary, 256 unless given"
+        "--length", type=int, default=16, metavar="N", help="length of random sentences (default: 16)"
     )
     parser.add_argument(
-        "--output", type=Path, default=Path(NAME), metavar="DIR", help=f"folder, {NAME} unless given"
+        "--words", type=int, default=256, metavar="N", help="size of the random vocabulary (default: 256)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path(NAME), metavar="DIR", help=f"folder to write (default: {NAME})"
     )
     return parser
 

@@ -155,7 +155,7 @@ def _read(model: nn.Module, criterion, task, batch: Batch, seed: int) -> list[Re
     if not sub_layers(model):
         raise UserError(
             f"{type(model).__name__} has no layers of this plugin's Transformers: take "
-            f"--arch {ARCH} --skip-type plain, which is fairseq's transformer to the last bit"
+            f"--arch {ARCH} --skip-type plain, which is bit-identical to fairseq's transformer"
         )
     if batch.data is None:
         translates = not isinstance(model, FairseqLanguageModel)

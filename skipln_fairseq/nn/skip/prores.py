@@ -16,7 +16,7 @@ __all__ = ["ProResSkip"]
         Option(
             "steps",
             "prores_updates",
-            "in how many updates the branches of one more layer are in, 1000 unless given",
+            "in how many updates the branches of one more layer are in (default: 1000)",
             "T",
             int,
             least=1,

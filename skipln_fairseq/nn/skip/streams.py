@@ -15,7 +15,7 @@ __all__ = ["AROUND_F", "STREAMS", "Streams", "SumEnd", "mixed", "single", "split
 AROUND_F = ((TOKEN, ("pre", "res-post", "sandwich", "sub")),)
 
 STREAMS = Option(
-    "streams", "skip_streams", "number of streams, 4 unless given", "n", int, least=1, default=4, drawn=(1, 4)
+    "streams", "skip_streams", "number of streams (default: 4)", "n", int, least=1, default=4, drawn=(1, 4)
 )
 
 

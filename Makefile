@@ -2,6 +2,7 @@
 #   make install     the locked environment (Python 3.11)
 #   make demo        a real corpus, a training, translations and BLEU; arguments: make demo ARGS="--target-lang fr"
 #   make test        the tests            make test-slow   the long ones
+#   make docs        the site of docs/, into build/site
 #   make bench       time and memory beside fairseq's transformer; arguments: make bench ARGS="grow depth --shapes iwslt"
 #   make lint        ruff's and mypy's checks   make format      ruff's formatting        make lock   renew the lock (needs uv)
 # To spare a machine without GPU the CUDA build of torch:
@@ -17,14 +18,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKS := requirements/py311.lock requirements/torch.txt requirements/fairseq.txt
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: install demo test test-slow bench lint format lock clean
+.PHONY: install demo test test-slow docs bench lint format lock clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/installed
 
 $(VENV)/installed: $(LOCKS) setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
-	  echo 'make: the locked environment is for Python 3.11, and "$(PYTHON)" is not one: make install PYTHON=/path/to/python3.11 (other versions: see "Install" in README.md)' >&2; exit 1; }
+	  echo 'make: the locked environment is for Python 3.11, and "$(PYTHON)" is not one: make install PYTHON=/path/to/python3.11 (other versions: see docs/install.md)' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
 	  echo 'make: "$(PYTHON)" cannot create virtual environments: install its venv module (Debian: apt-get install python3-venv)' >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
@@ -42,6 +43,9 @@ test: install
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m slow $(ARGS)
+
+docs: install
+	$(BIN)/mkdocs build --strict
 
 bench: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m skipln_fairseq.bench $(ARGS)

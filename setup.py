@@ -49,6 +49,7 @@ setup(
         "images": ["matplotlib", "pillow", "scikit-learn"],
         "compare": ["jinja2", "matplotlib", "pyyaml", "sacrebleu>=2.0", "scipy>=1.10"],
         "ctranslate2": ["ctranslate2"],
+        "docs": ["mkdocs-material", "mkdocstrings[python]"],
         "lint": ["mypy", "ruff"],
     },
 )

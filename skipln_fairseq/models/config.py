@@ -19,11 +19,12 @@ class StackConfig:
         ffn: of the feed-forward.
         attention: the kind of the self-attention.
         cross_attention: the kind of the decoder's attention to the encoder.
-        qk_norm: the norm of queries and keys, a name in ``QK_NORMS``.
+        qk_norm: the norm of queries, keys and values, a name in ``QK_NORMS``.
         qk_norm_options: its numbers, as pairs of names and values.
         value: the value residual of the self-attention, a name in ``VALUES``.
         source: what attention to the encoder reads, a name in ``SOURCES``.
         source_options: its numbers, as pairs of names and values.
+        embedding: what word vectors are made of, a name in ``EMBEDDINGS``; the same on both sides.
         start: the initialisation, a name in ``STARTS``.
         start_options: its numbers, as pairs of names and values.
         side: encoder or decoder.
@@ -43,6 +44,7 @@ class StackConfig:
     value: str = "none"
     source: str = "last"
     source_options: tuple[tuple[str, Any], ...] = ()
+    embedding: str = "none"
     start: str = "fairseq"
     start_options: tuple[tuple[str, Any], ...] = ()
     side: str = "encoder"
@@ -73,7 +75,7 @@ class StackConfig:
         return {"side": self.side, "slot": "ffn", "last": True, "layer": layers - 1, "depth": self.depth}
 
     def make_qk_norm(self) -> QKNorm:
-        """The norm of queries and keys."""
+        """The norm of queries, keys and values."""
         return QK_NORMS[self.qk_norm](**dict(self.qk_norm_options))
 
     def own_loop(self) -> dict[str, str]:

@@ -37,14 +37,14 @@ def _build_attention(
     attention = ATTENTIONS[kind.type](attention, kind)
     plain = _kinds(attention)
     attention.out_proj = connect(attention.out_proj)
-    qk_norm.apply(attention.q_proj, attention.k_proj, attention.num_heads)
+    qk_norm.apply((attention.q_proj, attention.k_proj, attention.v_proj), attention.num_heads)
     # fairseq's shortcut through torch's attention would read the projections' weights and never call them
     attention.skip_embed_dim_check = _kinds(attention) != plain
     return attention
 
 
 def _kinds(attention: nn.Module) -> list[type]:
-    return [type(one) for one in (attention.q_proj, attention.k_proj, attention.out_proj)]
+    return [type(one) for one in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)]
 
 
 def _transposed(padding_mask: Optional[Tensor]) -> Optional[Tensor]:

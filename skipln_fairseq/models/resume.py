@@ -27,14 +27,14 @@ from ..nn import Connection
 from .attention import AttentionConfig
 from .attention_flags import attentions
 from .config import StackConfig
-from .flags import SIDES, SLOTS, connections
+from .flags import SIDES, SLOTS, connections, embedding_of
 
 __all__ = ["check_checkpoints_when_training"]
 
-# what stands inside F: Sub-LN's norms, those of queries and keys, FAVOR+'s features, value residuals; and what stands
-# between blocks: mixings of depths, solvers, sources of the decoder
+# what stands inside F: Sub-LN's norms, those of queries, keys and values, FAVOR+'s features, value residuals; and what
+# stands between blocks: mixings of depths, solvers, sources of the decoder
 ELSEWHERE = re.compile(
-    r"\.(q_proj|k_proj|out_proj|fc2)\.norm\.|_attn\.favor\.|_attn_values\.|_mixing\.|\.solver\.|\.source\."
+    r"\.(q_proj|k_proj|v_proj|out_proj|fc2)\.norm\.|_attn\.favor\.|_attn_values\.|_mixing\.|\.solver\.|\.source\."
 )
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,11 @@ def _choices(stack: StackConfig, slot: str) -> dict[str, object]:
     return choices
 
 
-WHOLE_SIDE = {"norm of queries and keys": "qk_norm", "value residual": "value", "source": "source"}
+WHOLE_SIDE = {
+    "norm of queries, keys and values": "qk_norm",
+    "value residual": "value",
+    "source": "source",
+}
 """What is chosen for all sub-layers of a side at once, as it is told and as :class:`.StackConfig` names it."""
 
 
@@ -89,6 +93,9 @@ def _changes(stored_args, args) -> Changes:
                 continue
             where = [side] if len(changed) == len(slots) else [f"{side} {slot}" for slot in changed]
             found += [f"{place} {choice} {before} → {after}" for place in where]
+    before, after = embedding_of(stored_args), embedding_of(args)
+    if before != after:
+        found.append(f"word vectors {before} → {after}")
     before, after = attentions(stored_args), attentions(args)
     for kind in before:
         if before[kind] != after[kind]:

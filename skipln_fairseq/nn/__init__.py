@@ -9,6 +9,7 @@ from .connection import (
     build_solver,
     initialise_branch,
 )
+from .embedding import EMBEDDINGS, WordVectors
 from .fused import fuse
 from .mixing import MIXINGS
 from .norm import NORMS, norms_of
@@ -23,6 +24,7 @@ from .start import STARTS, Start
 from .value import VALUES, ValueResidual, project_before
 
 __all__ = [
+    "EMBEDDINGS",
     "MIXINGS",
     "NORMS",
     "PLACEMENTS",
@@ -43,6 +45,7 @@ __all__ = [
     "Source",
     "Start",
     "ValueResidual",
+    "WordVectors",
     "build_connection",
     "build_end",
     "build_mixing",

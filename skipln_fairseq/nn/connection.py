@@ -110,7 +110,8 @@ def build_connection(
         where: fields of :class:`.Site`; ``first`` is the connection of the layer's first sub-layer.
 
     Returns:
-        A module that is a :class:`Connection` and the norm named by ``config.norm``.
+        A module that is a :class:`Connection` and the norm named by ``config.norm``, or none where the placement has
+        none.
 
     Raises:
         KeyError: for a name that is in no registry.
@@ -119,7 +120,8 @@ def build_connection(
     where |= {"form": config.form, "first": None if first is None else first.skip}
     site = make_site(dim, **where)
     placement = config.placed(site)
-    connection = connection_class(placement, NORMS[config.norm])(dim, **dict(config.norm_options))
+    norm, numbers = (config.norm, config.norm_options) if placement.has_norm else ("none", ())
+    connection = connection_class(placement, NORMS[norm])(dim, **dict(numbers))
     connection.drop_path = 0.0
     connection.settle(site, **dict(config.placement_options))
     own = dict(connection.named_parameters(recurse=False))

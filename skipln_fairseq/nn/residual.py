@@ -149,6 +149,12 @@ def _check_alone(dim: int, config: ConnectionConfig) -> None:
             f"skip {config.skip!r} measures a whole model in its first step, which a block cannot: "
             f"valid are {', '.join(skip for skip in SKIPS if not SKIPS[skip].measures)}"
         )
+    if PLACEMENTS[config.placement].declaration.qk_norms:
+        alone = [name for name in PLACEMENTS if not PLACEMENTS[name].declaration.qk_norms]
+        raise ChoiceError(
+            f"placement {config.placement!r} has norms inside attention too, which a block does not reach: "
+            f"valid are {', '.join(alone)}"
+        )
     refusal = rule.refusal(dim, **dict(config.options))
     if refusal:
         raise ChoiceError(f"skip {config.skip!r}: {refusal}")

@@ -5,6 +5,8 @@ All of it follows from what the variants declare (:mod:`.variant`).
 
 from .mixing import MIXINGS
 from .norm import NORMS, norms_of
+from .placement import PLACEMENTS
+from .qk_norm import QK_NORMS
 from .skip import SKIPS
 from .solver import SOLVERS
 from .source import SOURCES
@@ -15,6 +17,7 @@ __all__ = [
     "valid_mixings",
     "valid_norms",
     "valid_placements",
+    "valid_qk_norms",
     "valid_solvers",
     "valid_sources",
     "valid_values",
@@ -43,6 +46,11 @@ def valid_mixings(skip: str, norm: str, placement: str) -> list[str]:
         # between blocks a stream that is merged at the end is no x, and of another width than the embedding
         and (name == "none" or not SKIPS[skip].merges)
     ]
+
+
+def valid_qk_norms(placement: str) -> list[str]:
+    """The norms of queries, keys and values that go with a placement; the first is for when none is chosen."""
+    return list(PLACEMENTS[placement].declaration.qk_norms or QK_NORMS)
 
 
 def valid_solvers(skip: str, norm: str, placement: str, mixing: str) -> list[str]:

@@ -115,7 +115,7 @@ class Declaration:
     """All that is known of a variant besides what it computes.
 
     Attributes:
-        axis: skip, norm, placement, mixing, solver, value, source, qk_norm or start.
+        axis: skip, norm, placement, mixing, solver, value, source, qk_norm, embedding or start.
         choice: the name that the axis' flag takes.
         title: what the field calls it.
         equation: as the tables print it; N is the norm.
@@ -123,6 +123,8 @@ class Declaration:
         options: what it is built with.
         goes_with: of a skip rule, the kinds of norms and the placements that it means something with; what the first
             of them gives is what it takes when no norm and no placement is chosen. Of a mixing and a solver the same.
+        qk_norms: of a placement, the norms of queries, keys and values that it goes with, the first of them for when
+            none is chosen; empty: all, and none unless chosen.
         has_forms: whether its authors' code has another form than the one that this plugin had first.
         from_depth: whether what it computes, and not only its first weights, follows from the depth of the model.
         kind: of a norm, what it reads: a token, the batch, or nothing.
@@ -136,6 +138,7 @@ class Declaration:
     paper: Paper | str
     options: tuple[Option, ...] = ()
     goes_with: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+    qk_norms: tuple[str, ...] = ()
     has_forms: bool = False
     from_depth: bool = False
     kind: str = ""

@@ -1,4 +1,4 @@
-"""Every choice of the family through the real commands, its flags exactly as the README prints them."""
+"""Every choice of the family through the real commands, its flags exactly as the tables print them."""
 
 import math
 

@@ -20,6 +20,11 @@ OTHERS |= {f"value {name}": f"{PRE} --value-residual {name}" for name in VALUES 
 OTHERS |= {f"source {name}": f"{PRE} --cross-attention-source {name}" for name in SOURCES if name != "last"}
 PAD, EOS, FIRST_DIGIT = 1, 2, 4
 
+OTHERS |= {
+    name: f"--skip-type plain --norm-placement {name} --skip-norm rms" for name in ("hybrid", "hybrid-star")
+}
+OTHERS["FixNorm"] = f"{PRE} --skip-norm scale --embedding-norm fixnorm"
+
 
 def strings(count, generator):
     """Digit strings of 2–8 digits as source (left-padded, with eos), and the same reversed (right-padded)."""

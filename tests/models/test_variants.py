@@ -10,7 +10,7 @@ end. An oracle stands in ``oracles/AXIS/NAME.py``, in float64 numpy, written fro
   every word has its turn.
 * placement: ``wire(before, project, norm, …) -> f, last``: F is project(before(x)). It may ask for ``entry`` and
   ``inner``, the norms that the placement made besides, for ``layer`` and ``layers``, which layer of how many, for the
-  ``slot`` (self_attn, cross_attn or ffn), and for the placement's options.
+  ``slot`` (self_attn, cross_attn or ffn), ``side``, and for the placement's options.
 * norm: ``norm(v, **numbers)``, the numbers those that it learns, and of its options those that the oracle asks for.
 * mixing: ``stack(x, blocks, places, end, normed, **options)``; a block has ``run``, all of it with its skips and norms,
   and ``branches``, the F of each sub-layer alone. ``places`` has a row for each block and one for the end, with
@@ -166,7 +166,7 @@ class Stack:
         further = {name: module and self.norm(module) for name, module in further.items()}
         wire = oracle("placement", self.config.placement).wire
         further |= {"layer": layer, "layers": dict(zip(SLOTS, DEPTH, strict=True))[self.side]}
-        further["slot"] = SLOTS[self.side][index]
+        further |= {"slot": SLOTS[self.side][index], "side": self.side}
         further |= dict(self.config.placement_options)
         asked = inspect.signature(wire).parameters
         further = {name: value for name, value in further.items() if name in asked}

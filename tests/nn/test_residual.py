@@ -60,7 +60,8 @@ def valid():
     for skip in ALONE:
         for norm in valid_norms(skip):
             for placement in valid_placements(skip, norm):
-                yield skip, norm, placement
+                if not PLACEMENTS[placement].declaration.qk_norms:
+                    yield skip, norm, placement
 
 
 def needed(*choices):
@@ -333,6 +334,7 @@ REFUSED = {
     "no place in the layer": ({"skip": "b2t"}, "skip 'b2t' .* needs index="),
     "no maps of F": ({"skip": "deepnorm", "depth": 2}, "sets first weights of F: it needs branch="),
     "a measurement": ({"skip": "admin"}, "measures a whole model in its first step, .*: valid are .*plain"),
+    "norms inside attention": ({"placement": "hybrid"}, "norms inside attention too, .*: valid are post, "),
     "parts that do not divide": ({"skip": "frac", "fractions": 3}, "3 does not divide the width of 8"),
     "a layer that is not there": ({"layer": 3, "depth": 3}, "layer=3: valid is .* to 2"),
     "a negative layer": ({"layer": -1}, "layer=-1: valid is the number of the block's layer, from 0"),

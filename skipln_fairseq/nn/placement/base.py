@@ -47,6 +47,9 @@ class Connection(Variant, _Module):
     ends_with_norm = True
     """Whether a stack of such connections needs a norm at its end, its last output being a plain sum."""
 
+    has_norm = True
+    """Whether the connection is a norm of the chosen kind; else it has none."""
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickled, it is the placement, the norm and what it holds: no module has its class under a name."""
         reduced = super().__reduce_ex__(protocol)

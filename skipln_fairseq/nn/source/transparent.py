@@ -23,7 +23,7 @@ __all__ = ["Transparent"]
         Option(
             "dropout",
             "transparent_dropout",
-            "dropout of transparent attention's weights, 0.1 unless given",
+            "dropout of transparent attention's weights (default: 0.1)",
             "P",
             least=0,
             below=1,

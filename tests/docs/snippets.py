@@ -1,4 +1,4 @@
-"""The Python of the page about plain PyTorch; run, it is printed as one program, for mypy."""
+"""The Python of the README and of the page about plain PyTorch; run, it is printed as one program, for mypy."""
 
 import re
 
@@ -6,8 +6,12 @@ from tests.support.commands import REPOSITORY
 
 __all__ = ["PAGE", "SNIPPETS"]
 
-PAGE = (REPOSITORY / "docs" / "torch.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+README, PAGE = ((REPOSITORY / name).read_text(encoding="utf-8") for name in ("README.md", "docs/torch.md"))
+SNIPPETS = [
+    snippet
+    for text in (README, PAGE)
+    for snippet in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+]
 
 if __name__ == "__main__":
     print("\n".join(SNIPPETS))

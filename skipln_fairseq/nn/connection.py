@@ -38,7 +38,7 @@ Numbers = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class ConnectionConfig:
-    """One choice on each axis.
+    """One choice on each axis. Nothing is checked here: :func:`.choose` makes what is checked.
 
     Attributes:
         skip: a name in ``SKIPS``.

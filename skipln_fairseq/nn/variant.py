@@ -38,7 +38,8 @@ class Option:
         help: what it is, for ``--help``.
         metavar: the symbol that the equation has for it; None for a switch.
         kind: of a number: float or int.
-        least, above: the number is at least, or more than that. There is no upper bound; a skip rule may refuse.
+        least, above, most: the number is at least, more than, at most that. What depends on the width a skip rule
+            refuses.
         default: the value where no flag is given; None: it must be given.
         drawn: for tests, the range from which values are drawn; some tests take its middle.
         choices: of a choice of words, those that are valid.
@@ -51,6 +52,7 @@ class Option:
     kind: type = float
     least: float = -math.inf
     above: float = -math.inf
+    most: float = math.inf
     default: Any = None
     drawn: tuple[float, float] = (0.5, 2.0)
     choices: tuple[str, ...] = ()
@@ -71,7 +73,7 @@ class Option:
             number = self.kind(str(value))
         except ValueError:
             number = math.nan
-        if not (math.isfinite(number) and number >= self.least and number > self.above):
+        if not (math.isfinite(number) and self.least <= number <= self.most and number > self.above):
             raise ValueError(self.valid())
         return number
 
@@ -80,10 +82,9 @@ class Option:
         if self.choices:
             return " or ".join(self.choices)
         kind = "a whole number" if self.kind is int else "a finite number"
-        for word, bound in (("of at least", self.least), ("above", self.above)):
-            if bound > -math.inf:
-                return f"{kind} {word} {bound:g}"
-        return kind
+        bounds = ("of at least", self.least), ("above", self.above), ("of at most", self.most)
+        said = [f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound)]
+        return " ".join([kind, " and ".join(said)]) if said else kind
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,9 @@ def part_flags(rng, side, choice):
     for option in SKIPS[choice.skip].declaration.options if wide else ():
         names.pop(option.flag.replace("_", "-"), None)
     words = [name if value is None else f"{name}={value}" for name, value in names.items()]
+    place = PLACEMENTS[names["norm-placement"]]
+    off = {option.flag.replace("_", "-") for option in place.declaration.options if option.metavar is None}
+    words += [f"no-{name}" for name in off - names.keys()]  # the other layers may have it on
     return {"by-layer": f"{rng.choice(['0', '1-'])}:{','.join(words)}"}
 
 

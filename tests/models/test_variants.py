@@ -60,6 +60,7 @@ OPTIONS = {
     "recursive.share": False,
     "lns.gain": False,
     "mhc.iterations": 4,
+    "mix.part": 0.9,
     **{f"{name}.streams": 3 for name in ("hyper", "hyper-dynamic", "hyper-identity", "mhc")},
     **{f"{name}.fractions": 3 for name in ("frac", "frac-dynamic")},
 }

@@ -89,9 +89,9 @@ class MappedStreams(Streams):
         dim: int,
         make_norm: Callable[..., nn.Module],
         form: str,
+        start: str,
+        readout: str,
         streams: int = 4,
-        start: str = "",
-        readout: str = "sum",
         **options: Any,
     ) -> nn.Module:
         if readout == "sigmoid":

@@ -174,7 +174,7 @@ def test_the_site_follows_links(link, found):
 
 
 # of pip, sbatch and the authors of DLCL; and of compare, where it is on its way
-OTHERS = {"no-build-isolation", "gpus-per-node", "normalize-embed", "example"}
+OTHERS = {"no-build-isolation", "gpus-per-node", "normalize-embed"}
 
 
 def test_every_flag_on_the_pages_exists():

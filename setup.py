@@ -28,7 +28,7 @@ setup(
         "skipln_fairseq": ["py.typed"],
         "skipln_fairseq.nn.kernels": ["*.h", "*/*.c", "*/*.h"],
         "skipln_fairseq.bench": ["*.txt"],
-        "skipln_fairseq.compare": ["templates/*.jinja"],
+        "skipln_fairseq.compare": ["templates/*.jinja", "*.yaml"],
     },
     # fairseq is not here on purpose: pip would replace or rebuild the one that is already installed
     install_requires=["numpy>=1.24", "torch>=2.6"],
@@ -47,7 +47,7 @@ setup(
             "triton>=3.3; sys_platform == 'linux'",
         ],
         "images": ["matplotlib", "pillow", "scikit-learn"],
-        "compare": ["jinja2", "matplotlib", "pyyaml", "sacrebleu>=2.0", "scipy>=1.10"],
+        "compare": ["jinja2", "matplotlib", "pylatexenc>=2.10", "pyyaml", "sacrebleu>=2.0", "scipy>=1.10"],
         "ctranslate2": ["ctranslate2"],
         "docs": ["mkdocs-material", "mkdocstrings[python]"],
         "lint": ["mypy", "ruff"],

@@ -2,6 +2,7 @@
 
     python -m skipln_fairseq.compare examples/evidence/multi30k-connections.yaml
     python -m skipln_fairseq.compare GRID.yaml --report-only      # also while another process is at work
+    python -m skipln_fairseq.compare --example > grid.yaml        # a grid to begin with
 
 After an interruption start it again: it goes on, each training from its last checkpoint.
 """
@@ -9,9 +10,11 @@ After an interruption start it again: it goes on, each training from its last ch
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ..common.errors import UserError
 from ..runs import locked, run_resumable
@@ -22,6 +25,14 @@ __all__ = ["main"]
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
+class _Example(argparse.Action):
+    """Prints the example and exits, as ``--help`` does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        sys.stdout.write(Path(__file__).with_name("example.yaml").read_text("utf-8"))
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m skipln_fairseq.compare",
@@ -29,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("grid", type=Path, metavar="GRID.yaml", help="the experiment grid")
+    parser.add_argument(
+        "--example", action=_Example, nargs=0, help="print a small grid that runs in minutes, and exit"
+    )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder of the report (default: runs/compare/GRID)"
     )
@@ -98,7 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         UserError: for a grid or data that cannot be used, and where runs have failed.
     """
-    for name in ("yaml", "jinja2", "matplotlib", "sacrebleu", "scipy"):
+    args = _parser().parse_args(arguments)
+    for name in ("yaml", "jinja2", "matplotlib", "pylatexenc", "sacrebleu", "scipy"):
         if find_spec(name) is None:
             raise UserError(f"{name} is not installed: pip install 'skipln_fairseq[compare]'")
     for library in ("matplotlib", "sacrebleu"):  # importing fairseq lets all that they say through
@@ -109,7 +124,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from .slots import Slots
     from .summary import summarise
 
-    args = _parser().parse_args(arguments)
     for name, least in (("processes", 1), ("threads", 1), ("samples", 0)):
         value = getattr(args, name)
         if value is not None and value < least:

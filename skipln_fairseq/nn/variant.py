@@ -38,7 +38,8 @@ class Option:
         help: what it is, for ``--help``.
         metavar: the symbol that the equation has for it; None for a switch.
         kind: of a number: float or int.
-        least, above, below: the number is at least, more than, or less than that; a skip rule may refuse more.
+        least, above, below, most: the number is at least, more than, less than, at most that. What depends on the width
+            a skip rule refuses.
         default: the value where no flag is given; None: it must be given.
         drawn: for tests, the range from which values are drawn; some tests take its middle.
         choices: of a choice of words, those that are valid.
@@ -52,6 +53,7 @@ class Option:
     least: float = -math.inf
     above: float = -math.inf
     below: float = math.inf
+    most: float = math.inf
     default: Any = None
     drawn: tuple[float, float] = (0.5, 2.0)
     choices: tuple[str, ...] = ()
@@ -72,7 +74,8 @@ class Option:
             number = self.kind(str(value))
         except ValueError:
             number = math.nan
-        if not (math.isfinite(number) and self.least <= number < self.below and number > self.above):
+        within = self.least <= number <= self.most and self.above < number < self.below
+        if not (math.isfinite(number) and within):
             raise ValueError(self.valid())
         return number
 
@@ -81,8 +84,14 @@ class Option:
         if self.choices:
             return " or ".join(self.choices)
         kind = "a whole number" if self.kind is int else "a finite number"
-        bounds = (("of at least", self.least), ("above", self.above), ("below", self.below))
-        return f"{kind} {' and '.join(f'{word} {bound:g}' for word, bound in bounds if math.isfinite(bound))}".rstrip()
+        bounds = (
+            ("of at least", self.least),
+            ("above", self.above),
+            ("of at most", self.most),
+            ("below", self.below),
+        )
+        said = [f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound)]
+        return " ".join([kind, " and ".join(said)]) if said else kind
 
 
 @dataclass(frozen=True)

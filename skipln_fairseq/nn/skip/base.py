@@ -144,7 +144,7 @@ class Skip(Variant, nn.Module):
     def refusal(cls, dim: int, *args: Any, **options: Any) -> Optional[str]:
         """Why it cannot be built with these options for x of that width, in words; None: it can.
 
-        Asked once for each side, of the rule that the side has, and not of layers that are chosen otherwise.
+        Asked of the rule of each layer.
         """
         return None
 

@@ -89,10 +89,9 @@ class MappedStreams(Streams):
         dim: int,
         make_norm: Callable[..., nn.Module],
         form: str,
-        *args: Any,
+        start: str,
+        readout: str,
         streams: int = 4,
-        start: str = "",
-        readout: str = "sum",
         **options: Any,
     ) -> Optional[nn.Module]:
         if readout == "sigmoid":

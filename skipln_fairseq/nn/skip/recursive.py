@@ -54,7 +54,7 @@ class RecursiveSkip(Skip):
         self.norms = nn.ModuleList(norms)
 
     @classmethod
-    def build(cls, site: Site, order: int = 2, share: bool = False) -> "RecursiveSkip":
+    def build(cls, site: Site, order: int, share: bool = False) -> "RecursiveSkip":
         return cls(site.make_norm(shared=share) for _ in range(order - 1))
 
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:

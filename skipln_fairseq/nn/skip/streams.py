@@ -75,7 +75,7 @@ class Streams(Skip):
         streams: int = 4,
         **options: Any,
     ) -> Optional[nn.Module]:
-        return SumEnd(streams, dim, make_norm())
+        return SumEnd(options.get("streams", 4), dim, make_norm())
 
     def read_weights(self, streams: Tensor) -> Tensor:
         """A, (…, n, reads) or (n, reads), in single precision at least."""

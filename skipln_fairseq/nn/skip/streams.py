@@ -72,7 +72,6 @@ class Streams(Skip):
         make_norm: Callable[..., nn.Module],
         form: str,
         *args: Any,
-        streams: int = 4,
         **options: Any,
     ) -> Optional[nn.Module]:
         return SumEnd(options.get("streams", 4), dim, make_norm())

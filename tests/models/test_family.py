@@ -213,12 +213,24 @@ def combination(seed):
 
 
 def is_blind(name, stacks):
-    """Parameters whose gradient is zero by their nature, with the reason.
+    """Parameters whose gradient is zero by their nature: all that reads them takes them away.
+
+    With a value residual all layers of a stack read the values of the first one.
+    """
+    side, rest = name.split(".", 1)
+    shared = rest == "layers.0.self_attn.v_proj.bias" and stacks[side].value != "none"
+    layers = stacks[side].depth[list(SLOTS).index(side)] if shared else 1
+    return all(is_taken_away(name.replace(".0.", f".{n}.", n), stacks) for n in range(layers))
+
+
+def is_taken_away(name, stacks):
+    """Whether the layer of a parameter takes away what it adds, with the reason.
 
     Softmax does not see what is added to all scores of a query, which is all that k_proj's bias adds. A BatchNorm
     takes away what its argument has in common for all tokens: after F the biases of F's last projection, and
     v_proj's, which attention's weights of sum one hand on; in a recursion the inner steps' biases. (A highway's gate
-    differs by token.)
+    differs by token.) Before the first sub-layer both streams of SiameseNorm have the embedding's direction, so that
+    one's length is taken away by ScaleNorm.
     """
     side, part, layer, *_ = name.split(".")[:3]
     if part != "layers":
@@ -230,9 +242,13 @@ def is_blind(name, stacks):
         return False  # so does one of values
     slots = {"self_attn": "self_attn", "encoder_attn": "cross_attn", "fc2": "ffn", "final_layer_norm": "ffn"}
     slot = next((slot for part, slot in slots.items() if f".{part}" in name), None)
-    if slot is None or getattr(stack, slot).norm != "batch":
+    if slot is None:
         return False
     config = getattr(stack, slot)
+    if (config.skip, config.norm, layer, slot) == ("siamese", "scale", "0", "self_attn"):
+        return name.endswith("skip.norms.0.weight")
+    if config.norm != "batch":
+        return False
     if ".skip.norms." in name:
         return name.endswith("bias")
     index, size = SLOTS[side].index(slot), len(SLOTS[side])

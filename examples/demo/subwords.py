@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from skipln_fairseq.recipes.pieces import learn_pieces
 from skipln_fairseq.runs import read_lines
 
-from ..pieces import learn_pieces
 from . import commands
 from .pairs import Pair
 

@@ -10,12 +10,15 @@ import argparse
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..common.errors import UserError
+from ..common.needs import need
 from ..runs import locked, run_resumable
-from ..runs.settings import Flags
+
+if TYPE_CHECKING:
+    from ..runs.settings import Flags
 
 __all__ = ["main"]
 
@@ -79,7 +82,7 @@ def _name(gpu: int) -> str:
     return names[number]
 
 
-def _gpus(args: argparse.Namespace, flags: Iterable[Flags]) -> Sequence[int]:
+def _gpus(args: argparse.Namespace, flags: Iterable["Flags"]) -> Sequence[int]:
     """Those that were asked for; else all, unless every training is told to use none."""
     if args.gpus or all(one.get("cpu") for one in flags):
         return args.gpus
@@ -94,9 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         UserError: for a grid or data that cannot be used, and where runs have failed.
     """
-    for name in ("yaml", "jinja2", "matplotlib", "sacrebleu", "scipy"):
-        if find_spec(name) is None:
-            raise UserError(f"{name} is not installed: pip install 'skipln_fairseq[compare]'")
+    args = _parser().parse_args(arguments)
+    need("compare", "yaml", "jinja2", "matplotlib", "sacrebleu", "scipy")
     for library in ("matplotlib", "sacrebleu"):  # importing fairseq lets all that they say through
         logging.getLogger(library).setLevel(logging.WARNING)
     from .experiment import Experiment
@@ -105,7 +107,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from .slots import Slots
     from .summary import summarise
 
-    args = _parser().parse_args(arguments)
     for name, least in (("processes", 1), ("threads", 1), ("samples", 0)):
         value = getattr(args, name)
         if value is not None and value < least:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..common.needs import need
 from ..models.family import REGISTRIES, readme_table
 
 __all__ = ["main"]
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.map is None:
         print(readme_table())
         return
+    need("probe", "matplotlib")
     from .draw import draw
 
     draw(REGISTRIES, args.map)

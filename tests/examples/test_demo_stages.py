@@ -13,7 +13,7 @@ import sacrebleu
 from rich.console import Console
 
 from examples.demo import __main__ as demo
-from examples.demo import commands, own_files, report, subwords, training
+from examples.demo import commands, own_files, report, stages, subwords, training
 from examples.demo.pairs import Pair
 from examples.demo.progress import bar
 from skipln_fairseq.common.errors import UserError
@@ -313,14 +313,14 @@ def test_bad_own_files_are_refused_in_one_line(two_files, content, message):
 )
 def test_bad_flags_are_refused_before_any_work(arguments, message):
     with pytest.raises(UserError, match=message) as caught:
-        demo.check(demo.parse(arguments.split()))
+        stages.check(demo.parse(arguments.split()))
     assert "\n" not in str(caught.value)
 
 
 def test_good_flags_pass():
-    demo.check(demo.parse([]))
+    stages.check(demo.parse([]))
     args = demo.parse(["--arch", "transformer", "--", "--skip-order", "3"])
-    demo.check(args)
+    stages.check(args)
     assert args.flags == ["--skip-order", "3"]
 
 
@@ -357,7 +357,7 @@ def test_too_few_own_lines_leave_no_complete_corpus(two_files, tmp_path):
         ["--source", str(two_files[0]), "--target", str(two_files[1]), "--work-dir", str(tmp_path / "work")]
     )
     with pytest.raises(UserError, match="too few sentence pairs"):
-        demo.main(args)
+        stages.main(args)
     assert not list((tmp_path / "work").glob("*/complete.json"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from skipln_fairseq.common.errors import UserError
+from ..common.errors import UserError
 
 __all__ = ["learn_pieces"]
 

@@ -4,7 +4,7 @@
 #   make test        the tests            make test-slow   the long ones      make test-short  some of each kind
 #   make bench       time and memory beside fairseq's transformer; arguments: make bench ARGS="grow depth --shapes iwslt"
 #   make lint        ruff's checks        make format      ruff's formatting
-#   make package     wheel and source release, in dist/, tried elsewhere       make lock        renew the locks (needs uv)
+#   make package     wheel and source release, in dist/      make lock        renew the locks (needs uv)
 # torch is the build for CPUs where there is no NVIDIA driver. To choose: make install TORCH_INDEX= takes PyPI's, with
 # CUDA; TORCH_INDEX=https://download.pytorch.org/whl/cpu the one for CPUs.
 
@@ -46,6 +46,11 @@ demo: install
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
+# on a second Python: each kind of test, of those with many cases the first and the last
+test-short: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cases 2 \
+	  tests/nn tests/models tests/compat tests/commands $(ARGS)
+
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m slow $(ARGS)
 
@@ -60,6 +65,11 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+package: install
+	rm -rf dist build
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
 lock:
 	for version in $(VERSIONS); do \
 	  uv pip compile --quiet --upgrade --python-version $$version --generate-hashes --no-annotate \
@@ -68,4 +78,4 @@ lock:
 	done
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

@@ -2,11 +2,11 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from .support.cases import spread
 from .support.commands import EVAL_BLEU, SIZES, TRAIN, Finished, Trained, preprocess, run_isolated
 
 
@@ -27,12 +27,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = {id(item) for all_of_one in cases.values() for item in spread(all_of_one, most)}
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
     items[:] = [item for item in items if id(item) in kept]
-
-
-def spread(items: Sequence, most: int) -> list:
-    """At most so many, from the first to the last."""
-    count = min(most, len(items))
-    return [items[(len(items) - 1) * step // max(1, count - 1)] for step in range(count)]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cases import spread
 from tests.support.commands import REPOSITORY
 
 REQUIREMENTS = REPOSITORY / "requirements"
@@ -181,3 +182,11 @@ def test_an_interrupted_install_starts_over(tmp_path):
     assert after[-1].endswith("--editable .")
     assert make("install", VENV=venv, PYTHON=python).returncode == 0
     assert len(told.read_text().splitlines()) == len(before) + len(after)
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "kept"),
+    [(1, 2, [0]), (2, 2, [0, 1]), (9, 2, [0, 8]), (9, 3, [0, 4, 8]), (3, 9, [0, 1, 2]), (9, 1, [0])],
+)
+def test_the_short_set_has_the_first_and_the_last_case(count, most, kept):
+    assert spread(range(count), most) == kept

@@ -12,9 +12,14 @@ util.find_spec = lambda name, *more: None if name.partition(".")[0] in missing e
 for name in list(sys.modules):
     if name.partition(".")[0] in missing:
         del sys.modules[name]
-sys.meta_path.insert(0, type("Missing", (), {{
-    "find_spec": staticmethod(lambda name, *more: exec("raise ModuleNotFoundError(name)") if name in missing else None)
-}}))
+
+class Missing:
+    @staticmethod
+    def find_spec(name, *more):
+        if name in missing:
+            raise ModuleNotFoundError(f"No module named {{name!r}}")
+
+sys.meta_path.insert(0, Missing)
 sys.argv = {argv!r}
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """

@@ -119,7 +119,8 @@ def _data(console: Console, stages: Stages, args: argparse.Namespace, corpus: Pa
             subwords.prepare(corpus, folder, args.target_lang, args.vocabulary, _say(console))
 
     folder, reused = stages.run("data", {"vocabulary": args.vocabulary, "corpus": content}, build)
-    _done(console, f"{args.vocabulary} sub-words", folder, reused)
+    count = len(read_lines(folder / "subwords.vocab"))
+    _done(console, f"{count} sub-words", folder, reused)
     return folder / "binary"
 
 

@@ -199,10 +199,15 @@ def test_sentences_survive_being_written_and_read(tmp_path):
     assert read_lines(tmp_path / "train.de") == [text[::-1] for text in strange]
 
 
-def test_more_sub_words_than_the_corpus_has_are_refused_with_the_limit(tmp_path):
-    subwords.write_plain({"train": [Pair("1", "ab ba", "aa bb")] * 3}, tmp_path, "de")
-    with pytest.raises(UserError, match=r"--vocabulary 5000: .* at most \d+ are possible"):
-        subwords.prepare(tmp_path, tmp_path, "de", 5000, print)
+def test_a_small_corpus_has_fewer_sub_words(tmp_path, monkeypatch):
+    """As the generated one, which the demo takes where no other can be had."""
+    monkeypatch.setattr(commands, "run", lambda *_: None)
+    pairs = [Pair("1", "ab ba", "aa bb")] * 3
+    subwords.write_plain({"train": pairs, "valid": pairs, "test": pairs}, tmp_path, "de")
+    subwords.prepare(tmp_path, tmp_path, "de", demo.VOCABULARY, print)
+    assert 4 < len(read_lines(tmp_path / "subwords.vocab")) < 20
+    with pytest.raises(UserError, match="--vocabulary 3: not possible with this corpus"):
+        subwords.prepare(tmp_path, tmp_path, "de", 3, print)
 
 
 # --- report ------------------------------------------------------------------------------------

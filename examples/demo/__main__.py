@@ -35,7 +35,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     data.add_argument("--target", type=Path, metavar="FILE", help="own corpus: the lines' translations")
     data.add_argument("--max-words", type=int, default=Limits.max_words, help="leave out longer sentences")
     data.add_argument(
-        "--vocabulary", type=int, default=VOCABULARY, help="number of sub-words; a small corpus has fewer"
+        "--vocabulary", type=int, default=VOCABULARY, help="number of sub-words, or all of a small corpus"
     )
     model = parser.add_argument_group("training")
     model.add_argument(

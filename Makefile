@@ -2,6 +2,7 @@
 #   make install     the locked environment, for Python 3.10 to 3.13; another Python: make clean install PYTHON=python3.12
 #   make demo        a real corpus, a training, translations and BLEU; arguments: make demo ARGS="--target-lang fr"
 #   make test        the tests            make test-slow   the long ones      make test-short  some of each kind
+#   make docs        the site of docs/, into build/site
 #   make bench       time and memory beside fairseq's transformer; arguments: make bench ARGS="grow depth --shapes iwslt"
 #   make lint        ruff's checks        make format      ruff's formatting
 #   make package     wheel and source release, in dist/      make lock        renew the locks (needs uv)
@@ -22,7 +23,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: install demo test test-slow test-short bench lint format package lock clean
+.PHONY: install demo test test-slow test-short docs bench lint format package lock clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/installed
@@ -53,6 +54,9 @@ test-short: install
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m slow $(ARGS)
+
+docs: install
+	$(BIN)/mkdocs build --strict
 
 bench: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m skipln_fairseq.bench $(ARGS)

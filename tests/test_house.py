@@ -1,6 +1,7 @@
 """The rooms of the package and of the tests, and who knows whom."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -20,22 +21,73 @@ def imports(file):
             yield from (".".join(filter(None, (*base, node.module, alias.name))) for alias in node.names)
 
 
+PACKAGE = ROOT / "skipln_fairseq"
+PAGE = ROOT / "docs" / "architecture.md"
+
+
+def rooms(folder):
+    """The folders with code in them."""
+    return {file.parent.name for file in folder.glob("*/__init__.py")}
+
+
+def arrows(package):
+    """Pairs of rooms of which the first imports the second; all may import ``common``."""
+    found = set()
+    for file in package.glob("*/**/*.py"):
+        room = file.relative_to(package).parts[0]
+        for name in imports(file):
+            parts = name.split(".")
+            if parts[0] == package.name and len(parts) > 1 and (package / parts[1]).is_dir():
+                found.add((room, parts[1]))
+    return {(a, b) for a, b in found if a != b and b != "common"}
+
+
+def drawn(text):
+    """The arrows of the page's drawing."""
+    return set(re.findall(r"^  (\w+) --> (\w+)$", text, re.MULTILINE))
+
+
+def test_the_architecture_page_names_every_room():
+    named = re.findall(r"^\| `(\w+)` \|", PAGE.read_text().partition("## One variant")[0], re.MULTILINE)
+    assert sorted(named) == sorted(rooms(PACKAGE))
+
+
+def test_beside_the_rooms_stands_only_the_door():
+    assert {file.name for file in PACKAGE.glob("*.py")} == {"__init__.py", "version.py"}
+
+
+def test_the_page_draws_who_imports_whom():
+    assert drawn(PAGE.read_text()) == arrows(PACKAGE)
+
+
+def test_no_arrow_turns_back():
+    left = arrows(PACKAGE)
+    while left:
+        ends = {b for _, b in left} - {a for a, _ in left}
+        assert ends, f"these rooms import each other: {sorted(left)}"
+        left = {(a, b) for a, b in left if b not in ends}
+
+
+def test_what_many_rooms_share_imports_none_of_them():
+    assert not [pair for pair in arrows(PACKAGE) if pair[0] in ("common", "nn")]
+
+
+def test_the_tests_have_the_same_rooms():
+    others = {"commands", "examples", "oracles", "support"}
+    # tried through the commands of `commands`
+    untested = {"to_ctranslate2"}
+    assert rooms(ROOT / "tests") == (rooms(PACKAGE) - untested) | others
+    loose = {file.name for file in (ROOT / "tests").glob("test_*.py")}
+    assert loose == {"test_docs.py", "test_house.py", "test_import.py", "test_package.py", "test_readme.py"}
+
+
+def test_axes_of_the_page_are_the_registries():
+    folders = set(re.findall(r"^\| .* \| `--[\w-]+` \| `nn/(\w+)` \|", PAGE.read_text(), re.MULTILINE))
+    assert folders == rooms(PACKAGE / "nn") - {"kernels"}
+
+
 IMAGES = ("skipln_fairseq.images", "skipln_fairseq.attack")
-SHARED = tuple(
-    f"skipln_fairseq.{name}"
-    for name in (
-        "nn",
-        "compat",
-        "runs",
-        "errors",
-        "files",
-        "arguments",
-        "changes",
-        "machine",
-        "unpack",
-        "version",
-    )
-)
+SHARED = tuple(f"skipln_fairseq.{name}" for name in ("nn", "compat", "runs", "common", "version"))
 
 
 def test_translation_knows_nothing_of_images_and_the_reverse():

@@ -1,4 +1,4 @@
-"""What the README says is run."""
+"""What the README and the pages say is run, and was measured."""
 
 import json
 import re
@@ -9,17 +9,25 @@ import pytest
 
 from skipln_fairseq.bench.render import markdown
 from skipln_fairseq.compare.report import write_report
-from skipln_fairseq.models.family import readme_table
 from skipln_fairseq.models.presets import MODELS
 from tests.support.commands import REPOSITORY, USER_DIR, run
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-TWO_COMMANDS, OWN_TRAINING = (
-    block.strip().splitlines() for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-)
+DOCS = REPOSITORY / "docs"
 
 
-IMAGES = re.findall(r"^    (fairseq-\S+ digits .*)$", README, re.MULTILINE)
+def page(name: str) -> str:
+    """A page of docs/ as it is written."""
+    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str) -> list[list[str]]:
+    """The lines of each shell block."""
+    return [block.strip().splitlines() for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
+
+
+TWO_COMMANDS = blocks(page("install"))[0]
+(OWN_TRAINING,) = (block for block in blocks(page("own-data")) if block[0].startswith("fairseq-preprocess"))
+IMAGES = blocks(page("images"))[0]
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -64,14 +72,11 @@ def test_the_first_training_on_images(tmp_path):
     assert re.search(r"top1 \d", validated)
 
 
-def test_the_table_of_connections_is_the_code_s():
-    assert readme_table() in README
-
-
 def test_every_architecture_is_named():
+    architectures = page("own-data")
     for arch in (arch for presets in MODELS.values() for arch in presets):
         short = arch.removeprefix("transformer_rskip_").removeprefix("transformer_lm_rskip_")
-        assert f"`{short}`" in README, arch
+        assert f"`{short}`" in architectures, arch
 
 
 PERFORMANCE = REPOSITORY / "examples" / "performance"
@@ -82,6 +87,16 @@ def table(name):
     return [line for line in markdown(REPORTS[name]).splitlines() if line.startswith("|")]
 
 
+COST = REPOSITORY / "docs" / "family-cost.json"
+
+
+@pytest.mark.skipif(not COST.exists(), reason="measured on a quiet machine")
+def test_what_the_family_costs_is_told():
+    report = json.loads(COST.read_text(encoding="utf-8"))
+    assert report["done"] == len(report["plan"])
+    assert markdown(report).strip() in COST.with_suffix(".md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", REPORTS)
 def test_what_was_measured_is_told(name):
     text = (PERFORMANCE / "README.md").read_text(encoding="utf-8")
@@ -90,14 +105,14 @@ def test_what_was_measured_is_told(name):
     assert "/" not in REPORTS[name]["command"].replace("bench/", "")
 
 
-def test_every_speed_in_the_readme_was_measured():
+def test_every_speed_on_the_page_was_measured():
     measured = {line for name in REPORTS for line in table(name)}
-    told = re.findall(r"^\| (?:tiny|iwslt|wmt|batch \d+,).*$", README, re.MULTILINE)
+    told = re.findall(r"^\| (?:tiny|iwslt|wmt|batch \d+,).*$", page("speed"), re.MULTILINE)
     assert len(told) > 5
     assert set(told) <= measured
 
 
-EXAMPLES = (REPOSITORY / "examples" / "README.md").read_text(encoding="utf-8")
+RESULTS = page("results")
 EVIDENCE = sorted((REPOSITORY / "examples" / "evidence").glob("*/results.json"))
 
 
@@ -114,11 +129,11 @@ def test_the_evidence_told_is_the_evidence_found(results, tmp_path):
     assert len(tables) == len(summary["data"])
     told = [*tables, *re.findall(r"^\*\*Missing:\*\* .*$", report, re.MULTILINE)]
     told += [signature for table in summary["data"] for signature in table["signatures"]]
-    assert all(each in EXAMPLES for each in told)
+    assert all(each in RESULTS for each in told)
 
 
 def test_the_transfer_told_is_the_transfer_found():
-    told = re.findall(r"^\| (?:PGD|MI|SGM).*$", EXAMPLES, re.MULTILINE)
+    told = re.findall(r"^\| (?:PGD|MI|SGM).*$", RESULTS, re.MULTILINE)
     files = sorted((REPOSITORY / "examples" / "evidence" / "cifar10-transfer").glob("*/transfer.md"))
     reports = "".join(file.read_text(encoding="utf-8") for file in files)
     assert told == re.findall(r"^\| (?:PGD|MI|SGM).*$", reports, re.MULTILINE)
@@ -128,6 +143,6 @@ def test_the_transfer_told_is_the_transfer_found():
 def test_every_evidence_on_the_page_was_found():
     rows = {row for results in EVIDENCE for row in (results.parent / "report.md").read_text().splitlines()}
     told = re.findall(
-        r"^\| .* \| (?:no significant difference|better|worse|missing).*$", EXAMPLES, re.MULTILINE
+        r"^\| .* \| (?:no significant difference|better|worse|missing).*$", RESULTS, re.MULTILINE
     )
     assert set(told) <= rows

@@ -37,7 +37,11 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--source", type=Path, required=True, metavar="CHECKPOINT", help="attacked with its gradients"
+        "--source",
+        type=Path,
+        required=True,
+        metavar="CHECKPOINT",
+        help="the model whose gradients make the images",
     )
     parser.add_argument(
         "--targets",
@@ -45,14 +49,18 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="CHECKPOINT",
-        help="tried without, beside the source",
+        help="the models that the images are tried on, beside the source",
     )
-    parser.add_argument("--data", metavar="DATA", help="instead of what the source was trained on")
-    parser.add_argument("--split", default="test", help="of the data, test unless given")
+    parser.add_argument("--data", metavar="DATA", help="other data than the source was trained on")
+    parser.add_argument("--split", default="test", help="split of the data (default: test)")
     parser.add_argument(
-        "--images", type=int, default=500, metavar="N", help="500 unless given, drawn by the seed"
+        "--images",
+        type=int,
+        default=500,
+        metavar="N",
+        help="number of images, drawn by the seed (default: 500)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="1 unless given")
+    parser.add_argument("--seed", type=int, default=1, help="seed (default: 1)")
     parser.add_argument(
         "--gammas",
         nargs="+",
@@ -66,13 +74,13 @@ def _parser() -> argparse.ArgumentParser:
         help="decay each stage's first block too, which the method's published code leaves out",
     )
     parser.add_argument(
-        "--epsilon", default="8/255", metavar="ε", help="largest change of a pixel, 8/255 unless given"
+        "--epsilon", default="8/255", metavar="ε", help="largest change of a pixel (default: 8/255)"
     )
-    parser.add_argument("--step", default="2/255", metavar="α", help="change of one step, 2/255 unless given")
-    parser.add_argument("--steps", type=int, default=10, metavar="N", help="10 unless given")
-    parser.add_argument("--momentum", default="0", metavar="μ", help="0 unless given")
+    parser.add_argument("--step", default="2/255", metavar="α", help="change of one step (default: 2/255)")
+    parser.add_argument("--steps", type=int, default=10, metavar="N", help="number of steps (default: 10)")
+    parser.add_argument("--momentum", default="0", metavar="μ", help="momentum (default: 0)")
     parser.add_argument(
-        "--output", type=Path, default=Path("attack"), metavar="DIR", help="attack unless given"
+        "--output", type=Path, default=Path("attack"), metavar="DIR", help="folder to write (default: attack)"
     )
     return parser
 

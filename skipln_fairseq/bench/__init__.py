@@ -6,8 +6,9 @@
 | `naive` | the recursive skip as one would write it first: a contestant that is nowhere else |
 | `lengths`, `batches` | how long real sentences are (`multi30k.txt`), and random sentences of these lengths |
 | `worker` | a process that trains one contestant, step by step as it is asked |
+| `train_and_decode` | one that decodes with it too |
 | `race` | all processes of a comparison, asked one at a time |
 | `memory`, `statistics`, `machine` | the numbers, their spread, and where they were measured |
 | `options`, `report`, `render` | the flags, the JSON and the tables |
-| `train`, `grow`, `leave`, `draw`, `table`, `histogram` | the commands |
+| `train`, `family`, `grow`, `leave`, `draw`, `table`, `histogram` | the commands |
 """

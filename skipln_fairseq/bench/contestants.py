@@ -6,7 +6,7 @@ A contestant is written ``BASE`` or ``BASE+CHANGE+…``, for instance ``order-2+
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from ..common.errors import UserError
@@ -65,7 +65,12 @@ class Contestant:
 
     def changed(self, change: str) -> "Contestant":
         """The same with one of ``CHANGES``."""
-        return Contestant(f"{self.name}+{change}", f"{self.series}+{change}", (*self.flags, *CHANGES[change]))
+        return replace(
+            self,
+            name=f"{self.name}+{change}",
+            series=f"{self.series}+{change}",
+            flags=(*self.flags, *CHANGES[change]),
+        )
 
 
 def contestant(text: str, k: int | None = None) -> Contestant:

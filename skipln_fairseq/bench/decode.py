@@ -27,14 +27,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="binarised, with the sentences"
     )
-    parser.add_argument("--gen-subset", default="test", metavar="SPLIT", help="test unless given")
+    parser.add_argument("--gen-subset", default="test", metavar="SPLIT", help="default: test")
     parser.add_argument(
         "--contestants", nargs="+", default=["stock", "fast"], metavar="NAME", help=", ".join(CONTESTANTS)
     )
     for name, usual, text in (("batch-sizes", [1, 8, 64], "sentences"), ("beams", [1, 5], "hypotheses")):
         shown = " ".join(map(str, usual))
         parser.add_argument(
-            f"--{name}", nargs="+", type=int, default=usual, metavar="N", help=f"{text}, {shown} unless given"
+            f"--{name}", nargs="+", type=int, default=usual, metavar="N", help=f"{text} (default: {shown})"
         )
     add_count(parser, "starts", 2, "times that all processes are started, each with its rounds")
     add_count(parser, "sentences", 64, "least number of sentences of a round")

@@ -37,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument("file", type=Path, metavar="FILE.json", help="what grow or leave wrote")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE.svg", help="beside the report, with .svg, unless given"
+        "--output", type=Path, metavar="FILE.svg", help="default: beside the report, with .svg"
     )
 
 

@@ -60,13 +60,13 @@ AXES = {
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument("axis", metavar="AXIS", help=f"what grows: {', '.join(AXES)}")
-    parser.add_argument("--values", nargs="+", type=int, metavar="N", help="the axis' own unless given")
-    parser.add_argument("--shapes", nargs="+", default=["tiny"], metavar="NAME", help="tiny unless given")
+    parser.add_argument("--values", nargs="+", type=int, metavar="N", help="default: the axis' own")
+    parser.add_argument("--shapes", nargs="+", default=["tiny"], metavar="NAME", help="default: tiny")
     parser.add_argument(
         "--contestants",
         nargs="+",
         metavar="NAME",
-        help="the axis' own unless given; K stands for the value: order-K",
+        help="default: the axis' own; K stands for the value: order-K",
     )
     add_race_arguments(parser, "bench/grow-AXIS.json")
 

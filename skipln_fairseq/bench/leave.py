@@ -116,9 +116,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_count(parser, "dim", 512, "features")
     add_count(parser, "repeats", 3, "calls that are timed together")
     parser.add_argument(
-        "--orders", nargs="+", type=int, default=[1, 2, 4, 8], metavar="K", help="1 2 4 8 unless given"
+        "--orders", nargs="+", type=int, default=[1, 2, 4, 8], metavar="K", help="default: 1 2 4 8"
     )
-    parser.add_argument("--dropout", type=float, default=0.1, metavar="P", help="0.1 unless given")
+    parser.add_argument("--dropout", type=float, default=0.1, metavar="P", help="default: 0.1")
 
 
 def _measure(args: Namespace, dtype: str, order: int, turns: random.Random) -> list[dict[str, Any]]:

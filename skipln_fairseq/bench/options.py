@@ -25,7 +25,7 @@ __all__ = [
 def add_count(parser: ArgumentParser, name: str, default: int, text: str) -> None:
     """Add a flag whose value is a whole number of at least 1."""
     parser.add_argument(
-        f"--{name}", type=int, default=default, metavar="N", help=f"{text}, {default} unless given"
+        f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})"
     )
     parser.set_defaults(counts=[*(parser.get_default("counts") or ()), name])
 
@@ -38,12 +38,12 @@ def add_arguments(parser: ArgumentParser, output: str) -> None:
     parser.add_argument(
         "--seed", type=int, default=1, metavar="N", help="of numbers, words, batches and turns"
     )
-    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu (unless given) or cuda")
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu (default) or cuda")
     parser.add_argument(
-        "--dtype", nargs="+", default=["fp32"], metavar="TYPE", help="fp32 (unless given), bf16, fp16"
+        "--dtype", nargs="+", default=["fp32"], metavar="TYPE", help="fp32 (default), bf16, fp16"
     )
     parser.add_argument(
-        "--output", type=Path, default=Path(output), metavar="FILE.json", help=f"{output} unless given"
+        "--output", type=Path, default=Path(output), metavar="FILE.json", help=f"default: {output}"
     )
 
 

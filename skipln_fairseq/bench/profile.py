@@ -28,7 +28,7 @@ def by_kind(milliseconds: dict[str, float]) -> dict[str, float]:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.add_argument("--shapes", nargs="+", default=["iwslt"], metavar="NAME", help="iwslt unless given")
+    parser.add_argument("--shapes", nargs="+", default=["iwslt"], metavar="NAME", help="default: iwslt")
     parser.add_argument(
         "--contestants", nargs="+", default=["stock", "order-2+fused"], metavar="NAME", help="see train"
     )

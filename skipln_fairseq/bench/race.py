@@ -4,12 +4,13 @@ import multiprocessing
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from signal import SIGKILL
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from ..common.errors import UserError
@@ -41,6 +42,7 @@ class Heat:
         threads: of each process.
         processes: that share a training's data.
         device: cpu or cuda.
+        jobs: what a process does.
     """
 
     shape: Shape
@@ -55,10 +57,11 @@ class Heat:
     threads: int
     processes: int
     device: str
+    jobs: type[Job] = Job
 
     def job(self, contestant: Contestant, rank: int, folder: str) -> Job:
         """What one process of a contestant does."""
-        return Job(
+        return self.jobs(
             name=contestant.name,
             flags=(*self.shape.flags, *self.flags, *contestant.flags),
             words=self.shape.words,
@@ -141,23 +144,38 @@ def _together(answers: Sequence[dict[str, Any]], key: str) -> int | None:
     return None if None in values else sum(values)
 
 
-def _round(teams: Sequence[Team], batches: int, order: random.Random) -> list[tuple[float, float]]:
-    """Seconds and processor seconds of each team for a step with every batch.
+Times = dict[str, float]
+"""What a team took in a round: of each kind of work its seconds and its processor seconds."""
+
+
+def _round(
+    teams: Sequence[Team], works: Mapping[str, str], batches: int, order: random.Random
+) -> list[Times]:
+    """What each team took for each kind of work with every batch.
 
     Of a team's processes the slowest one's seconds count, and the processor seconds of all.
     """
-    seconds, busy = [0.0] * len(teams), [0.0] * len(teams)
+    found = [dict.fromkeys(_keys(works), 0.0) for _ in teams]
     for batch in range(batches):
-        for turn in order.sample(range(len(teams)), len(teams)):
-            time.sleep(PAUSE)
-            answers = teams[turn].ask("step", batch)
-            seconds[turn] += max(answer[0] for answer in answers)
-            busy[turn] += sum(answer[1] for answer in answers)
-    return list(zip(seconds, busy, strict=True))
+        for prefix, method in works.items():
+            for turn in order.sample(range(len(teams)), len(teams)):
+                time.sleep(PAUSE)
+                answers = teams[turn].ask(method, batch)
+                found[turn][f"{prefix}seconds"] += max(answer[0] for answer in answers)
+                found[turn][f"{prefix}cpu_seconds"] += sum(answer[1] for answer in answers)
+    return found
+
+
+def _keys(works: Iterable[str]) -> list[str]:
+    return [f"{prefix}{kind}" for prefix in works for kind in ("seconds", "cpu_seconds")]
 
 
 def _lap(
-    heat: Heat, contestants: Sequence[Contestant], order: random.Random, say: Callable[[str], object]
+    heat: Heat,
+    contestants: Sequence[Contestant],
+    works: Mapping[str, str],
+    order: random.Random,
+    say: Callable[[str], object],
 ) -> list[dict[str, Any]]:
     """What :func:`race` returns, of one set of processes."""
     with ExitStack() as stack:
@@ -171,11 +189,11 @@ def _lap(
             teams.append(stack.enter_context(Team(one.name, jobs)))
         for number in range(heat.warmup):
             say(f"warm-up {number + 1} of {heat.warmup}")
-            _round(teams, heat.batches, order)
+            _round(teams, works, heat.batches, order)
         rounds = []
         for number in range(heat.rounds):
             say(f"round {number + 1} of {heat.rounds}")
-            rounds.append(_round(teams, heat.batches, order))
+            rounds.append(_round(teams, works, heat.batches, order))
         say("memory")
         memory = [team.ask("memory") for team in teams]
     return [
@@ -185,8 +203,7 @@ def _lap(
             "parameters": team.first[0]["parameters"],
             "tokens": sum(sum(answer["tokens"]) for answer in team.first),
             "sentences": sum(sum(answer["sentences"]) for answer in team.first),
-            "seconds": [wall for wall, _ in timed],
-            "cpu_seconds": [busy for _, busy in timed],
+            **{key: [times[key] for times in timed] for key in _keys(works)},
             "bytes": {key: _together(held, key) for key in ("state", "step", "resident")},
         }
         for one, team, timed, held in zip(contestants, teams, zip(*rounds, strict=True), memory, strict=True)
@@ -194,9 +211,12 @@ def _lap(
 
 
 def race(
-    heat: Heat, contestants: Sequence[Contestant], say: Callable[[str], object] = lambda text: None
+    heat: Heat,
+    contestants: Sequence[Contestant],
+    say: Callable[[str], object] = lambda text: None,
+    works: Mapping[str, str] = MappingProxyType({"": "step"}),
 ) -> list[dict[str, Any]]:
-    """Train all contestants side by side.
+    """Let all contestants work side by side.
 
     A process keeps for its life what chance gave it, its place in memory for instance, and with it a percent or so
     of speed: that is why all are started several times.
@@ -205,11 +225,12 @@ def race(
         heat: what they have in common.
         contestants: the first is the one that the others are compared with.
         say: told what is being done.
+        works: what is timed, by methods of what answers in the processes, each with a prefix for its times.
 
     Returns:
         Of each contestant name, flags, parameters, real target tokens and sentences of a round (of all its
-        processes), seconds and processor seconds of every round of every start, and bytes of memory (of all its
-        processes, in the first start).
+        processes), ``seconds`` and ``cpu_seconds`` of every round of every start, with the prefix of each kind of
+        work, and bytes of memory (of all its processes, in the first start).
 
     Raises:
         UserError: where a contestant fails.
@@ -218,8 +239,8 @@ def race(
     laps = []
     for start in range(heat.starts):
         place = f"{heat.shape.name}, start {start + 1} of {heat.starts}: "
-        laps.append(_lap(heat, contestants, order, lambda text, place=place: say(place + text)))
+        laps.append(_lap(heat, contestants, works, order, lambda text, place=place: say(place + text)))
     return [
-        runs[0] | {key: [one for run in runs for one in run[key]] for key in ("seconds", "cpu_seconds")}
+        runs[0] | {key: [one for run in runs for one in run[key]] for key in _keys(works)}
         for runs in zip(*laps, strict=True)
     ]

@@ -58,6 +58,20 @@ def _training(run: dict[str, Any], settings: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _family(run: dict[str, Any], settings: dict[str, Any]) -> tuple[str, ...]:
+    summary = run["summary"]
+    return (
+        run["contestant"],
+        run["stream"],
+        _milliseconds(summary["seconds"], settings["batches"]),
+        _spread(summary["time_ratio"], ".2f"),
+        _spread(summary["cpu_ratio"], ".2f"),
+        _milliseconds(summary["decode_seconds"], settings["batches"]),
+        _spread(summary["decode_ratio"], ".2f"),
+        f"{summary['peak_ratio']:.2f}",
+    )
+
+
 def _decoding(run: dict[str, Any], settings: dict[str, Any]) -> tuple[str, ...]:
     summary, resident = run["summary"], run["bytes"]["resident"]
     return (
@@ -105,6 +119,13 @@ LAYOUTS = {
         f"Times come with quartiles, tokens are real target tokens; ×: ratio to the first row, {INTERVAL}; MiB: "
         "tensors at their peak; RSS+: what the resident set grew since before the first step, MiB",
     ),
+    "family": Layout(
+        ("member", "stream", "ms a step", "time ×", "CPU ×", "ms a search", "time ×", "MiB ×"),
+        _family,
+        "Times come with quartiles; a step is an update of a training, a search what fairseq-generate does with a "
+        "batch, its number of steps fixed; ×: ratio to the Post-LN that took turns with the member, "
+        f"{INTERVAL}; MiB ×: tensors at their peak in an update; stream: what walks from sub-layer to sub-layer",
+    ),
     "decoding": Layout(
         ("contestant", "sentences/s", "speed ×", "MiB", "RSS+"),
         _decoding,
@@ -128,7 +149,12 @@ def header(report: dict[str, Any]) -> str:
     told = (
         report["command"],
         f"seed {settings['seed']}",
-        *((f"lengths {report['lengths']}",) if report["kind"] == "training" else ()),
+        *((f"lengths {report['lengths']}",) if report["kind"] in ("training", "family") else ()),
+        *(
+            ("searches: " + ", ".join(f"{n} {what}" for what, n in report["searches"].items()),)
+            if "searches" in report
+            else ()
+        ),
         where["device"],
         f"{settings['threads']} thread(s)",
         f"torch {where['torch']}",

@@ -18,7 +18,7 @@ HELP = "time and memory of an update, contestant by contestant; the command unle
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument(
-        "--shapes", nargs="+", default=list(SHAPES), metavar="NAME", help=f"{', '.join(SHAPES)} unless given"
+        "--shapes", nargs="+", default=list(SHAPES), metavar="NAME", help=f"default: {', '.join(SHAPES)}"
     )
     parser.add_argument(
         "--contestants", nargs="+", default=list(DEFAULT), metavar="NAME", help=f"{', '.join(DEFAULT)}"

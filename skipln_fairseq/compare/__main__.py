@@ -1,9 +1,9 @@
-"""Train and compare what a grid names; what is there already is not done again.
+"""Train, test and compare the models of a grid. Runs that exist are not repeated.
 
     python -m skipln_fairseq.compare examples/evidence/multi30k-connections.yaml
     python -m skipln_fairseq.compare GRID.yaml --report-only      # also while another process is at work
 
-An interrupted comparison goes on when it is started again, an interrupted training from its last checkpoint.
+After an interruption start it again: it goes on, each training from its last checkpoint.
 """
 
 import argparse
@@ -28,38 +28,42 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m skipln_fairseq.compare",
-        description="Train and translate what a grid names and is missing, then write report.md and report.html.",
+        description="Train and test all models of a grid, then write the report. Runs that exist are not repeated.",
         allow_abbrev=False,
     )
-    parser.add_argument("grid", type=Path, metavar="GRID.yaml", help="what is compared")
+    parser.add_argument("grid", type=Path, metavar="GRID.yaml", help="the experiment grid")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="of the report; runs/compare/GRID unless given"
+        "--output", type=Path, metavar="DIR", help="folder of the report (default: runs/compare/GRID)"
     )
     parser.add_argument(
         "--work-dir",
         type=Path,
         default=Path("runs/compare"),
         metavar="DIR",
-        help="of checkpoints and logs, runs/compare unless given; grids may share it",
+        help="folder of checkpoints and logs, which grids may share (default: runs/compare)",
     )
     parser.add_argument(
         "--processes",
         type=int,
         metavar="N",
-        help="at a time: on each GPU, 1 unless given; on CPUs one for each core",
+        help="runs at a time: on each GPU (default: 1), or on CPUs (default: one for each core)",
     )
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of each process, 1 unless given")
     parser.add_argument(
-        "--gpus", nargs="+", type=int, default=[], metavar="N", help="GPUs to use; all unless given"
+        "--threads", type=int, default=1, metavar="N", help="threads of each run (default: 1)"
+    )
+    parser.add_argument(
+        "--gpus", nargs="+", type=int, default=[], metavar="N", help="GPUs to use (default: all)"
     )
     parser.add_argument(
         "--samples",
         type=int,
         default=5,
         metavar="N",
-        help="examples to read in the report, 5 unless given; 0 where a corpus may not be quoted",
+        help="examples to show in the report (default: 5); 0 where a corpus may not be quoted",
     )
-    parser.add_argument("--report-only", action="store_true", help="of what is there")
+    parser.add_argument(
+        "--report-only", action="store_true", help="train nothing; write the report of the runs that exist"
+    )
     return parser
 
 

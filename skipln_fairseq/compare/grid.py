@@ -1,4 +1,4 @@
-"""What is compared, as a YAML file says it.
+"""The experiment grid, read from a YAML file.
 
     title: Skip connections on Multi30k
     baseline: Post-LN
@@ -138,9 +138,7 @@ def _check_file_names(grid: Grid) -> None:
     for data in grid.data:
         other = names.setdefault(file_name(data.name), data.name)
         if other != data.name:
-            raise UserError(
-                f"data: {other!r} and {data.name!r} differ in nothing that a file's name may hold"
-            )
+            raise UserError(f"data: {other!r} and {data.name!r} would get the same file name")
 
 
 def _flags(name: str, value: Any) -> dict[str, Any]:
@@ -160,7 +158,7 @@ def _seeds(value: Any) -> tuple[int, ...]:
     ):
         raise UserError(f"seeds {value}: valid is a list of whole numbers above 0")
     if len(set(value)) < len(value):
-        raise UserError(f"seeds {value}: one stands there twice")
+        raise UserError(f"seeds {value}: one is given twice")
     return tuple(value)
 
 

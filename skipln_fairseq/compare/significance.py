@@ -1,7 +1,7 @@
 """Whether a variant differs from the baseline: over examples, over seeds, and among many variants.
 
-Two things could have come out otherwise: which examples are in the test set, and which seeds were drawn. Each has its
-test, which takes the other as it is:
+There are two sources of chance: which examples are in the test set, and which seeds were drawn. Each has its test,
+which takes the other as fixed:
 
 * examples, which are sentences or images: a paired bootstrap (Koehn 2004) with sacreBLEU's resamples; a resample that
   draws an example takes its outputs of all seeds, which are no independent examples;
@@ -10,12 +10,12 @@ test, which takes the other as it is:
   pool and compared by Welch's test, as all are where the baseline has one. A run has failed if it diverged or scored
   less than :data:`FAILED` of the baseline's mean.
 
-What counts is the test of both: the difference over the root of the sum of both variances, with Satterthwaite's degrees
-of freedom. These overrate a spread that few seeds know: with 2 degrees of freedom it takes equal systems for different
-ones five times as often as the level 0.0045 says. Its p is therefore at least that of the seeds alone; then, with 2, 4,
-8 and 24 degrees of freedom, it does so at most 1.4 times as often as said (400,000 simulations of each). With one
-seed nothing can be said about seeds, and there is no such test. The variants of one data set against its baseline are a
-family, in which p is corrected by Holm's method (1979). All tests are two-sided; sacreBLEU's own counts one side.
+The verdict uses a combined test: the difference over the root of the sum of both variances, with Satterthwaite's
+degrees of freedom. Where few seeds know the spread this test finds too much: with 2 degrees of freedom, at the level
+0.0045, it calls equal systems different five times as often as it should. So its p is never smaller than that of the
+seeds alone. Then, with 2, 4, 8 and 24 degrees of freedom, it does so at most 1.4 times as often as it should (400,000
+simulations of each). With one seed nothing is tested. The variants of one data set are a family, in which p is
+corrected by Holm's method (1979). All tests are two-sided; sacreBLEU's own counts one side.
 """
 
 import math

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
+from skipln_fairseq.nn.embedding.fixnorm import UnitEmbedding
 
 __all__ = ["BF16Optimizer", "apply"]
 
@@ -130,6 +131,8 @@ def sum_gradients_in_single(model: nn.Module) -> None:
             module.forward = MethodType(layer_norm, module)
         elif isinstance(module, nn.Embedding) and type(module).forward is nn.Embedding.forward:
             module.forward = MethodType(embedding, module)
+        elif isinstance(module, UnitEmbedding):
+            module.rows = MethodType(embedding, module)
 
 
 def layer_norm(self: nn.LayerNorm, v: Tensor, padding_mask: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""How a trained model ranks the right class of each image.
+"""The rank that a trained model gives to the right class of each image.
 
     python -m skipln_fairseq.images.predict --path checkpoint_best.pt --data DATA --output ranks.txt
 
@@ -24,16 +24,26 @@ __all__ = ["main"]
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m skipln_fairseq.images.predict", allow_abbrev=False)
-    parser.add_argument("--path", type=Path, required=True, metavar="CHECKPOINT", help="of an image model")
-    parser.add_argument("--data", metavar="DATA", help="instead of what it was trained on")
-    parser.add_argument("--split", default="test", help="test unless given")
-    parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="256 unless given")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="of the ranks")
+    parser.add_argument(
+        "--path", type=Path, required=True, metavar="CHECKPOINT", help="a checkpoint of an image model"
+    )
+    parser.add_argument("--data", metavar="DATA", help="other data than it was trained on")
+    parser.add_argument("--split", default="test", help="split of the data (default: test)")
+    parser.add_argument(
+        "--batch-size", type=int, default=256, metavar="N", help="images in a batch (default: 256)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="file for the ranks, one line for each image",
+    )
     parser.add_argument(
         "--diverged",
         nargs=argparse.REMAINDER,
         metavar="FLAG",
-        help="there is no model: 0, no place, for every image; the flags that follow are of its training",
+        help="the model diverged, and there is none: write 0 for every image; then the flags of its training",
     )
     return parser
 

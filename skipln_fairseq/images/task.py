@@ -85,7 +85,7 @@ class ImageClassificationTask(LegacyFairseqTask):
         if training and self.trained_on in getattr(args, "valid_subset", "valid").split(","):
             # fairseq keeps one data set of a name, and that one is changed by chance
             raise UserError(
-                f"--valid-subset {args.valid_subset}: what is trained on is tried by fairseq-validate"
+                f"--valid-subset {args.valid_subset}: to measure the training set use fairseq-validate"
             )
         self.format = recognise(self.folder) if name == "auto" else name
         if self.format == "digits" and str(self.folder) != "digits":
@@ -226,7 +226,7 @@ class ImageClassificationTask(LegacyFairseqTask):
             UserError: always.
         """
         raise UserError(
-            f"--task {NAME}: images have classes, which fairseq-validate counts and predict writes"
+            f"--task {NAME}: images are classified: use fairseq-validate or skipln_fairseq.images.predict"
         )
 
     def max_positions(self) -> None:

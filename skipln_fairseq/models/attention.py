@@ -60,12 +60,14 @@ class FavorAttention(MultiheadAttention):
         if self.encoder_decoder_attention:
             out = self.attend_encoder(query, key, key_padding_mask, incremental_state)
         else:
-            out = self.attend_itself(query, key_padding_mask, incremental_state, attn_mask is not None)
+            assert value is not None
+            out = self.attend_itself(query, value, key_padding_mask, incremental_state, attn_mask is not None)
         return self.out_proj(out.type_as(query)), None
 
     def attend_itself(
         self,
         x: Tensor,
+        value: Tensor,
         padding: Optional[Tensor],
         incremental_state: Optional[Dict[str, Dict[str, Optional[Tensor]]]],
         causal: bool,
@@ -74,7 +76,7 @@ class FavorAttention(MultiheadAttention):
         q, k, v = (
             self.heads(self.q_proj(x)) * scale,
             self.heads(self.k_proj(x)) * scale,
-            self.heads(self.v_proj(x)),
+            self.heads(self.v_proj(value)),
         )
         left_out = self.left_out(x, padding)
         if incremental_state is not None:

@@ -11,12 +11,12 @@ __all__ = ["add_attention_args", "attentions", "refuse_attention"]
 
 KINDS = ("encoder", "decoder", "cross")
 FAVOR_FLAGS = {
-    "favor_kernel": ("KERNEL", f"kernel of FAVOR+ attention: {', '.join(KERNELS)} (positive unless given)"),
-    "favor_features": ("M", "random features of FAVOR+, at least 1 (256 unless given)"),
+    "favor_kernel": ("KERNEL", f"kernel of FAVOR+ attention: {', '.join(KERNELS)} (default: positive)"),
+    "favor_features": ("M", "random features of FAVOR+, at least 1 (default: 256)"),
     "favor_orthogonal": (None, "orthogonal random features (unless --no-favor-orthogonal)"),
     "favor_fixed_length": (None, "ω of length √d, not that of Gaussian vectors (SMREG)"),
-    "favor_redraw_interval": ("N", "draw the features again every N updates, 0: never (1000 unless given)"),
-    "favor_seed": ("SEED", "of the features (1 unless given)"),
+    "favor_redraw_interval": ("N", "draw the features again every N updates, 0: never (default: 1000)"),
+    "favor_seed": ("SEED", "of the features (default: 1)"),
 }
 
 
@@ -26,7 +26,7 @@ def add_attention_args(parser, kinds=KINDS) -> None:
     parser.add_argument("--attention-type", metavar="TYPE", help=f"self-attention of all stacks: {types}")
     for kind in kinds:
         what = "attention to the encoder" if kind == "cross" else f"{kind}'s self-attention"
-        text = f"{what}: {types}{' (softmax unless given)' if kind == 'cross' else ''}"
+        text = f"{what}: {types}{' (default: softmax)' if kind == 'cross' else ''}"
         parser.add_argument(f"--{kind}-attention-type", metavar="TYPE", help=text)
     for name, (metavar, text) in FAVOR_FLAGS.items():
         kind = {"action": argparse.BooleanOptionalAction} if metavar is None else {"metavar": metavar}

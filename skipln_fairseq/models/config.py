@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..nn import QK_NORMS, STARTS, ConnectionConfig, QKNorm, Start
+from ..nn import QK_NORMS, SOURCES, STARTS, VALUES, ConnectionConfig, QKNorm, Source, Start, ValueResidual
 from .attention import AttentionConfig
 
 __all__ = ["StackConfig"]
@@ -19,8 +19,12 @@ class StackConfig:
         ffn: of the feed-forward.
         attention: the kind of the self-attention.
         cross_attention: the kind of the decoder's attention to the encoder.
-        qk_norm: the norm of queries and keys, a name in ``QK_NORMS``.
+        qk_norm: the norm of queries, keys and values, a name in ``QK_NORMS``.
         qk_norm_options: its numbers, as pairs of names and values.
+        value: the value residual of the self-attention, a name in ``VALUES``.
+        source: what attention to the encoder reads, a name in ``SOURCES``.
+        source_options: its numbers, as pairs of names and values.
+        embedding: what word vectors are made of, a name in ``EMBEDDINGS``; the same on both sides.
         start: the initialisation, a name in ``STARTS``.
         start_options: its numbers, as pairs of names and values.
         side: encoder or decoder.
@@ -37,6 +41,10 @@ class StackConfig:
     cross_attention: AttentionConfig = field(default_factory=AttentionConfig)
     qk_norm: str = "none"
     qk_norm_options: tuple[tuple[str, Any], ...] = ()
+    value: str = "none"
+    source: str = "last"
+    source_options: tuple[tuple[str, Any], ...] = ()
+    embedding: str = "none"
     start: str = "fairseq"
     start_options: tuple[tuple[str, Any], ...] = ()
     side: str = "encoder"
@@ -67,8 +75,26 @@ class StackConfig:
         return {"side": self.side, "slot": "ffn", "last": True, "layer": layers - 1, "depth": self.depth}
 
     def make_qk_norm(self) -> QKNorm:
-        """The norm of queries and keys."""
+        """The norm of queries, keys and values."""
         return QK_NORMS[self.qk_norm](**dict(self.qk_norm_options))
+
+    def own_loop(self) -> dict[str, str]:
+        """What needs loops of our own, by the flags that choose it; empty where fairseq's suffice."""
+        found = {
+            "--depth-mixing": (self.ffn.mixing, "none"),
+            "--encoder-solver": (self.ffn.solver, "none"),
+            "--value-residual": (self.value, "none"),
+            "--cross-attention-source": (self.source, "last"),
+        }
+        return {flag: choice for flag, (choice, plain) in found.items() if choice != plain}
+
+    def make_value(self, number: int) -> ValueResidual:
+        """The value residual of a layer."""
+        return VALUES[self.value].build(number)
+
+    def make_source(self) -> Source:
+        """What makes, at the end of an encoder, that which the decoder's blocks attend to."""
+        return SOURCES[self.source].build(*self.depth, **dict(self.source_options))
 
     def make_start(self) -> Start:
         """The initialisation."""

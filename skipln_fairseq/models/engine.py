@@ -112,8 +112,8 @@ class Engine:
         _known(all(one is None for one in rest), "its embedding or output layer")
         _known(not retains_dropout(decoder), "retained dropout")
         _known(not any(map(is_watched, decoder.modules())), "hooks")
-        mixing = decoder.config.ffn.mixing
-        _known(mixing == "none", f"--depth-mixing {mixing}")
+        own_loop = decoder.config.own_loop()
+        _known(not own_loop, ", ".join(map(" ".join, own_loop.items())))
         _is(decoder, SkipDecoder, what="class")
         _known(not any(one.training for one in decoder.modules()), "modules in training mode")
         _is(decoder.embed_tokens, nn.Embedding, what="embedding")

@@ -39,12 +39,8 @@ class _Positions(nn.Module):
 
 def _plain(stack: nn.Module) -> nn.Module:
     """A copy of an encoder or decoder with fairseq's attention, which has no calls out of torch."""
-    for flag, choice in (
-        ("depth-mixing", stack.config.ffn.mixing),
-        ("encoder-solver", stack.config.ffn.solver),
-    ):
-        if choice != "none":
-            raise UserError(f"torch.export: no --{flag} {choice}")
+    for flag, choice in stack.config.own_loop().items():
+        raise UserError(f"torch.export: no {flag} {choice}")
     stack = copy.deepcopy(stack).eval().requires_grad_(False)
     if stack.embed_positions is not None:
         stack.embed_positions = _Positions(stack.embed_positions)

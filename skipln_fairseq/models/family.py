@@ -1,11 +1,23 @@
-"""The family: which choices on the axes mean something together, and the table of them all.
+"""The family: which choices on the axes mean something together.
 
 Everything here follows from what the variants declare (:mod:`..nn.variant`).
 """
 
 from collections.abc import Iterator
 
-from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS, norms_of
+from ..nn import (
+    EMBEDDINGS,
+    MIXINGS,
+    NORMS,
+    PLACEMENTS,
+    QK_NORMS,
+    SKIPS,
+    SOLVERS,
+    SOURCES,
+    STARTS,
+    VALUES,
+    norms_of,
+)
 from ..nn.variant import Declaration, Option, Registry
 
 __all__ = [
@@ -15,11 +27,13 @@ __all__ = [
     "example",
     "flag_of",
     "option_owners",
-    "readme_table",
     "valid_mixings",
     "valid_norms",
     "valid_placements",
+    "valid_qk_norms",
     "valid_solvers",
+    "valid_sources",
+    "valid_values",
 ]
 
 
@@ -29,13 +43,16 @@ AXES = {
     "placement": "--norm-placement",
     "mixing": "--depth-mixing",
     "solver": "--encoder-solver",
+    "value": "--value-residual",
+    "source": "--cross-attention-source",
     "qk_norm": "--qk-norm",
+    "embedding": "--embedding-norm",
     "start": "--initialisation",
 }
 """The flag of each axis."""
 
 
-REGISTRIES = (SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, QK_NORMS, STARTS)
+REGISTRIES = (SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, VALUES, SOURCES, QK_NORMS, EMBEDDINGS, STARTS)
 
 
 def declarations() -> Iterator[Declaration]:
@@ -83,10 +100,34 @@ def valid_mixings(skip: str, norm: str, placement: str) -> list[str]:
     ]
 
 
+def valid_qk_norms(placement: str) -> list[str]:
+    """The norms of queries, keys and values that go with a placement; the first is for when none is chosen."""
+    return list(PLACEMENTS[placement].declaration.qk_norms or QK_NORMS)
+
+
 def valid_solvers(skip: str, norm: str, placement: str, mixing: str) -> list[str]:
     """The solvers that go with the other choices: all, where a block is a function of x that can be applied again."""
     again = not (SKIPS[skip].merges or SKIPS[skip].measures or MIXINGS[mixing].skip)
-    return [name for name in _valid_with_norm(SOLVERS, norm, placement) if again or name == "none"]
+    return [
+        name
+        for name in _valid_with_norm(SOLVERS, norm, placement)
+        if name == "none" or (again and (mixing == "none" or not SOLVERS[name].remembers))
+    ]
+
+
+def valid_values(solver: str) -> list[str]:
+    """The value residuals that go with a solver: where a block is applied again, there is more than one V_1."""
+    return [name for name in VALUES if "none" in (name, solver)]
+
+
+def valid_sources(skip: str, mixing: str) -> list[str]:
+    """The sources of attention to the encoder that go with its other choices: those that read the outputs of blocks
+    need outputs that are of one width and not mixed by themselves."""
+    return [
+        name
+        for name in SOURCES
+        if not SOURCES[name].reads_outputs or (mixing == "none" and not SKIPS[skip].merges)
+    ]
 
 
 def _valid_with_norm(axis: Registry, norm: str, placement: str) -> list[str]:
@@ -111,59 +152,3 @@ def example(variant: Declaration) -> str:
         ]
         own = f"--skip-type {'plain' if 'plain' in skips else skips[0]} {own}"
     return f"{own} {variant.example}".rstrip()
-
-
-def _valid_with(variant: Declaration) -> str:
-    """What a choice goes with, in words; for norms and placements the skip types."""
-    if variant.axis in ("mixing", "solver"):
-        return _skips_with(variant)
-    if variant.axis == "skip":
-        names = {
-            ("token", "batch"): "any norm",
-            ("token",): "any norm per token",
-            ("batch",): "any norm over the batch",
-            ("none",): "no norm",
-        }
-        return "; ".join(f"{names[kinds]}: {', '.join(places)}" for kinds, places in variant.goes_with)
-    if variant.axis == "start":
-        own = "every skip type and placement without first weights of its own"
-        return "no norm" if STARTS[variant.choice].needs_no_norm else own
-    if variant.axis == "qk_norm":
-        return "everything"
-    return _skips_with(variant)
-
-
-def _skips_with(variant: Declaration) -> str:
-    """The skip types that a norm, a placement or a mixing goes with, in words; and if they are few, the placements."""
-    found = [
-        (skip, placement)
-        for skip in SKIPS
-        for norm in valid_norms(skip)
-        for placement in valid_placements(skip, norm)
-        if variant.choice in _choices(variant.axis, skip, norm, placement)
-    ]
-    skips = list(dict.fromkeys(skip for skip, _ in found))
-    missing = [skip for skip in SKIPS if skip not in skips]
-    if len(missing) < len(skips):
-        return f"every skip type{' but ' if missing else ''}{', '.join(missing)}"
-    placements = ", ".join(dict.fromkeys(placement for _, placement in found))
-    return ", ".join(skips) + (f", any norm: {placements}" if variant.axis == "mixing" else "")
-
-
-def _choices(axis: str, skip: str, norm: str, placement: str) -> list[str]:
-    """What an axis has with a skip type, a norm and a placement."""
-    if axis == "mixing":
-        return valid_mixings(skip, norm, placement)
-    if axis == "solver":
-        return valid_solvers(skip, norm, placement, "none")
-    return [norm, placement]
-
-
-def readme_table() -> str:
-    """The family as the Markdown table that stands in the README."""
-    rows = ["| name | equation | flags | valid with | paper |", "|---|---|---|---|---|"]
-    rows += [
-        f"| {v.title} | {v.equation} | `{example(v)}` | {_valid_with(v)} | {v.paper} |"
-        for v in declarations()
-    ]
-    return "\n".join(rows)

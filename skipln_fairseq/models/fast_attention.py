@@ -79,7 +79,8 @@ class FastAttention(MultiheadAttention):
         if incremental_state is not None and self.decodes(query) and not before_softmax:
             beams = Beams.of(incremental_state)
             read = self.read_source if self.encoder_decoder_attention else self.read_itself
-            out, weights = read(query, key, key_padding_mask, beams, need_weights or need_head_weights)
+            weighted = need_weights or need_head_weights
+            out, weights = read(query, key, value, key_padding_mask, beams, weighted)
             if weights is not None:
                 weights = weights[:, :, None] if need_head_weights else weights.mean(0)[:, None]
             return out, weights
@@ -115,37 +116,46 @@ class FastAttention(MultiheadAttention):
             and not self.onnx_trace
         )
 
-    def read_itself(self, query: Tensor, key, padding: Tensor | None, beams: Beams, weights: bool):
+    def read_itself(
+        self, query: Tensor, key, value: Tensor, padding: Tensor | None, beams: Beams, weights: bool
+    ):
         """A step of self-attention: (1, rows, dim), and its weights (heads, rows, positions) if asked for."""
         rows, dim = query.shape[1:]
         records = beams.memories.setdefault(id(self), Records(dim, 2 * dim))
         if beams.positions == len(records):  # the first attention of this step
             beams.advance(rows, padding)
-        record = self.joined("q_proj", "k_proj", "v_proj")(query[0])
+        record = self.joined("q_proj", "k_proj", "v_proj")(query[0], query[0], value[0])
         records.append(record)
         out, found = attend(record[:, :dim], records, beams.table, self.num_heads, weights)
         return self.out_proj(out)[None], found
 
-    def read_source(self, query: Tensor, key: Tensor, padding: Tensor | None, beams: Beams, weights: bool):
+    def read_source(
+        self, query: Tensor, key: Tensor, value, padding: Tensor | None, beams: Beams, weights: bool
+    ):
         """A step of attention to the encoder, whose keys and values are computed in the first."""
         rows, dim = query.shape[1:]
         records = beams.memories.get(id(self))
         if records is None:
             source = beams.columns(key, padding, rows, self.beam_size)
             records = beams.memories[id(self)] = Records(0, dim)
-            for position in self.joined("k_proj", "v_proj")(source):
+            for position in self.joined("k_proj", "v_proj")(source, source):
                 records.append(position)
         table = beams.source_table(len(records))
         out, found = attend(self.q_proj(query[0]), records, table, self.num_heads, weights)
         return self.out_proj(out)[None], found
 
-    def joined(self, *names: str) -> Callable[[Tensor], Tensor]:
-        """Projections of one input as one, whose output has theirs one after another."""
+    def joined(self, *names: str) -> Callable[..., Tensor]:
+        """Projections as one function of an input for each, whose output has theirs one after another.
+
+        Joint ones have one input: plain projections are those of attention to one thing.
+        """
         joint = self.__dict__.get("joint", {}).get(names)
         # in a copy of this module alone the projections have memory of their own
         if joint is not None and joint.weight.data_ptr() == getattr(self, names[0]).weight.data_ptr():
-            return joint
-        return lambda x: torch.cat([getattr(self, name)(x) for name in names], -1)
+            return lambda x, *same: joint(x)
+        return lambda *inputs: torch.cat(
+            [getattr(self, name)(x) for name, x in zip(names, inputs, strict=True)], -1
+        )
 
     def join(self) -> list[nn.Linear]:
         """Let what is projected together in decoding be one product from now on, and return those products.

@@ -12,22 +12,47 @@ from dataclasses import replace
 from typing import Any
 
 from ..common.errors import UserError
-from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS, ConnectionConfig
+from ..nn import (
+    EMBEDDINGS,
+    MIXINGS,
+    NORMS,
+    PLACEMENTS,
+    QK_NORMS,
+    SKIPS,
+    SOLVERS,
+    SOURCES,
+    STARTS,
+    VALUES,
+    ConnectionConfig,
+)
 from ..nn.variant import Declaration, Option
 from .attention_flags import attentions
 from .by_layer import Part, parts, with_choices
 from .config import StackConfig
-from .family import flag_of, option_owners, valid_mixings, valid_norms, valid_placements, valid_solvers
+from .family import (
+    flag_of,
+    option_owners,
+    valid_mixings,
+    valid_norms,
+    valid_placements,
+    valid_qk_norms,
+    valid_solvers,
+    valid_sources,
+    valid_values,
+)
 from .forms import form_of
 
 __all__ = [
     "SIDES",
     "SLOTS",
     "connections",
+    "embedding_of",
     "fill_defaults",
     "fill_placement",
+    "parts_of",
     "remember_depth",
     "skip_type_of",
+    "slots_of",
 ]
 
 SIDES = ("encoder", "decoder")
@@ -39,7 +64,7 @@ def _sides(args) -> tuple[str, ...]:
     return ("decoder",) if getattr(args, "language_model", False) else SIDES
 
 
-def _slots(args, side: str) -> list[str]:
+def slots_of(args, side: str) -> list[str]:
     """The sub-layers that a side has."""
     alone = getattr(args, "language_model", False) or getattr(args, "no_cross_attention", False)
     return [slot for slot in SLOTS[side] if not (alone and slot == "cross_attn")]
@@ -113,8 +138,35 @@ def _solver(args, side: str, norm: str) -> str:
     return solver
 
 
+def value_of(args, side: str) -> str:
+    """The value residual of a side, checked against its solver."""
+    flag, value = _given(args, f"{side}_value_residual", "value_residual")
+    chosen, solver = _choice(flag, "none" if value is None else value, VALUES), solver_of(args, side)
+    if chosen not in valid_values(solver):
+        raise UserError(
+            f"{flag} {chosen} does not go with --encoder-solver {solver}, which applies a block again"
+        )
+    return chosen
+
+
+def source_of(args) -> str:
+    """What attention to the encoder reads, checked against the encoder's other choices."""
+    flag, value = _given(args, "cross_attention_source")
+    chosen = _choice(flag, "last" if value is None else value, SOURCES)
+    if value is not None and "cross_attn" not in slots_of(args, "decoder"):
+        raise UserError(f"{flag} has no meaning with --no-cross-attention")
+    if chosen != "last":
+        skip, mixing = skip_type_of(args, "encoder"), mixing_of(args, "encoder")
+        if chosen not in valid_sources(skip, mixing):
+            raise UserError(
+                f"{flag} {chosen} does not go with --skip-type {skip} --depth-mixing {mixing} of the encoder: valid "
+                f"there are {', '.join(valid_sources(skip, mixing))}"
+            )
+    return chosen
+
+
 def _norms(args, side: str) -> list[str]:
-    return [_norm(args, side, slot) for slot in _slots(args, side)]
+    return [_norm(args, side, slot) for slot in slots_of(args, side)]
 
 
 def _placement(args, side: str, norm: str) -> str:
@@ -168,9 +220,23 @@ def _start(args, side: str) -> str:
     return _choice(flag, "fairseq" if value is None else value, STARTS)
 
 
+def embedding_of(args) -> str:
+    """What word vectors are made of; one choice for both sides, which may share them."""
+    value = getattr(args, "embedding_norm", None)
+    return _choice("--embedding-norm", "none" if value is None else value, EMBEDDINGS)
+
+
 def _qk_norm(args, side: str) -> str:
+    placement = _placement(args, side, _norm(args, side, "self_attn"))
     flag, value = _given(args, f"{side}_qk_norm", "qk_norm")
-    return _choice(flag, "none" if value is None else value, QK_NORMS)
+    valid = valid_qk_norms(placement)
+    chosen = _choice(flag, valid[0] if value is None else value, QK_NORMS)
+    if chosen not in valid:
+        raise UserError(
+            f"{flag} {chosen} does not go with --norm-placement {placement} of the {side}: valid there are "
+            f"{', '.join(valid)}"
+        )
+    return chosen
 
 
 def _refuse_two_starts(start: str, slots: Mapping[str, ConnectionConfig]) -> None:
@@ -191,13 +257,14 @@ def _used(args, side: str) -> set[str]:
     chosen = [SKIPS[skip_type_of(args, side)], *(NORMS[norm] for norm in norms)]
     chosen += [PLACEMENTS[_placement(args, side, norm)] for norm in norms]
     chosen += [MIXINGS[mixing_of(args, side)], SOLVERS[solver_of(args, side)]]
-    chosen += [STARTS[_start(args, side)], QK_NORMS[_qk_norm(args, side)]]
+    chosen += [STARTS[_start(args, side)], QK_NORMS[_qk_norm(args, side)], VALUES[value_of(args, side)]]
+    chosen += [SOURCES[source_of(args)]] if side == "encoder" else []
     return {option.flag for variant in chosen for option in variant.declaration.options}
 
 
 def _refuse_unused(args) -> None:
     """A flag given for a side (or for both) that none of its choices uses is an error."""
-    if getattr(args, "decoder_cross_attn_skip_norm", None) and "cross_attn" not in _slots(args, "decoder"):
+    if getattr(args, "decoder_cross_attn_skip_norm", None) and "cross_attn" not in slots_of(args, "decoder"):
         raise UserError("--decoder-cross-attn-skip-norm has no meaning with --no-cross-attention")
     sides = _sides(args)
     used = {side: _used(args, side) for side in sides}
@@ -285,7 +352,7 @@ def _connection(args, side: str, slot: str) -> ConnectionConfig:
     )
 
 
-def _parts(args, side: str) -> list[Part]:
+def parts_of(args, side: str) -> list[Part]:
     """What is chosen otherwise for some layers; an option that such a part does not use is refused."""
     flag, values = _given(args, f"{side}_by_layer", "by_layer")
     options = {name: next(iter(owners.values())) for name, owners in option_owners().items()}
@@ -315,23 +382,27 @@ def _drop_path(args, side: str) -> float:
 def _stack(args, side: str) -> StackConfig:
     whole = _alone(args, side)
     own = [
-        (part.first, part.last, _alone(with_choices(args, side, part), side)) for part in _parts(args, side)
+        (part.first, part.last, _alone(with_choices(args, side, part), side)) for part in parts_of(args, side)
     ]
     return replace(whole, by_layer=tuple(own))
 
 
 def _alone(args, side: str) -> StackConfig:
-    slots = {slot: _connection(args, side, slot) for slot in _slots(args, side)}
+    slots = {slot: _connection(args, side, slot) for slot in slots_of(args, side)}
     start = _start(args, side)
     _refuse_two_starts(start, slots)
     slots.setdefault("cross_attn", slots["self_attn"])
-    kinds, qk_norm = attentions(args), _qk_norm(args, side)
+    kinds, qk_norm, source = attentions(args), _qk_norm(args, side), source_of(args)
     return StackConfig(
         **slots,
         attention=kinds[side],
         cross_attention=kinds["cross"],
         qk_norm=qk_norm,
         qk_norm_options=tuple(_options(args, side, QK_NORMS[qk_norm].declaration).items()),
+        value=value_of(args, side),
+        source=source,
+        source_options=tuple(_options(args, "encoder", SOURCES[source].declaration).items()),
+        embedding=embedding_of(args),
         start=start,
         start_options=tuple(_options(args, side, STARTS[start].declaration).items()),
         side=side,

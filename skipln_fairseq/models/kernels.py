@@ -33,7 +33,7 @@ def add_kernels_arg(parser) -> None:
     parser.add_argument(
         "--kernels",
         metavar="FORM",
-        help="fast (unless given): fused forms, within rounding of the reference; reference: fairseq's operations",
+        help="fast (default): fused forms, within rounding of the reference; reference: fairseq's operations",
     )
 
 

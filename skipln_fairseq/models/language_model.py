@@ -26,6 +26,7 @@ from .mixing import stack_classes
 from .parser import add_connection_args
 from .presets import LM_PRESETS
 from .refuse import join_kept_layers, refuse
+from .word_vectors import with_word_vectors
 
 __all__ = ["SkipTransformerLanguageModel"]
 
@@ -62,7 +63,7 @@ class SkipTransformerLanguageModel(InferenceModel, ProfiledModel, ProbedModel, T
         _, stack = stack_classes(config)
         decoder = stack(cfg, task.target_dictionary, embed_tokens, config, no_encoder_attn=True)
         number_draws(decoder)
-        model = initialise_embeddings(cls(decoder), {"decoder": config}, args)
+        model = with_word_vectors(initialise_embeddings(cls(decoder), {"decoder": config}, args), args)
         return probed(with_inference_type(with_kernels(model, args), args), args)
 
     @classmethod

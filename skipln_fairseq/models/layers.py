@@ -6,7 +6,7 @@ layer classes; only the forward pass is written out here. Tensors are (time, bat
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
@@ -37,14 +37,14 @@ def _build_attention(
     attention = ATTENTIONS[kind.type](attention, kind)
     plain = _kinds(attention)
     attention.out_proj = connect(attention.out_proj)
-    qk_norm.apply(attention.q_proj, attention.k_proj, attention.num_heads)
+    qk_norm.apply((attention.q_proj, attention.k_proj, attention.v_proj), attention.num_heads)
     # fairseq's shortcut through torch's attention would read the projections' weights and never call them
     attention.skip_embed_dim_check = _kinds(attention) != plain
     return attention
 
 
 def _kinds(attention: nn.Module) -> list[type]:
-    return [type(one) for one in (attention.q_proj, attention.k_proj, attention.out_proj)]
+    return [type(one) for one in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)]
 
 
 def _transposed(padding_mask: Optional[Tensor]) -> Optional[Tensor]:
@@ -98,6 +98,10 @@ class _Connected:
         attention = getattr(self, NAMES[slot][0])
         return Branch((attention.q_proj, attention.k_proj), (attention.v_proj, attention.out_proj))
 
+    def values_of(self, memory: Tensor, earlier: Optional[List[Tensor]]) -> Tensor:
+        """What self-attention is given to project to values, where it attends to ``memory``."""
+        return memory
+
     # Its dropout is a number that the connections apply, and ``dropout_module`` is not called.
 
     def drop_rate(self) -> float:
@@ -140,9 +144,13 @@ class SkipEncoderLayer(_Connected, TransformerEncoderLayerBase):
         return self.feed_forward(x, encoder_padding_mask)
 
     def attend_to_itself(
-        self, x: Tensor, encoder_padding_mask: Optional[Tensor], attn_mask: Optional[Tensor]
+        self,
+        x: Tensor,
+        encoder_padding_mask: Optional[Tensor],
+        attn_mask: Optional[Tensor],
+        earlier: Optional[List[Tensor]] = None,
     ) -> Tensor:
-        """The first sub-layer, in its connection."""
+        """The first sub-layer, in its connection; ``earlier`` are values that blocks before remembered."""
         if attn_mask is not None:
             # finite, so that a row with nothing to attend to does not turn into NaN
             forbidden = -1e8 if x.dtype == torch.float32 else -1e4
@@ -153,7 +161,7 @@ class SkipEncoderLayer(_Connected, TransformerEncoderLayerBase):
         h, _ = self.self_attn(
             query=h,
             key=h,
-            value=h,
+            value=self.values_of(h, earlier),
             key_padding_mask=encoder_padding_mask,
             need_weights=False,
             attn_mask=attn_mask,
@@ -240,8 +248,12 @@ class SkipDecoderLayer(_Connected, TransformerDecoderLayerBase):
         incremental_state: Optional[Dict[str, Dict[str, Optional[Tensor]]]],
         self_attn_mask: Optional[Tensor],
         self_attn_padding_mask: Optional[Tensor],
+        earlier: Optional[List[Tensor]] = None,
     ) -> Tuple[Tensor, Optional[Tensor]]:
-        """The first sub-layer, in its connection; and the attention's weights, if it gives any."""
+        """The first sub-layer, in its connection; and the attention's weights, if it gives any.
+
+        ``earlier`` are values that blocks before remembered.
+        """
         padding = _transposed(self_attn_padding_mask)
         h = self.self_attn_layer_norm.enter(x, padding)
         memory, self_attn_mask, self_attn_padding_mask = self._self_attn_memory(
@@ -250,7 +262,7 @@ class SkipDecoderLayer(_Connected, TransformerDecoderLayerBase):
         h, attn = self.self_attn(
             query=h,
             key=memory,
-            value=memory,
+            value=self.values_of(memory, earlier),
             key_padding_mask=self_attn_padding_mask,
             incremental_state=incremental_state,
             need_weights=False,

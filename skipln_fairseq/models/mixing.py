@@ -1,152 +1,29 @@
-"""Stacks whose blocks read more than the output of the block before, or are applied more than once: ``--depth-mixing``
-and ``--encoder-solver``.
+"""Stacks whose blocks read more than the output of the block before, or are applied more than once: ``--depth-mixing``,
+``--value-residual``, ``--cross-attention-source`` and ``--encoder-solver``.
 
 fairseq's loops know nothing between two layers, so these stacks have their own; all others keep fairseq's. What is
-remembered is a list of tensors that lives for one pass.
+remembered are lists of tensors that live for one pass.
 """
 
 from typing import Dict, List, Optional, Tuple
 
 import torch
-from fairseq.distributed import fsdp_wrap
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from ..nn import Solver, build_mixing, build_solver
+from ..nn import build_mixing
 from .config import StackConfig
-from .layers import SkipDecoderLayer, SkipEncoderLayer
+from .mixing_layers import (
+    MixingDecoderLayer,
+    MixingEncoderLayer,
+    ResidualDecoderLayer,
+    ResidualEncoderLayer,
+    SolvingEncoderLayer,
+    decoder_slots,
+    wrap_layer,
+)
 from .stacks import SkipDecoder, SkipEncoder
 
 __all__ = ["MixingDecoder", "MixingEncoder", "stack_classes"]
-
-
-class _MixingLayer:
-    """Mixed into a layer: a mixing stands before each sub-layer; what is remembered goes in and comes out."""
-
-    recomputed = False
-
-    def mix(self, config: StackConfig, number: int, slots: Tuple[str, ...]) -> None:
-        """Build the mixings."""
-        for index, slot in enumerate(slots):
-            where = {"side": config.side, "layer": number, "index": index, "slots": len(slots)}
-            setattr(self, f"{slot}_mixing", build_mixing(self.embed_dim, config.ffn, **where))
-
-    def __call__(self, *args, **kwargs):
-        # in ``__call__``, which TorchScript never sees; fairseq's checkpointing loses gradients of tensors in lists
-        if self.recomputed and torch.is_grad_enabled():
-            return checkpoint(super().__call__, *args, use_reentrant=False, **kwargs)
-        return super().__call__(*args, **kwargs)
-
-
-def _wrap_layer(layer: nn.Module, cfg) -> nn.Module:
-    """As the stacks without mixing do: activation checkpointing, then FSDP."""
-    layer.recomputed = cfg.checkpoint_activations
-    return fsdp_wrap(layer, min_num_params=0 if layer.recomputed else cfg.min_params_to_wrap)
-
-
-class MixingEncoderLayer(_MixingLayer, SkipEncoderLayer):
-    """See :class:`.SkipEncoderLayer`."""
-
-    def __init__(self, cfg, config: StackConfig, number: int = 0):
-        super().__init__(cfg, config, number)
-        self.mix(config, number, ("self_attn", "ffn"))
-
-    def forward(
-        self, x: Tensor, memory: List[Tensor], encoder_padding_mask: Optional[Tensor]
-    ) -> Tuple[Tensor, List[Tensor]]:
-        """
-        Args:
-            x: what was written last, (src_len, batch, dim).
-            memory: what the mixings before remembered; it is left as it is.
-            encoder_padding_mask: (batch, src_len), true at padding, or None.
-
-        Returns:
-            what is written, (src_len, batch, dim); the memory from then on
-        """
-        memory = list(memory)
-        x = self.self_attn_mixing(x, memory)
-        x = self.attend_to_itself(x, encoder_padding_mask, None)
-        x = self.ffn_mixing(x, memory)
-        return self.feed_forward(x, encoder_padding_mask), memory
-
-
-class SolvingEncoderLayer(MixingEncoderLayer):
-    """The block after the mixing, applied as its solver says.
-
-    Args:
-        cfg, config, number: see :class:`.SkipEncoderLayer`.
-        first: the solver of the stack's first layer, None while that is built.
-    """
-
-    def __init__(self, cfg, config: StackConfig, number: int, first: Optional[Solver]):
-        super().__init__(cfg, config, number)
-        self.solver = build_solver(self.embed_dim, config.ffn, first)
-
-    def forward(
-        self, x: Tensor, memory: List[Tensor], encoder_padding_mask: Optional[Tensor]
-    ) -> Tuple[Tensor, List[Tensor]]:
-        """See :meth:`MixingEncoderLayer.forward`."""
-        memory = list(memory)
-        x = self.self_attn_mixing(x, memory)
-        outputs: List[Tensor] = []
-        for _ in range(self.solver.stages):
-            y = self.attend_to_itself(self.solver.read(x, outputs), encoder_padding_mask, None)
-            outputs.append(self.feed_forward(y, encoder_padding_mask))
-        return self.solver(x, outputs), memory
-
-
-class MixingDecoderLayer(_MixingLayer, SkipDecoderLayer):
-    """See :class:`.SkipDecoderLayer`."""
-
-    def __init__(self, cfg, config: StackConfig, number: int = 0, no_encoder_attn: bool = False):
-        super().__init__(cfg, config, number, no_encoder_attn)
-        self.mix(config, number, decoder_slots(no_encoder_attn))
-
-    def forward(
-        self,
-        x: Tensor,
-        memory: List[Tensor],
-        encoder_out: Optional[Tensor] = None,
-        encoder_padding_mask: Optional[Tensor] = None,
-        incremental_state: Optional[Dict[str, Dict[str, Optional[Tensor]]]] = None,
-        self_attn_mask: Optional[Tensor] = None,
-        self_attn_padding_mask: Optional[Tensor] = None,
-        need_attn: bool = False,
-    ) -> Tuple[Tensor, List[Tensor], Optional[Tensor]]:
-        """
-        Args:
-            x: what was written last, (tgt_len, batch, dim).
-            memory: what the mixings before remembered, of these positions; it is left as it is.
-            need_attn: return the cross-attention weights of each head.
-
-        The others are those of :meth:`.SkipDecoderLayer.forward`.
-
-        Returns:
-            what is written, (tgt_len, batch, dim); the memory from then on; the attention weights or None
-        """
-        memory = list(memory)
-        x = self.self_attn_mixing(x, memory)
-        x, attn = self.attend_to_itself(
-            x, encoder_out, encoder_padding_mask, incremental_state, self_attn_mask, self_attn_padding_mask
-        )
-        if self.encoder_attn is not None and encoder_out is not None:
-            x = self.cross_attn_mixing(x, memory)
-            x, attn = self.attend_to_source(
-                x,
-                encoder_out,
-                encoder_padding_mask,
-                incremental_state,
-                self_attn_padding_mask,
-                need_attn,
-                need_attn,
-            )
-        x = self.ffn_mixing(x, memory)
-        return self.feed_forward(x, self_attn_padding_mask), memory, attn
-
-
-def decoder_slots(no_encoder_attn: bool) -> Tuple[str, ...]:
-    """The sub-layers of a decoder's block."""
-    return ("self_attn", "ffn") if no_encoder_attn else ("self_attn", "cross_attn", "ffn")
 
 
 class MixingEncoder(SkipEncoder):
@@ -158,14 +35,18 @@ class MixingEncoder(SkipEncoder):
         del self.solvers
         where = {"side": config.side, "layer": len(config.layers), "slots": 2}
         self.end_mixing = build_mixing(embed_tokens.embedding_dim, config.ffn, **where)
+        self.source = config.make_source()
+        if self.source.reads_outputs:
+            self.layer_norm = None
 
     def build_encoder_layer(self, cfg) -> nn.Module:
         number = self.unbuilt.pop(0)
         if self.config.ffn.solver == "none":
-            return _wrap_layer(MixingEncoderLayer(cfg, self.config, number), cfg)
+            kind = MixingEncoderLayer if self.config.value == "none" else ResidualEncoderLayer
+            return wrap_layer(kind(cfg, self.config, number), cfg)
         layer = SolvingEncoderLayer(cfg, self.config, number, self.solvers[0] if self.solvers else None)
         self.solvers.append(layer.solver)
-        return _wrap_layer(layer, cfg)
+        return wrap_layer(layer, cfg)
 
     def forward_scriptable(
         self,
@@ -182,26 +63,37 @@ class MixingEncoder(SkipEncoder):
         x, embedding = self.forward_embedding(src_tokens, token_embeddings)
         x = x.masked_fill(padding.unsqueeze(-1), 0.0).transpose(0, 1)
         memory: List[Tensor] = []
-        states: List[Tensor] = []
-        if return_all_hiddens:
-            states.append(x)
+        earlier: List[Tensor] = []
+        outputs: List[Tensor] = []
+        keeps = return_all_hiddens or self.source.reads_outputs
+        if keeps:
+            outputs.append(x)
         for layer in self.layers:
-            x, memory = layer(x, memory, mask)
-            if return_all_hiddens:
-                states.append(x)
+            x, memory, earlier = layer(x, memory, earlier, mask)
+            if keeps:
+                outputs.append(x)
         x = self.end_mixing(x, list(memory))
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         nothing: List[Tensor] = []
         return {
-            "encoder_out": [x],
+            "encoder_out": self.source(x, outputs),
             "encoder_padding_mask": [padding],
             "encoder_embedding": [embedding],
-            "encoder_states": states,
+            "encoder_states": outputs if return_all_hiddens else nothing,
             "fc_results": nothing,
             "src_tokens": nothing,
             "src_lengths": [padding.logical_not().sum(1, True, dtype=torch.int32)],
         }
+
+    @torch.jit.export
+    def reorder_encoder_out(self, encoder_out: Dict[str, List[Tensor]], new_order: Tensor):
+        """As fairseq's, which knows one source only."""
+        reordered: Dict[str, List[Tensor]] = {}
+        for name, tensors in encoder_out.items():
+            dim = 1 if name in ("encoder_out", "encoder_states") else 0
+            reordered[name] = [one.index_select(dim, new_order) for one in tensors]
+        return reordered
 
 
 class MixingDecoder(SkipDecoder):
@@ -214,7 +106,8 @@ class MixingDecoder(SkipDecoder):
         self.end_mixing = build_mixing(self.embed_dim, config.ffn, **where)
 
     def build_decoder_layer(self, cfg, no_encoder_attn: bool = False) -> nn.Module:
-        return _wrap_layer(MixingDecoderLayer(cfg, self.config, self.unbuilt.pop(0), no_encoder_attn), cfg)
+        kind = MixingDecoderLayer if self.config.value == "none" else ResidualDecoderLayer
+        return wrap_layer(kind(cfg, self.config, self.unbuilt.pop(0), no_encoder_attn), cfg)
 
     def embed(
         self,
@@ -252,11 +145,10 @@ class MixingDecoder(SkipDecoder):
         """As fairseq's; ``inner_states`` are the embedding and what each block writes."""
         if alignment_layer is None:
             alignment_layer = self.num_layers - 1
-        source: Optional[Tensor] = None
+        sources: List[Tensor] = []
         source_mask: Optional[Tensor] = None
         if encoder_out is not None:
-            if len(encoder_out["encoder_out"]) > 0:
-                source = encoder_out["encoder_out"][0]
+            sources = encoder_out["encoder_out"]
             if len(encoder_out["encoder_padding_mask"]) > 0:
                 source_mask = encoder_out["encoder_padding_mask"][0]
         x = self.embed(prev_output_tokens, incremental_state)
@@ -272,11 +164,15 @@ class MixingDecoder(SkipDecoder):
 
         attn: Optional[Tensor] = None
         memory: List[Tensor] = []
+        earlier: List[Tensor] = []
         states: List[Optional[Tensor]] = [x]
         for number, layer in enumerate(self.layers):
             aligned = number == alignment_layer
-            x, memory, weights = layer(
-                x, memory, source, source_mask, incremental_state, future, mask, aligned
+            source: Optional[Tensor] = None
+            if len(sources) > 0:
+                source = sources[min(number, len(sources) - 1)]  # its own, or the one of all
+            x, memory, earlier, weights = layer(
+                x, memory, earlier, source, source_mask, incremental_state, future, mask, aligned
             )
             states.append(x)
             if weights is not None and aligned:
@@ -294,5 +190,4 @@ class MixingDecoder(SkipDecoder):
 
 def stack_classes(config: StackConfig) -> Tuple[type, type]:
     """The classes of an encoder and a decoder with this wiring."""
-    plain = config.ffn.mixing == config.ffn.solver == "none"
-    return (SkipEncoder, SkipDecoder) if plain else (MixingEncoder, MixingDecoder)
+    return (MixingEncoder, MixingDecoder) if config.own_loop() else (SkipEncoder, SkipDecoder)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS
+from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, SOURCES, STARTS, VALUES
 from ..nn.variant import Option
 from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args
@@ -12,6 +12,7 @@ from .family import option_owners
 from .flags import SIDES, SLOTS
 from .forms import FORMS
 from .kernels import add_kernels_arg
+from .word_vectors import add_embedding_arg
 
 __all__ = ["add_connection_args"]
 
@@ -24,14 +25,19 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
     """
     add_probe_args(parser)
     add_kernels_arg(parser)
+    add_embedding_arg(parser)
     add_attention_args(parser, [*sides, "cross"] if "encoder" in sides else sides)
     choices = {
         "skip-type": ("TYPE", f"how F(x) meets x: {', '.join(SKIPS)}"),
         "skip-norm": ("NORM", f"norm of the sub-layers: {', '.join(NORMS)}"),
         "norm-placement": ("PLACE", f"where the norm stands: {', '.join(PLACEMENTS)}"),
-        "qk-norm": ("NAME", f"norm of queries and keys: {', '.join(QK_NORMS)}; none unless given"),
-        "initialisation": ("NAME", f"first weights: {', '.join(STARTS)}; fairseq unless given"),
-        "drop-path": ("P", "drop F(x) of a whole sentence with this probability, 0 unless given"),
+        "qk-norm": (
+            "NAME",
+            f"norm of queries, keys and values: {', '.join(QK_NORMS)} (default: the placement's own)",
+        ),
+        "initialisation": ("NAME", f"first weights: {', '.join(STARTS)} (default: fairseq)"),
+        "value-residual": ("NAME", f"values of self-attention: {', '.join(VALUES)} (default: none)"),
+        "drop-path": ("P", "drop F(x) of a whole sentence with this probability (default: 0)"),
         "depth-mixing": ("MIX", f"what a block reads of all outputs before it: {', '.join(MIXINGS)}"),
     }
     parser.add_argument(
@@ -39,7 +45,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
         metavar="FORM",
         # a default and not left out, so that what a training stores says which it was
         default=FORMS[0],
-        help="Sub-LN, ReZero, ResiDual, B2T and PowerNorm as in their authors' code (authors, unless given), or as "
+        help="Sub-LN, ReZero, ResiDual, B2T and PowerNorm as in their authors' code (authors, the default), or as "
         "this plugin had them first (first), which is what older checkpoints are",
     )
     for side in ("", *(f"{side}-" for side in sides)):
@@ -57,6 +63,8 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
     if "encoder" in sides:
         text = f"how often and to what each encoder block is applied: {', '.join(SOLVERS)}"
         parser.add_argument("--encoder-solver", metavar="SOLVER", help=text)
+        text = f"what attention to the encoder reads: {', '.join(SOURCES)} (default: last)"
+        parser.add_argument("--cross-attention-source", metavar="NAME", help=text)
     for side in sides:
         for slot in SLOTS[side]:
             if slot == "cross_attn" and "encoder" not in sides:

@@ -1,13 +1,17 @@
 """What is refused when a model is built, beyond the flags' own ranges: combinations with fairseq's features."""
 
+from collections.abc import Iterator
+
 from omegaconf import DictConfig
 
 from ..common.errors import UserError
-from ..nn import NORMS, SKIPS
+from ..nn import NORMS, SKIPS, SOLVERS
 from ..nn.norm.workers import is_parallel
+from ..nn.skip import Site
 from .attention_flags import refuse_attention
 from .config import StackConfig
-from .flags import SIDES, connections
+from .flags import SIDES, connections, parts_of, slots_of
+from .word_vectors import refuse_embedding_norm
 
 __all__ = ["refuse"]
 
@@ -108,25 +112,64 @@ def _refuse_widths(args, stacks: dict[str, StackConfig]) -> None:
                 raise UserError(f"--skip-type {own.skip}: {reason} (--{side}-embed-dim)")
 
 
-def _refuse_what_leaves_layers_out_of_a_mixing(args, stacks: dict[str, StackConfig]) -> None:
-    # What a block reads is made of the outputs of all before it, in numbers that belong to each.
+def _norms_of_slots(args, side: str, layers: int) -> Iterator[tuple[str, str, range]]:
+    """Each norm that was chosen for one kind of sub-layer: its flag, the sub-layer, and the layers that have it."""
+    for slot in slots_of(args, side):
+        if getattr(args, f"{side}_{slot}_skip_norm", None):
+            yield f"--{side}-{slot.replace('_', '-')}-skip-norm", slot, range(layers)
+    for part in parts_of(args, side):
+        for name, _ in part.choices:
+            if name.endswith("_skip_norm"):
+                flag = f"--by-layer {part.first}-{part.last}:{name.replace('_', '-')}"
+                yield flag, name.removesuffix("_skip_norm"), range(part.first, part.last + 1)
+
+
+def _refuse_norms_that_stand_nowhere(args, stacks: dict[str, StackConfig]) -> None:
     for side, config in stacks.items():
-        if config.ffn.mixing == "none":
-            continue
+        slots, layers = slots_of(args, side), dict(zip(SIDES, config.depth, strict=True))[side]
+        for flag, slot, those in _norms_of_slots(args, side, layers):
+            if slot not in slots:
+                raise UserError(f"{flag} has no meaning: the {side} has no such sub-layer")
+            where = {"side": side, "slot": slot, "index": slots.index(slot), "size": len(slots)}
+            placed = [
+                getattr(config.at(layer), slot).placed(Site(1, layer=layer, depth=config.depth, **where))
+                for layer in those
+            ]
+            # a layer's last sub-layer has the norm at the end of the stack
+            if slot != slots[-1] and placed and not any(one.has_norm for one in placed):
+                raise UserError(
+                    f"{flag} has no meaning with --norm-placement {getattr(config.at(those[0]), slot).placement}: "
+                    "no norm stands there"
+                )
+
+
+def _refuse_what_leaves_layers_out(args, stacks: dict[str, StackConfig]) -> None:
+    # What a block reads is made of the outputs or values of certain blocks before it, in numbers that belong to each.
+    for side, config in stacks.items():
         flags = [f"{side}_layerdrop", f"{side}_layers_to_keep"]
         flags += ["base_layers"] if side == "decoder" else []
-        for name in flags:
-            if getattr(args, name, None):
+        given = [name for name in flags if getattr(args, name, None)]
+        for flag, choice in config.own_loop().items():
+            if given and (flag != "--encoder-solver" or SOLVERS[choice].remembers):
                 raise UserError(
-                    f"--{name.replace('_', '-')} does not go with --depth-mixing {config.ffn.mixing} of the {side}"
+                    f"--{given[0].replace('_', '-')} does not go with {flag} {choice} of the {side}"
                 )
+
+
+def _refuse_what_draws_in_a_projection(args, stacks: dict[str, StackConfig]) -> None:
+    # quantisation noise is drawn where a projection is called, and these are not
+    for side, config in stacks.items():
+        if config.value != "none" and getattr(args, "quant_noise_pq", 0):
+            raise UserError(
+                f"--quant-noise-pq does not go with --value-residual {config.value} of the {side}"
+            )
 
 
 def _refuse_what_our_loops_cannot_have(args, stacks: dict[str, StackConfig]) -> None:
     for side, config in stacks.items():
-        mixing, solver = config.ffn.mixing, config.ffn.solver
-        for flag, choice in (("--depth-mixing", mixing), ("--encoder-solver", solver)):
-            if choice != "none" and getattr(args, "offload_activations", False):
+        solver = config.ffn.solver
+        for flag, choice in config.own_loop().items():
+            if getattr(args, "offload_activations", False):
                 raise UserError(f"--offload-activations does not go with {flag} {choice} of the {side}")
         # each wrapped layer would cut a coefficient that they share into pieces of its own
         if solver != "none" and getattr(args, "ddp_backend", None) == "fully_sharded":
@@ -143,13 +186,16 @@ def refuse(args) -> None:
     _refuse_hydra(args)
     refuse_attention(args)
     stacks = connections(args)
+    refuse_embedding_norm(args, stacks.values())
     _refuse_streams_that_do_not_fit(stacks)
     _refuse_base_layers(args, stacks)
     _refuse_layerdrop_across_workers(args, stacks)
     _refuse_narrow_uses_of_wide_streams(args, stacks)
     _refuse_widths(args, stacks)
     _refuse_what_changes_state_behind_the_model(args, stacks)
-    _refuse_what_leaves_layers_out_of_a_mixing(args, stacks)
+    _refuse_norms_that_stand_nowhere(args, stacks)
+    _refuse_what_leaves_layers_out(args, stacks)
+    _refuse_what_draws_in_a_projection(args, stacks)
     _refuse_what_our_loops_cannot_have(args, stacks)
 
 

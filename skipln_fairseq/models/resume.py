@@ -27,12 +27,15 @@ from ..nn import Connection
 from .attention import AttentionConfig
 from .attention_flags import attentions
 from .config import StackConfig
-from .flags import SIDES, SLOTS, connections
+from .flags import SIDES, SLOTS, connections, embedding_of
 
 __all__ = ["check_checkpoints_when_training"]
 
-# norms and features that stand inside F: Sub-LN's, those of queries and keys, FAVOR+'s; mixings of depths, and solvers
-ELSEWHERE = re.compile(r"\.(q_proj|k_proj|out_proj|fc2)\.norm\.|_attn\.favor\.|_mixing\.|\.solver\.")
+# what stands inside F: Sub-LN's norms, those of queries, keys and values, FAVOR+'s features, value residuals; and what
+# stands between blocks: mixings of depths, solvers, sources of the decoder
+ELSEWHERE = re.compile(
+    r"\.(q_proj|k_proj|v_proj|out_proj|fc2)\.norm\.|_attn\.favor\.|_attn_values\.|_mixing\.|\.solver\.|\.source\."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,19 @@ def _choices(stack: StackConfig, slot: str) -> dict[str, object]:
     return choices
 
 
+WHOLE_SIDE = {
+    "norm of queries, keys and values": "qk_norm",
+    "value residual": "value",
+    "source": "source",
+}
+"""What is chosen for all sub-layers of a side at once, as it is told and as :class:`.StackConfig` names it."""
+
+
+def _with_options(stack: StackConfig, name: str) -> str:
+    options = getattr(stack, f"{name}_options", ())
+    return " ".join((getattr(stack, name), *(f"{option} {value}" for option, value in options)))
+
+
 def _changes(stored_args, args) -> Changes:
     """``encoder order 2 → 3`` or, where it is not every sub-layer's, ``encoder ffn norm layer → rms``."""
     stored, current = connections(stored_args), connections(args)
@@ -62,14 +78,12 @@ def _changes(stored_args, args) -> Changes:
                 values = (before.get(choice), after.get(choice))
                 if values[0] != values[1]:
                     changes.setdefault((choice, *values), []).append(slot)
-        before, after = (
-            " ".join(
-                (stack[side].qk_norm, *(f"{name} {value}" for name, value in stack[side].qk_norm_options))
-            )
-            for stack in (stored, current)
-        )
-        if before != after:
-            found.append(f"{side} norm of queries and keys {before} → {after}")
+        for what, name in WHOLE_SIDE.items():
+            if name == "source" and side == "decoder":
+                continue  # the same as the encoder's
+            before, after = (_with_options(stack[side], name) for stack in (stored, current))
+            if before != after:
+                found.append(f"{side} {what} {before} → {after}")
         if stored[side].by_layer != current[side].by_layer:
             before, after = (_described_parts(stack[side]) for stack in (stored, current))
             found.append(f"{side} by layer {before} → {after}")
@@ -79,6 +93,9 @@ def _changes(stored_args, args) -> Changes:
                 continue
             where = [side] if len(changed) == len(slots) else [f"{side} {slot}" for slot in changed]
             found += [f"{place} {choice} {before} → {after}" for place in where]
+    before, after = embedding_of(stored_args), embedding_of(args)
+    if before != after:
+        found.append(f"word vectors {before} → {after}")
     before, after = attentions(stored_args), attentions(args)
     for kind in before:
         if before[kind] != after[kind]:

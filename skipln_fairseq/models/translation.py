@@ -15,6 +15,7 @@ from .mixing import stack_classes
 from .parser import add_connection_args
 from .presets import ALIGN_PRESETS, PRESETS
 from .refuse import join_kept_layers, refuse
+from .word_vectors import with_word_vectors
 
 __all__ = ["SkipTransformerAlignModel", "SkipTransformerModel"]
 
@@ -39,7 +40,7 @@ class SkipTransformerModel(InferenceModel, ProfiledModel, ProbedModel, Transform
         remember_depth(args)
         join_kept_layers(args)
         model = initialise_embeddings(super().build_model(args, task), connections(args), args)
-        number_draws(model)
+        number_draws(with_word_vectors(model, args))
         return probed(with_inference_type(with_kernels(model, args), args), args)
 
     @classmethod

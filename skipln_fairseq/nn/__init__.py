@@ -8,6 +8,7 @@ from .connection import (
     build_solver,
     initialise_branch,
 )
+from .embedding import EMBEDDINGS, WordVectors
 from .fused import fuse
 from .mixing import MIXINGS
 from .norm import NORMS, norms_of
@@ -16,23 +17,31 @@ from .qk_norm import QK_NORMS, QKNorm
 from .skip import SKIPS, Branch
 from .skip.admin import AdminSkip
 from .solver import SOLVERS, Solver
+from .source import SOURCES, Source
 from .start import STARTS, Start
+from .value import VALUES, ValueResidual, project_before
 
 __all__ = [
+    "EMBEDDINGS",
     "MIXINGS",
     "NORMS",
     "PLACEMENTS",
     "QK_NORMS",
     "SKIPS",
     "SOLVERS",
+    "SOURCES",
     "STARTS",
+    "VALUES",
     "AdminSkip",
     "Branch",
     "Connection",
     "ConnectionConfig",
     "QKNorm",
     "Solver",
+    "Source",
     "Start",
+    "ValueResidual",
+    "WordVectors",
     "build_connection",
     "build_end",
     "build_mixing",
@@ -40,4 +49,5 @@ __all__ = [
     "fuse",
     "initialise_branch",
     "norms_of",
+    "project_before",
 ]

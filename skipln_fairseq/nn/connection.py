@@ -106,7 +106,8 @@ def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Mod
         where: fields of :class:`.Site`; ``first`` is the connection of the layer's first sub-layer.
 
     Returns:
-        A module that is a :class:`Connection` and the norm named by ``config.norm``.
+        A module that is a :class:`Connection` and the norm named by ``config.norm``, or none where the placement has
+        none.
 
     Raises:
         KeyError: for a name that is in no registry.
@@ -114,7 +115,8 @@ def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Mod
     first = where.pop("first", None)
     site = Site(dim, form=config.form, first=None if first is None else first.skip, **where)
     placement = config.placed(site)
-    connection = connection_class(placement, NORMS[config.norm])(dim, **dict(config.norm_options))
+    norm, numbers = (config.norm, config.norm_options) if placement.has_norm else ("none", ())
+    connection = connection_class(placement, NORMS[norm])(dim, **dict(numbers))
     connection.drop_path = 0.0
     connection.settle(site, **dict(config.placement_options))
     own = dict(connection.named_parameters(recurse=False))
@@ -144,14 +146,17 @@ def build_mixing(dim: int, config: ConnectionConfig, **where: Any) -> Mixing:
         config: the choices, of the stack's last sub-layer.
         where: fields of :class:`.Place`.
     """
+    return MIXINGS[config.mixing].build(_place(dim, config, where), **dict(config.mixing_options))
+
+
+def _place(dim: int, config: ConnectionConfig, where: dict[str, Any]) -> Place:
     normed = not PLACEMENTS[config.placement].ends_with_norm
-    place = Place(dim, config.make_end_norm, normed=normed, **where)
-    return MIXINGS[config.mixing].build(place, **dict(config.mixing_options))
+    return Place(dim, config.make_end_norm, normed=normed, **where)
 
 
-def build_solver(dim: int, config: ConnectionConfig, first: Optional[Solver]) -> Solver:
-    """Build what applies one block of an encoder; see :meth:`.Solver.build`."""
-    return SOLVERS[config.solver].build(dim, first, **dict(config.solver_options))
+def build_solver(dim: int, config: ConnectionConfig, first: Optional[Solver], **where: Any) -> Solver:
+    """Build what applies one block of an encoder; see :meth:`.Solver.build`, and :func:`build_mixing`."""
+    return SOLVERS[config.solver].build(_place(dim, config, where), first, **dict(config.solver_options))
 
 
 def initialise_branch(branch: Branch, config: ConnectionConfig, start: Start, **where: Any) -> None:

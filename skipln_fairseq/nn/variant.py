@@ -38,7 +38,7 @@ class Option:
         help: what it is, for ``--help``.
         metavar: the symbol that the equation has for it; None for a switch.
         kind: of a number: float or int.
-        least, above: the number is at least, or more than that. There is no upper bound; a skip rule may refuse.
+        least, above, below: the number is at least, more than, or less than that; a skip rule may refuse more.
         default: the value where no flag is given; None: it must be given.
         drawn: for tests, the range from which values are drawn; some tests take its middle.
         choices: of a choice of words, those that are valid.
@@ -51,6 +51,7 @@ class Option:
     kind: type = float
     least: float = -math.inf
     above: float = -math.inf
+    below: float = math.inf
     default: Any = None
     drawn: tuple[float, float] = (0.5, 2.0)
     choices: tuple[str, ...] = ()
@@ -71,7 +72,7 @@ class Option:
             number = self.kind(str(value))
         except ValueError:
             number = math.nan
-        if not (math.isfinite(number) and number >= self.least and number > self.above):
+        if not (math.isfinite(number) and self.least <= number < self.below and number > self.above):
             raise ValueError(self.valid())
         return number
 
@@ -80,10 +81,8 @@ class Option:
         if self.choices:
             return " or ".join(self.choices)
         kind = "a whole number" if self.kind is int else "a finite number"
-        for word, bound in (("of at least", self.least), ("above", self.above)):
-            if bound > -math.inf:
-                return f"{kind} {word} {bound:g}"
-        return kind
+        bounds = (("of at least", self.least), ("above", self.above), ("below", self.below))
+        return f"{kind} {' and '.join(f'{word} {bound:g}' for word, bound in bounds if math.isfinite(bound))}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Declaration:
     """All that is known of a variant besides what it computes.
 
     Attributes:
-        axis: skip, norm, placement, mixing, solver, qk_norm or start.
+        axis: skip, norm, placement, mixing, solver, value, source, qk_norm, embedding or start.
         choice: the name that the axis' flag takes.
         title: what the field calls it.
         equation: as the tables print it; N is the norm.
@@ -122,6 +121,8 @@ class Declaration:
         options: what it is built with.
         goes_with: of a skip rule, the kinds of norms and the placements that it means something with; what the first
             of them gives is what it takes when no norm and no placement is chosen. Of a mixing and a solver the same.
+        qk_norms: of a placement, the norms of queries, keys and values that it goes with, the first of them for when
+            none is chosen; empty: all, and none unless chosen.
         has_forms: whether its authors' code has another form than the one that this plugin had first.
         from_depth: whether what it computes, and not only its first weights, follows from the depth of the model.
         kind: of a norm, what it reads: a token, the batch, or nothing.
@@ -135,6 +136,7 @@ class Declaration:
     paper: Paper | str
     options: tuple[Option, ...] = ()
     goes_with: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+    qk_norms: tuple[str, ...] = ()
     has_forms: bool = False
     from_depth: bool = False
     kind: str = ""

@@ -3,10 +3,11 @@
 | file | concept |
 |---|---|
 | `watch` | hooks that report each sub-layer's norms and ratios, for the tool and for the training log |
-| `ratio` | the effective proportion x : F of a skip rule |
+| `ratio`, `streams` | the effective proportion x : F of a skip rule; what became of several streams |
+| `weights` | the learned weights between blocks, as a matrix |
 | `subject` | the model and the batch to measure, random or real |
 | `measure` | one forward and backward pass, as a list of readings |
-| `picture` | which models are measured and which panels show them; the default picture |
-| `draw`, `table`, `files` | the figure, the terminal's table, and writing whole files or none |
+| `picture`, `panel` | the declared pictures: which models are measured, and which panels show them |
+| `draw`, `table`, `growth` | the figure, the terminal's table, and the table of what grows with the depth |
 | `log` | the same numbers during training, ``--probe-interval`` |
 """

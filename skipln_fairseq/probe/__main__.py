@@ -1,11 +1,15 @@
-"""Gradients, activations and the proportion x : F, sub-layer by sub-layer.
+"""Gradients, activations and the ratio x : F of each sub-layer.
 
     python -m skipln_fairseq.probe
     python -m skipln_fairseq.probe --variant "Post-LN: --skip-type plain" --variant "3: --skip-order 3" --depths 6 10
     python -m skipln_fairseq.probe --path checkpoints/checkpoint_best.pt --data data
+    python -m skipln_fairseq.probe --picture growth
+    python -m skipln_fairseq.probe --picture trained --path dlcl/checkpoint_last.pt hyper/checkpoint_last.pt --data data
 
-Without a model it draws the gradients at initialisation: of the last feed-forward weight over the depth (Xiong et
-al. 2020), and of every sub-layer of models that scale x, without norm and with LN (Liu et al. 2020).
+Without a model it draws a picture of fresh ones. ``gradients``: of the last feed-forward weight over the depth (Xiong
+et al. 2020), and of every sub-layer of models that scale x, without norm and with LN (Liu et al. 2020). ``growth``:
+what LayerNorm Scaling, DS-Init, Keel and T-Fixup say of activations or gradients over the sub-layers. ``trained``, of
+checkpoints: DLCL's or DenseFormer's weights, and what became of several streams.
 """
 
 import argparse
@@ -17,6 +21,8 @@ from pathlib import Path
 from ..common.errors import UserError
 from ..common.files import write_all
 from ..common.needs import need
+from .panel import panels, trained_panels
+from .picture import PICTURES
 from .subject import Batch, Measured, Variant, measure_checkpoint, measure_variant, unnamed, variant
 
 __all__ = ["main"]
@@ -42,22 +48,27 @@ def _parser() -> argparse.ArgumentParser:
         "--path", nargs="+", type=Path, default=[], metavar="FILE", help="checkpoints to measure"
     )
     parser.add_argument(
-        "--depths", nargs="+", type=int, metavar="N", help="layers of each side; else the architecture's own"
+        "--picture",
+        metavar="NAME",
+        help="gradients (default), growth; with --path: trained instead of all panels",
     )
     parser.add_argument(
-        "--seeds", type=int, default=5, metavar="N", help="models of each kind, 5 unless given"
+        "--depths", nargs="+", type=int, metavar="N", help="layers of each side (default: the architecture's)"
     )
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="models of each kind (default: 5)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="take the batch from binarised data")
-    parser.add_argument("--split", default="valid", help="of that data, valid unless given")
-    parser.add_argument("--sentences", type=int, default=8, metavar="N", help="of the batch, 8 unless given")
+    parser.add_argument("--split", default="valid", help="split of the data (default: valid)")
     parser.add_argument(
-        "--length", type=int, default=16, metavar="N", help="of random sentences, 16 unless given"
+        "--sentences", type=int, default=8, metavar="N", help="sentences in the batch (default: 8)"
     )
     parser.add_argument(
-        "--words", type=int, default=256, metavar="N", help="random vocabulary, 256 unless given"
+        "--length", type=int, default=16, metavar="N", help="length of random sentences (default: 16)"
     )
     parser.add_argument(
-        "--output", type=Path, default=Path(NAME), metavar="DIR", help=f"folder, {NAME} unless given"
+        "--words", type=int, default=256, metavar="N", help="size of the random vocabulary (default: 256)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path(NAME), metavar="DIR", help=f"folder to write (default: {NAME})"
     )
     return parser
 
@@ -72,6 +83,12 @@ def _check(args: argparse.Namespace, flags: Sequence[str]) -> None:
         raise UserError(
             "--path is a finished model: --variant, --depths and flags of a model do not go with it"
         )
+    valid = ("trained",) if args.path else PICTURES
+    if args.picture is not None and (args.picture not in valid or args.variant or flags):
+        raise UserError(
+            f"--picture {args.picture}: valid are {', '.join(PICTURES)}, of models of their own, "
+            "and with --path trained"
+        )
     if args.data is not None and not args.data.is_dir():
         raise UserError(f"--data {args.data}: no such folder")
     if args.output.exists() and not args.output.is_dir():
@@ -82,39 +99,47 @@ def _check(args: argparse.Namespace, flags: Sequence[str]) -> None:
             raise UserError(f"--variant {name}: two variants have this name")
 
 
-def _fresh(
-    variants: Sequence[Variant], flags: Sequence[str], depths, args, batch: Batch
-) -> Iterator[Measured]:
-    for one, depth in itertools.product(variants, depths):
-        with_flags = Variant(one.name, (*flags, *one.flags))
-        yield from measure_variant(with_flags, depth, range(1, args.seeds + 1), batch)
+def _fresh(one: Variant, depth: int | None, args: argparse.Namespace, batch: Batch) -> Iterator[Measured]:
+    return measure_variant(one, depth, range(1, args.seeds + 1), batch)
+
+
+def _of_checkpoints(files: Sequence[Path], args: argparse.Namespace, batch: Batch) -> Iterator[Measured]:
+    stems = [file.stem for file in files]
+    for file in files:
+        name = file.stem if stems.count(file.stem) == 1 else str(file)
+        yield from measure_checkpoint(file, name, range(1, args.seeds + 1), batch)
 
 
 def _measure(args: argparse.Namespace, flags: Sequence[str]):
     """All measurements, and the panels that show them."""
-    # imported here, so that a missing matplotlib can be said in one line first
-    from .picture import PICTURE_DEPTHS, PICTURE_WIDTH, SCALED, XIONG, default_panels, panels
-
     batch = Batch(args.sentences, args.length, args.words, args.data, args.split)
     if args.path:
-        names = [
-            file.stem if len({f.stem for f in args.path}) == len(args.path) else str(file)
-            for file in args.path
-        ]
-        measured = [
-            one
-            for file, name in zip(args.path, names, strict=True)
-            for one in measure_checkpoint(file, name, range(1, args.seeds + 1), batch)
-        ]
-        return measured, panels(measured)
+        measured = list(_of_checkpoints(args.path, args, batch))
+        shown = (trained_panels if args.picture else panels)(measured)
+        if not shown:
+            raise UserError(
+                "--picture trained: none of these models has weights between blocks or several streams"
+            )
+        return measured, shown
     if args.variant or flags:
         variants = [variant(text) for text in args.variant] or [unnamed(flags)]
-        measured = list(_fresh(variants, flags, args.depths or [None], args, batch))
+        wanted = [Variant(one.name, (*flags, *one.flags)) for one in variants]
+        found = itertools.product(wanted, args.depths or [None])
+        measured = [one for each, depth in found for one in _fresh(each, depth, args, batch)]
         return measured, panels(measured)
-    depths = args.depths or PICTURE_DEPTHS
-    xiong = list(_fresh(XIONG, PICTURE_WIDTH, depths, args, batch))
-    scaled = list(_fresh(SCALED, PICTURE_WIDTH, [min(depths)], args, batch))
-    return [*xiong, *scaled], default_panels(xiong, scaled)
+    picture = PICTURES[args.picture or "gradients"]
+    depths = args.depths or picture.depths
+    measured, shown = [], []
+    for group in picture.groups:
+        of_group = [
+            one
+            for number in range(len(group.variants))
+            for depth in ([min(depths)] if group.shallowest else depths)
+            for one in _fresh(group.at(depth)[number], depth, args, batch)
+        ]
+        measured += of_group
+        shown.append(group.panel(of_group))
+    return measured, shown
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -125,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from rich.console import Console
 
     from .draw import draw, save
+    from .growth import growth, markdown
     from .table import table, write_csv
 
     console = Console()
@@ -140,6 +166,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             },
         )
     console.print(table(measured))
+    if args.picture == "growth":
+        print(markdown(list(growth(measured))))
     console.print(*(f"{file}" for file in files), sep="\n", highlight=False, soft_wrap=True)
 
 

@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from .picture import Panel
+from .panel import MatrixPanel, Panel
 from .subject import Measured
 
 __all__ = ["draw", "save"]
@@ -91,30 +92,56 @@ def _plot(axes: Axes, panel: Panel) -> None:
         axes.set_ylim(bottom=0, top=1.1 * values.max())
 
 
-def draw(panels: Sequence[Panel]) -> Figure:
+def _draw_matrix(axes: Axes, panel: MatrixPanel) -> None:
+    """Squares, filled above zero and hollow below, the largest as wide as its cell."""
+    largest = max(abs(weight) for row in panel.matrix for weight in row)
+    for number, row in enumerate(panel.matrix):
+        for column, weight in enumerate(row):
+            width = 0.92 * (abs(weight) / largest) ** 0.5
+            corner = (column - width / 2, number - width / 2)
+            fill = COLOURS[0] if weight > 0 else "none"
+            axes.add_patch(Rectangle(corner, width, width, facecolor=fill, edgecolor=COLOURS[0]))
+    size = max(len(panel.matrix), *(len(row) for row in panel.matrix))
+    axes.set(xlim=(-0.6, size - 0.4), ylim=(size - 0.4, -0.6), aspect="equal")
+    axes.set_xlabel("reads the embedding (0) and block …")
+    axes.set_ylabel("row of the matrix; the last: the stack's end")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    text = f"area: |weight|, the largest {largest:.2f}; hollow: below 0"
+    axes.text(0.5, -0.2, text, transform=axes.transAxes, ha="center", va="top")
+
+
+def _draw_lines(axes: Axes, panel: Panel) -> None:
+    _plot(axes, panel)
+    if panel.quantity is None:
+        axes.set_xlabel("layers of each side")
+        axes.set_xticks(sorted({one.depth for one in panel.measured}))
+    else:
+        _mark_sides(axes, panel.measured[0])
+    axes.set_ylabel(panel.ylabel)
+    axes.grid(alpha=0.25)
+    if axes.get_lines():
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.14),
+            ncols=2 if panel.colours == 3 else 3,
+            frameon=False,
+        )
+
+
+def draw(panels: Sequence[Panel | MatrixPanel]) -> Figure:
     """The figure of some panels, each with its legend below it, off the data."""
     columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(5.6 * columns, 5.2 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axes, panel in zip(grid, panels, strict=False):
-        _plot(axes, panel)
-        if panel.quantity is None:
-            axes.set_xlabel("layers of each side")
-            axes.set_xticks(sorted({one.depth for one in panel.measured}))
+        if isinstance(panel, MatrixPanel):
+            _draw_matrix(axes, panel)
         else:
-            _mark_sides(axes, panel.measured[0])
+            _draw_lines(axes, panel)
         axes.set_title(panel.title)
-        axes.set_ylabel(panel.ylabel)
-        axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_lines():
-            axes.legend(
-                loc="upper center",
-                bbox_to_anchor=(0.5, -0.14),
-                ncols=2 if panel.colours == 3 else 3,
-                frameon=False,
-            )
     for axes in list(figure.axes)[len(panels) :]:
         axes.remove()
     return figure

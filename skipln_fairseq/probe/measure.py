@@ -15,7 +15,7 @@ __all__ = ["Reading", "measure"]
 
 @dataclass(frozen=True)
 class Reading:
-    """What was measured at one sub-layer; :data:`.watch.QUANTITIES` defines the first four.
+    """What was measured at one sub-layer; :data:`.watch.QUANTITIES` defines all but the last.
 
     Attributes:
         fc2_gradient_norm: ``‖∂loss/∂W₂‖_F`` of the layer's last feed-forward weight; nan elsewhere than at ffn.
@@ -26,6 +26,9 @@ class Reading:
     gradient_norm: float = nan
     coefficient_ratio: float = nan
     term_ratio: float = nan
+    effective_streams: float = nan
+    largest_stream: float = nan
+    stream_exchange: float = nan
     fc2_gradient_norm: float = nan
 
 

@@ -1,75 +1,124 @@
-"""What a call measures and which panels show it; the default picture."""
+"""The declared pictures: which fresh models are measured, and which panels show them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .panel import ACTIVATION_LABEL, FC2_LABEL, GRADIENT_LABEL, Panel
 from .subject import Measured, Variant
 
-__all__ = ["PICTURE_DEPTHS", "PICTURE_WIDTH", "SCALED", "XIONG", "Panel", "default_panels", "panels"]
+__all__ = ["PICTURES", "Group", "Picture"]
 
-PICTURE_WIDTH = (
+WIDTH = (
     *("--encoder-embed-dim", "64", "--encoder-ffn-embed-dim", "256", "--encoder-attention-heads", "4"),
     *("--decoder-embed-dim", "64", "--decoder-ffn-embed-dim", "256", "--decoder-attention-heads", "4"),
 )
-PICTURE_DEPTHS = (6, 8, 10, 12, 14)
-
-XIONG = (
-    Variant("Post-LN", ("--skip-type", "plain")),
-    Variant("Pre-LN", ("--skip-type", "plain", "--norm-placement", "pre")),
-    Variant("rSkip+LN, order 2", ("--skip-type", "recursive", "--skip-order", "2")),
+LANGUAGE_MODEL = (
+    *("--arch", "transformer_lm_rskip", "--decoder-embed-dim", "64"),
+    *("--decoder-ffn-embed-dim", "256", "--decoder-attention-heads", "4"),
 )
-"""The two of Xiong et al. 2020, arXiv:2002.04745, figure 3, and the recursive skip beside them."""
-
-SCALED = tuple(
-    Variant(f"λ = {scale}, {label}", ("--skip-type", "expanded", "--skip-scale", scale, "--skip-norm", norm))
-    for norm, label in (("none", "no norm"), ("layer", "LN"))
-    for scale in ("0.5", "1", "2")
-)
-"""xSkip and xSkip+LN of Liu et al. 2020, arXiv:2105.07205: what scaling x does to the gradient, and LN to that."""
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One set of axes.
+class Group:
+    """Models that stand in one panel.
 
     Attributes:
-        title: above it.
-        ylabel: what is measured.
-        measured: the models that it shows.
-        quantity: the attribute of a reading to draw over the sub-layers; None: the last layer's fc2 gradient over
-            the depths.
-        colours: after how many variants the colours begin anew, with another line.
+        panel: from what was measured to the panel.
+        variants: the models; ``{encoder}`` and ``{decoder}`` in their flags are the sub-layers of that side.
+        flags: of all of them.
+        shallowest: measure them at the least depth only.
     """
 
-    title: str
-    ylabel: str
-    measured: Sequence[Measured]
-    quantity: str | None = None
-    colours: int = 7
+    panel: Callable[[Sequence[Measured]], Panel]
+    variants: tuple[Variant, ...]
+    flags: tuple[str, ...] = WIDTH
+    shallowest: bool = False
+
+    def at(self, depth: int) -> list[Variant]:
+        """Its models with this many layers."""
+        numbers = {"encoder": 2 * depth, "decoder": 3 * depth}
+        return [
+            Variant(one.name, (*self.flags, *(flag.format(**numbers) for flag in one.flags)))
+            for one in self.variants
+        ]
 
 
-FC2_LABEL = r"$\|\partial\,\mathrm{loss}/\partial W_2\|_F$ of the last layer's fc2"
-GRADIENT_LABEL = r"$\|\partial\,\mathrm{loss}/\partial y\|_2$ at the sub-layer's output y"
+@dataclass(frozen=True)
+class Picture:
+    """A figure of fresh models.
+
+    Attributes:
+        groups: its panels.
+        depths: layers of each side, unless others are asked for.
+    """
+
+    groups: tuple[Group, ...]
+    depths: tuple[int, ...]
 
 
-def default_panels(xiong: Sequence[Measured], scaled: Sequence[Measured]) -> list[Panel]:
-    """Gradient of the last weight against the depth, and of every sub-layer with x scaled."""
-    return [
-        Panel("Last feed-forward weight, at initialisation", FC2_LABEL, xiong),
-        Panel("λx + F(x), without and with LN", GRADIENT_LABEL, scaled, "gradient_norm", 3),
-    ]
+def _variant(name: str, flags: str) -> Variant:
+    return Variant(name, tuple(flags.split()))
 
 
-def panels(measured: Sequence[Measured]) -> list[Panel]:
-    """Everything that was measured; over the sub-layers only the models of the greatest depth."""
-    deepest = max(one.depth for one in measured)
-    shown = [one for one in measured if one.depth == deepest]
-    found = [
-        Panel("Gradient", GRADIENT_LABEL, shown, "gradient_norm"),
-        Panel("Activation", r"mean over tokens of $\|y\|_2$", shown, "activation_norm"),
-        Panel("x : F by coefficients", "median |coefficient of x / of F(x)|", shown, "coefficient_ratio"),
-        Panel("x : F by norms", r"$\|$term of x$\|_2$ / $\|$term of F(x)$\|_2$", shown, "term_ratio"),
-    ]
-    if len({one.depth for one in measured}) > 1:
-        found.insert(0, Panel("Last feed-forward weight", FC2_LABEL, measured))
-    return found
+POST_LN = _variant("Post-LN", "--skip-type plain")
+PRE_LN = _variant("Pre-LN", "--skip-type plain --norm-placement pre")
+
+# The two of Xiong et al. 2020, arXiv:2002.04745, figure 3, and the recursive skip beside them.
+XIONG = Group(
+    lambda measured: Panel("Last feed-forward weight, at initialisation", FC2_LABEL, measured),
+    (POST_LN, PRE_LN, _variant("rSkip+LN, order 2", "--skip-type recursive --skip-order 2")),
+)
+
+# xSkip and xSkip+LN of Liu et al. 2020, arXiv:2105.07205: what scaling x does to the gradient, and LN to that.
+SCALED = Group(
+    lambda measured: Panel("λx + F(x), without and with LN", GRADIENT_LABEL, measured, "gradient_norm", 3),
+    tuple(
+        _variant(f"λ = {scale}, {label}", f"--skip-type expanded --skip-scale {scale} --skip-norm {norm}")
+        for norm, label in (("none", "no norm"), ("layer", "LN"))
+        for scale in ("0.5", "1", "2")
+    ),
+    shallowest=True,
+)
+
+# Sun et al. 2025, arXiv:2502.05795, whose models are decoders alone.
+GROWING = Group(
+    lambda measured: Panel(
+        "Language models: LayerNorm Scaling", ACTIVATION_LABEL, measured, "activation_norm"
+    ),
+    (
+        Variant("Pre-LN, decoder alone", PRE_LN.flags),
+        _variant("LayerNorm Scaling", "--skip-type plain --norm-placement lns"),
+    ),
+    LANGUAGE_MODEL,
+)
+
+# Zhang et al. 2019, arXiv:1908.11365, figure 2, and Chen & Wei 2026, arXiv:2601.19895.
+FADING = Group(
+    lambda measured: Panel("Translation: DS-Init and Keel", GRADIENT_LABEL, measured, "gradient_norm"),
+    (
+        POST_LN,
+        _variant("Post-LN, DS-Init", "--skip-type plain --initialisation ds"),
+        _variant(
+            "Keel, α the sub-layers of a side",
+            "--skip-type expanded --norm-placement keel "
+            "--encoder-skip-scale {encoder} --decoder-skip-scale {decoder}",
+        ),
+    ),
+)
+
+# Huang et al. 2020.
+UNNORMED = Group(
+    lambda measured: Panel(
+        "Translation without norms: T-Fixup", ACTIVATION_LABEL, measured, "activation_norm"
+    ),
+    (
+        _variant("no norm, fairseq's weights", "--skip-type plain --skip-norm none"),
+        _variant("no norm, T-Fixup", "--skip-type plain --skip-norm none --initialisation t-fixup"),
+    ),
+)
+
+PICTURES = {
+    "gradients": Picture((XIONG, SCALED), (6, 8, 10, 12, 14)),
+    "growth": Picture((GROWING, FADING, UNNORMED), (18,)),
+}
+"""By the names that ``--picture`` takes; the first one is drawn where nothing else is asked for."""

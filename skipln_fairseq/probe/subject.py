@@ -5,7 +5,7 @@ import itertools
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from ..common.errors import UserError
 from .batch import RandomTask, data_batch, random_batch
 from .measure import Reading, measure
 from .watch import sub_layers
+from .weights import Matrix, matrices
 
 __all__ = ["Batch", "Measured", "Variant", "measure_checkpoint", "measure_variant", "unnamed", "variant"]
 
@@ -61,6 +62,7 @@ class Measured:
         layers: of encoder and decoder, 0 for a side that is not there.
         seed: of its parameters (not of a checkpoint's) and of the batch.
         readings: of all sub-layers, encoder first.
+        matrices: the weights between blocks, by side, see :mod:`.weights`.
     """
 
     variant: str
@@ -68,6 +70,7 @@ class Measured:
     layers: tuple[int, int]
     seed: int
     readings: list[Reading]
+    matrices: dict[str, Matrix] = field(default_factory=dict)
 
     @property
     def depth(self) -> int:
@@ -152,7 +155,7 @@ def _read(model: nn.Module, criterion, task, batch: Batch, seed: int) -> list[Re
     if not sub_layers(model):
         raise UserError(
             f"{type(model).__name__} has no layers of this plugin's Transformers: take "
-            f"--arch {ARCH} --skip-type plain, which is fairseq's transformer to the last bit"
+            f"--arch {ARCH} --skip-type plain, which is bit-identical to fairseq's transformer"
         )
     if batch.data is None:
         translates = not isinstance(model, FairseqLanguageModel)
@@ -192,7 +195,7 @@ def measure_variant(
         model = ARCH_MODEL_REGISTRY[args.arch].build_model(args, task)
         criterion = criterions.build_criterion(args, task)
         readings = _read(model, criterion, task, batch, seed)
-        yield Measured(wanted.name, " ".join(wanted.flags), _layers(model), seed, readings)
+        yield Measured(wanted.name, " ".join(wanted.flags), _layers(model), seed, readings, matrices(model))
 
 
 def measure_checkpoint(file: Path, name: str, seeds: Sequence[int], batch: Batch) -> Iterator[Measured]:
@@ -208,4 +211,4 @@ def measure_checkpoint(file: Path, name: str, seeds: Sequence[int], batch: Batch
     criterion = task.build_criterion(cfg.criterion)
     for seed in seeds:
         readings = _read(copy.deepcopy(models[0]), criterion, task, batch, seed)  # measuring changes a model
-        yield Measured(name, str(file), _layers(models[0]), seed, readings)
+        yield Measured(name, str(file), _layers(models[0]), seed, readings, matrices(models[0]))

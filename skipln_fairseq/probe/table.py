@@ -16,6 +16,13 @@ from .watch import QUANTITIES
 __all__ = ["COLUMNS", "table", "write_csv"]
 
 VALUES = (*QUANTITIES, "fc2_gradient_norm")
+ONE_MODEL = {
+    "activation_norm": "output",
+    "gradient_norm": "gradient",
+    "coefficient_ratio": "x:F coeff.",
+    "term_ratio": "x:F norms",
+    "fc2_gradient_norm": "fc2",
+}
 STYLE = {"title_justify": "left", "box": SIMPLE_HEAD, "pad_edge": False}
 COLUMNS = (
     *("variant", "flags", "encoder_layers", "decoder_layers", "seed"),
@@ -98,9 +105,9 @@ def _of_one_model(group: Sequence[Measured]) -> Table:
         pad_edge=False,
     )
     found.add_column("sub-layer", no_wrap=True)
-    for heading in ("output", "gradient", "x:F coeff.", "x:F norms", "fc2"):
+    for heading in ONE_MODEL.values():
         found.add_column(heading, justify="right")
-    columns = [_column(group, name) for name in VALUES]
+    columns = [_column(group, name) for name in ONE_MODEL]
     for reading, *values in zip(group[0].readings, *columns, strict=True):
         found.add_row(str(reading.place), *map(_number, values))
     return found

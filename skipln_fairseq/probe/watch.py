@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from ..nn import Connection
 from ..nn.norm.statistics import real_tokens
 from .ratio import ratios
+from .streams import STREAM_QUANTITIES, of_streams
 
 __all__ = ["QUANTITIES", "SubLayer", "sub_layers", "watch"]
 
@@ -19,6 +20,7 @@ QUANTITIES = {
     "gradient_norm": "‖∂loss/∂y‖₂ over the whole batch",
     "coefficient_ratio": "median of |coefficient of x / coefficient of F(x)| in the last sum",
     "term_ratio": "‖term of x‖₂ / ‖term of F(x)‖₂ in the last sum",
+    **STREAM_QUANTITIES,
 }
 """What is reported, and its definition. The loss is what runs backward; ratios are those of :mod:`.ratio`."""
 
@@ -57,10 +59,14 @@ def sub_layers(model: nn.Module) -> dict[SubLayer, nn.Module]:
 def _observe(place: SubLayer, connection: nn.Module, report: Report) -> list[RemovableHandle]:
     def at_sum(skip: nn.Module, inputs: tuple, total: Tensor) -> None:
         f_x, stream, padding_mask = inputs
-        found = torch.is_grad_enabled() and ratios(skip, f_x, skip.read(stream), padding_mask)
+        if not torch.is_grad_enabled():
+            return
+        found = ratios(skip, f_x, skip.read(stream), padding_mask)
         if found:
             report(place, "coefficient_ratio", found[0])
             report(place, "term_ratio", found[1])
+        for quantity, value in of_streams(skip, stream, total, padding_mask).items():
+            report(place, quantity, value)
 
     def at_output(module: nn.Module, inputs: tuple, y: Tensor) -> None:
         if y.requires_grad:

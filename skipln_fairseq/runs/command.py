@@ -24,7 +24,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # several commands share the cores
     "PYTHONUNBUFFERED": "1",
     # glibc gives a freed logits tensor back to the system and asks for it again at every update;
-    # kept, it saves an eighth of the CPU time (README, "Speed").
+    # kept, it saves an eighth of the CPU time (examples/demo/README.md).
     "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1),
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
     "PYTHONWARNINGS": "ignore",
@@ -71,7 +71,7 @@ def run(
     """Run ``command``; append its output to ``log``, give it to ``on_line`` by line.
 
     Args:
-        cwd: folder to run in, the current one unless given.
+        cwd: folder to run in (default: the current one).
         environment: variables beside the present ones.
         keep_open: file descriptors that the command inherits.
         on_start: gets the process, to end it from elsewhere.

@@ -1,4 +1,4 @@
-"""Where and when something was measured."""
+"""Machine and environment of a run."""
 
 import platform
 import re

@@ -17,7 +17,7 @@ Flags = Mapping[str, Any]
 
 
 class _OnceLoader(yaml.SafeLoader):
-    """Of a key that stands twice YAML keeps the last, silently: here it is refused."""
+    """A key that is given twice is refused; YAML would keep the last one silently."""
 
 
 def _once(loader: _OnceLoader, node: yaml.MappingNode) -> dict:
@@ -25,9 +25,7 @@ def _once(loader: _OnceLoader, node: yaml.MappingNode) -> dict:
     keys = [loader.construct_object(key) for key, _ in node.value if key.tag != merge]
     for key in keys:
         if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{key!r} stands there twice", node.start_mark
-            )
+            raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 

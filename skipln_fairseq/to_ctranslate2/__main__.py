@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--output-dir", type=Path, required=True, help="the folder to write, which must not exist"
     )
     parser.add_argument(
-        "--quantization", metavar="TYPE", help=f"{', '.join(QUANTIZATIONS)}; as trained unless given"
+        "--quantization", metavar="TYPE", help=f"{', '.join(QUANTIZATIONS)} (default: as trained)"
     )
     args = parser.parse_args(argv)
     need("ctranslate2", "ctranslate2")

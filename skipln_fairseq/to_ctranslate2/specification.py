@@ -27,7 +27,11 @@ def _refuse(what: str) -> None:
 
 def _check_side(side: str, config: StackConfig) -> None:
     if config.qk_norm != "none":
-        _refuse(f"norm of queries and keys, as in the {side}")
+        _refuse(f"norm of queries, keys or values, as in the {side}")
+    if config.value != "none":
+        _refuse(f"{config.value} value residual, as in the {side}")
+    if config.source != "last":
+        _refuse(f"{config.source} source of the attention to the encoder")
     if config.by_layer:
         _refuse(f"layers of one stack that differ, as in the {side}")
     connections = (config.self_attn, config.ffn, *((config.cross_attn,) if side == "decoder" else ()))
@@ -63,6 +67,8 @@ def check(model: nn.Module, args: Any) -> None:
         _refuse("placements that differ between the sides")
     if args.encoder_attention_heads != args.decoder_attention_heads:
         _refuse("numbers of heads that differ between the sides")
+    if encoder.config.embedding != "none":
+        _refuse(f"word vectors of the kind {encoder.config.embedding}")
     if args.activation_fn not in ACTIVATIONS:
         _refuse(f"activation {args.activation_fn}")
     for name in (

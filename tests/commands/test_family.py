@@ -1,4 +1,4 @@
-"""Every choice of the family through the real commands, its flags exactly as the README prints them."""
+"""Every choice of the family through the real commands, its flags exactly as the tables print them."""
 
 import math
 
@@ -106,6 +106,19 @@ def test_a_run_with_mixing_is_resumed_as_it_was(tmp_path, data):
     (refused,) = train(data, tmp_path / "parts", *flags, updates=6, succeeds=False).output.splitlines()[-1:]
     assert refused.startswith("skipln_fairseq: error: ")
     assert "decoder mixing dlcl → denseformer" in refused
+
+
+def test_a_run_that_reads_earlier_values_and_outputs_is_resumed_as_it_was(tmp_path, data):
+    """Dropout of the source's weights included; a solver that remembers, too."""
+    flags = ["--skip-type=plain", "--norm-placement=pre", "--encoder-solver=pc2"]
+    flags += ["--cross-attention-source=transparent", "--decoder-value-residual=learnable"]
+    parts = [train(data, tmp_path / "parts", *flags, updates=updates).losses() for updates in (2, 4)]
+    assert parts[0] + parts[1] == train(data, tmp_path / "whole", *flags, updates=4).losses()
+    assert_translates(data, tmp_path / "parts")
+    other = [*flags[:-1], "--decoder-value-residual=identity"]
+    (refused,) = train(data, tmp_path / "parts", *other, updates=6, succeeds=False).output.splitlines()[-1:]
+    assert refused.startswith("skipln_fairseq: error: ")
+    assert "decoder value residual learnable → identity" in refused
 
 
 def test_admin_measures_once_in_a_run_that_is_resumed(tmp_path, data):

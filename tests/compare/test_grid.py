@@ -77,7 +77,7 @@ def test_a_grid_that_says_nothing_useful_is_refused_in_one_line(grid, tmp_path, 
 
 def test_data_whose_figures_would_have_one_name_are_refused(grid, tmp_path):
     grid["data"] = {"6 layers": grid["data"]["d"], "6/layers": grid["data"]["d"]}
-    with pytest.raises(UserError, match="'6 layers' and '6/layers' differ in nothing"):
+    with pytest.raises(UserError, match="'6 layers' and '6/layers' would get the same"):
         read_grid(written(grid, tmp_path))
     grid["data"] = {"ä": grid["data"]["6 layers"], "ö": grid["data"]["6 layers"]}
     assert [data.name for data in read_grid(written(grid, tmp_path)).data] == ["ä", "ö"]
@@ -87,7 +87,7 @@ def test_data_whose_figures_would_have_one_name_are_refused(grid, tmp_path):
     ("text", "message"),
     [
         ("a: [", "line 2: not YAML"),
-        ("a: 1\na: 2", "'a' stands there twice"),
+        ("a: 1\na: 2", "'a' is given twice"),
         ("", "the grid: valid is a mapping"),
         (None, "No such file"),
     ],

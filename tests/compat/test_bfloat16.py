@@ -9,6 +9,7 @@ from fairseq.trainer import Trainer
 from torch import nn
 
 from skipln_fairseq.compat.bfloat16 import BF16Optimizer, sum_gradients_in_single
+from skipln_fairseq.nn import EMBEDDINGS
 from tests.compat.test_torchrun import NO_DROPOUT, free_port
 from tests.support.build import SMALL, batch, build, parse
 from tests.support.commands import TRAIN, run, start, wait
@@ -234,6 +235,17 @@ def test_gradients_over_tokens_add_up_in_single_precision():
     norm = model.decoder.layers[0].final_layer_norm
     norm(ones, None).backward(ones)
     assert norm.bias.grad.eq(4096).all()
+
+
+def test_gradients_of_word_vectors_of_length_one_add_up_in_single_precision():
+    table = nn.Embedding(10, 4)
+    EMBEDDINGS["fixnorm"]().apply(table)
+    wide = table.bfloat16().weight.detach().float().requires_grad_()
+    sum_gradients_in_single(table)
+    table(torch.full((4096,), 7)).backward(torch.ones(4096, 4, dtype=torch.bfloat16))
+    F.normalize(wide[7], dim=0).backward(torch.full((4,), 4096.0))
+    error = table.weight.grad[7].float() - wide.grad[7]
+    assert error.norm() < 0.02 * wide.grad[7].norm()  # torch counts to 256: it would be about 0.9
 
 
 def test_layer_norm_and_embedding_are_the_same_functions():

@@ -167,7 +167,7 @@ def test_a_cifar_part_without_images_is_refused(tmp_path):
 
 def test_what_is_trained_on_is_not_tried_in_training(tmp_path):
     write_folders(tmp_path)
-    with pytest.raises(UserError, match="what is trained on is tried by fairseq-validate"):
+    with pytest.raises(UserError, match="to measure the training set use fairseq-validate"):
         task(tmp_path, train_subset="train", valid_subset="valid,train")
     task(tmp_path, training=False, train_subset="train", valid_subset="valid,train")
 

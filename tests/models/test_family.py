@@ -8,9 +8,28 @@ import torch
 from torch.nn import functional as F
 
 from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.models.family import valid_mixings, valid_norms, valid_placements, valid_solvers
+from skipln_fairseq.models.family import (
+    valid_mixings,
+    valid_norms,
+    valid_placements,
+    valid_qk_norms,
+    valid_solvers,
+    valid_sources,
+    valid_values,
+)
 from skipln_fairseq.models.flags import SLOTS, connections
-from skipln_fairseq.nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, STARTS
+from skipln_fairseq.models.refuse import refuse
+from skipln_fairseq.nn import (
+    EMBEDDINGS,
+    MIXINGS,
+    NORMS,
+    PLACEMENTS,
+    SKIPS,
+    SOLVERS,
+    SOURCES,
+    STARTS,
+    VALUES,
+)
 from skipln_fairseq.nn.placement.post import Post
 from skipln_fairseq.nn.skip import Site
 from tests.support.build import batch, build, parse
@@ -40,8 +59,9 @@ def side_flags(rng, side, skip, placement, first_norm, mixing, solver="none"):
     flags = [f"--{side}-skip-type", skip, f"--{side}-norm-placement", placement]
     flags += [f"--{side}-depth-mixing", mixing]
     chosen = {slot: rng.choice(norms) for slot in SLOTS[side]} | {"self_attn": first_norm}
-    for slot, norm in chosen.items():
-        flags += [f"--{side}-{slot.replace('_', '-')}-skip-norm", norm]
+    flags += [f"--{side}-skip-norm", first_norm]  # of the self-attention, where a norm may stand or not
+    for slot in SLOTS[side][1:]:
+        flags += [f"--{side}-{slot.replace('_', '-')}-skip-norm", chosen[slot]]
     flags += ["--encoder-solver", solver] if side == "encoder" else []
     variants = [SKIPS[skip], MIXINGS[mixing], SOLVERS[solver], *(NORMS[norm] for norm in chosen.values())]
     options = {option.flag: option for variant in variants for option in variant.declaration.options}
@@ -72,28 +92,40 @@ def mixed(triples, mixing):
 
 def combination(seed):
     """The encoder takes the seed's skip type and the decoder its norm and placement, and the two the next mixings, so
-    that each choice has its turn however many there are; all else is random. Where no mixing goes with the rest, the
-    encoder has none, and the decoder another placement."""
+    that each choice has its turn however many there are; all else is random. Where a mixing does not go with the
+    rest, there is none, and where a placement does not, another one."""
     rng = random.Random(seed)
     skip, norm, placement = (list(axis)[seed % len(axis)] for axis in (SKIPS, NORMS, PLACEMENTS))
-    mixings = [list(MIXINGS)[(seed // 2 + n) % len(MIXINGS)] for n in range(2)]
+    mixings = [list(MIXINGS)[(seed // 3 + n) % len(MIXINGS)] for n in range(2)]
     ours = [triple for triple in TRIPLES if triple[0] == skip]
-    encoder = rng.choice(mixed(ours, mixings[0]) or mixed(ours, "none"))
     solver = list(SOLVERS)[seed % len(SOLVERS)]
-    if solver not in valid_solvers(encoder[0], encoder[2], encoder[1], encoder[3]):
-        solver = "none"
+    alone = SOLVERS[solver].remembers  # without a mixing
+    found = mixed(ours, "none" if alone else mixings[0]) or mixed(ours, "none")
+    solved = [each for each in found if solver in valid_solvers(each[0], each[2], each[1], each[3])]
+    encoder, solver = (rng.choice(solved), solver) if solved else (rng.choice(found), "none")
     same_norm = [triple for triple in TRIPLES if triple[2] == norm]
     both = [triple for triple in same_norm if triple[1] == placement]
-    ways = (both, mixings[1]), (same_norm, mixings[1]), (same_norm, "none")
+    ways = (both, mixings[1]), (both, "none"), (same_norm, mixings[1]), (same_norm, "none")
     decoder = rng.choice(next(found for way in ways if (found := mixed(*way))))
     flags = [*side_flags(rng, "encoder", *encoder, solver), *side_flags(rng, "decoder", *decoder)]
     for flag, share in (("--share-all-embeddings", 0.3), ("--layernorm-embedding", 0.2)):
         flags += [flag] if rng.random() < share else []
-    flags += ["--decoder-qk-norm", list(QK_NORMS)[seed % len(QK_NORMS)], "--encoder-qk-norm", "unit"]
-    flags += ["--qk-norm-length", str(rng.randint(5, 60))]
-    start = ["--encoder-initialisation", list(STARTS)[seed % len(STARTS)]]
+    qk_norms = {
+        side: valid_qk_norms(place) for side, (_, place, *_) in (("encoder", encoder), ("decoder", decoder))
+    }
+    chosen = [found[(seed + n) % len(found)] for n, found in enumerate(qk_norms.values())]
+    for side, name in zip(qk_norms, chosen, strict=True):
+        flags += [f"--{side}-qk-norm", name]
+    flags += ["--qk-norm-length", str(rng.randint(5, 60))] if "unit" in chosen else []
+    flags += ["--embedding-norm", list(EMBEDDINGS)[seed % len(EMBEDDINGS)]]
+    for side, solved in (("encoder", solver), ("decoder", "none")):
+        values = valid_values(solved)
+        flags += [f"--{side}-value-residual", values[seed % len(values)]]
+    sources = valid_sources(encoder[0], encoder[3])
+    flags += ["--cross-attention-source", sources[seed % len(sources)]]
+    start = ["--encoder-initialisation", list(STARTS)[seed // 2 % len(STARTS)]]
     with suppress(UserError):  # where the other choices have first weights of their own, or norms
-        connections(parse("transformer_rskip", *flags, *start))
+        refuse(parse("transformer_rskip", *flags, *start))
         flags += start
     return flags
 
@@ -109,6 +141,8 @@ def is_blind(name, stacks):
     side, *_ = name.split(".")
     if name.endswith("k_proj.bias"):
         return stacks[side].qk_norm == "none"  # a norm of keys sees it
+    if name.endswith("v_proj.bias") and stacks[side].qk_norm == "rms-qkv":
+        return False  # so does one of values
     slots = {"self_attn": "self_attn", "encoder_attn": "cross_attn", "fc2": "ffn", "final_layer_norm": "ffn"}
     slot = next((slot for part, slot in slots.items() if f".{part}" in name), None)
     if slot is None or getattr(stacks[side], slot).norm != "batch":
@@ -116,8 +150,10 @@ def is_blind(name, stacks):
     config = getattr(stacks[side], slot)
     if ".skip.norms." in name:
         return name.endswith("bias")
-    where = Site(1, side=side, layer=int(name.split(".")[2]), depth=stacks[side].depth)
-    summed = issubclass(config.placed(where), Post) and config.skip != "highway"
+    index, size = SLOTS[side].index(slot), len(SLOTS[side])
+    where = {"side": side, "slot": slot, "index": index, "size": size, "depth": stacks[side].depth}
+    placement = config.placed(Site(1, layer=int(name.split(".")[2]), **where))
+    summed = issubclass(placement, Post) and placement.has_norm and config.skip != "highway"
     last = name.endswith((".v_proj.bias", ".out_proj.bias", "fc2.bias"))
     return last and (summed or config.placement in ("res-post", "sandwich"))
 
@@ -195,3 +231,5 @@ def test_the_combinations_reach_the_whole_family():
     assert {config.placement for config in connected} == set(PLACEMENTS)
     assert {config.mixing for config in connected} == set(MIXINGS)
     assert {config.solver for config in connected} == set(SOLVERS)
+    assert {stack.value for stack in stacks} == set(VALUES)
+    assert {stack.source for stack in stacks} == set(SOURCES)

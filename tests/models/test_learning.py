@@ -5,7 +5,7 @@ import torch
 from fairseq.sequence_generator import SequenceGenerator
 from torch.nn import functional as F
 
-from skipln_fairseq.nn import MIXINGS, SOLVERS
+from skipln_fairseq.nn import MIXINGS, SOLVERS, SOURCES, VALUES
 from tests.support.build import CONNECTIONS, Task, build
 
 UPDATES = 1000
@@ -16,7 +16,14 @@ DIMS = (
 PRE = "--skip-type plain --norm-placement pre"
 OTHERS = {f"mixing {name}": f"{PRE} --depth-mixing {name}" for name in MIXINGS if name != "none"}
 OTHERS |= {f"solver {name}": f"{PRE} --encoder-solver {name}" for name in SOLVERS if name != "none"}
+OTHERS |= {f"value {name}": f"{PRE} --value-residual {name}" for name in VALUES if name != "none"}
+OTHERS |= {f"source {name}": f"{PRE} --cross-attention-source {name}" for name in SOURCES if name != "last"}
 PAD, EOS, FIRST_DIGIT = 1, 2, 4
+
+OTHERS |= {
+    name: f"--skip-type plain --norm-placement {name} --skip-norm rms" for name in ("hybrid", "hybrid-star")
+}
+OTHERS["FixNorm"] = f"{PRE} --skip-norm scale --embedding-norm fixnorm"
 
 
 def strings(count, generator):

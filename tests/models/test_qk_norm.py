@@ -29,22 +29,28 @@ def test_each_has_an_oracle_and_the_reverse():
 
 
 @pytest.mark.parametrize("name", QK_NORMS)
-def test_the_products_equal_the_oracle(name):
+def test_the_products_and_values_equal_the_oracle(name):
     torch.manual_seed(1)
-    query, key = nn.Linear(DIM, DIM), nn.Linear(DIM, DIM)
-    QK_NORMS[name](**OPTIONS.get(name, {})).apply(query, key, HEADS)
+    query, key, value = (nn.Linear(DIM, DIM) for _ in range(3))
+    QK_NORMS[name](**OPTIONS.get(name, {})).apply((query, key, value), HEADS)
     x, y = torch.randn(2, 5, DIM).double()
     plain = []
-    for linear, v in ((query.double(), x), (key.double(), y)):
+    for linear, v in ((query.double(), x), (key.double(), y), (value.double(), y)):
         for norm in linear.children():
             for parameter in norm.parameters():
                 parameter.data.mul_(0.5 + torch.rand_like(parameter))
         projected = v.numpy() @ linear.weight.detach().numpy().T + linear.bias.detach().numpy()
         plain.append(projected.reshape(5, HEADS, -1))
-    q, k = (linear(v).detach().unflatten(-1, (HEADS, -1)).numpy() for linear, v in ((query, x), (key, y)))
+    q, k, values = (
+        linear(v).detach().unflatten(-1, (HEADS, -1)).numpy()
+        for linear, v in ((query, x), (key, y), (value, y))
+    )
+    oracle = import_module(f"tests.oracles.qk_norm.{name.replace('-', '_')}")
+    normed = getattr(oracle, "values", lambda v, numbers: v)
     for head in range(HEADS):
-        expected = import_module(f"tests.oracles.qk_norm.{name}").logits(
-            plain[0][:, head], plain[1][:, head], numbers(query), numbers(key)
+        expected = oracle.logits(plain[0][:, head], plain[1][:, head], numbers(query), numbers(key))
+        np.testing.assert_allclose(
+            values[:, head], normed(plain[2][:, head], numbers(value)), rtol=1e-10, atol=1e-12
         )
         found = q[:, head] @ k[:, head].T / (DIM / HEADS) ** 0.5
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
@@ -63,7 +69,7 @@ def test_a_model_decodes_step_by_step_scripts_and_learns_its_norms(name, kernels
     model = build("transformer_rskip", *FLAGS[name], "--dropout", "0", "--kernels", kernels)
     source, lengths, target = batch()
     model(source, lengths, target)[0].logsumexp(-1).sum().backward()
-    norms = [p for key, p in model.named_parameters() if ".q_proj.norm." in key or ".k_proj.norm." in key]
+    norms = [p for key, p in model.named_parameters() if "_proj.norm." in key]
     assert norms
     assert all(p.grad.abs().max() > 0 for p in norms)
     model.eval()
@@ -93,7 +99,7 @@ def test_fast_and_reference_attention_agree(name):
 def test_a_side_alone_and_what_a_resumed_run_is_told():
     args = parse("transformer_rskip", "--decoder-qk-norm", "rms")
     (found,) = resume._changes(parse("transformer_rskip"), args).connections
-    assert found == "decoder norm of queries and keys none → rms"
+    assert found == "decoder norm of queries, keys and values none → rms"
     model = build("transformer_rskip", "--decoder-qk-norm", "rms")
     sides = {key.partition(".")[0] for key, _ in model.named_parameters() if "q_proj.norm" in key}
     assert sides == {"decoder"}

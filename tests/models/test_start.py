@@ -79,6 +79,15 @@ def test_lipschitz_has_no_biases_at_first():
     assert not any(bias.any() for bias in biases)
 
 
+def test_t_fixup_has_no_biases_in_the_feed_forward_at_first():
+    """Without norms nothing would take them away again; attention's are as fairseq draws them."""
+    biases = {key: bias for key, bias in model("t-fixup").named_parameters() if key.endswith("bias")}
+    feed_forward = [key for key in biases if key.endswith(("fc1.bias", "fc2.bias"))]
+    assert len(feed_forward) == 2 * (3 + 2)
+    assert not any(biases[key].any() for key in feed_forward)
+    assert all(biases[key].any() for key in biases if key.endswith("v_proj.bias"))
+
+
 def test_a_kept_layer_has_the_weights_of_its_number():
     """Layer 3 of 3, kept alone, is made as the third."""
     kept = model("ds", None, "--encoder-layers-to-keep", "2")

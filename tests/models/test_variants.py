@@ -10,12 +10,14 @@ end. An oracle stands in ``oracles/AXIS/NAME.py``, in float64 numpy, written fro
   every word has its turn.
 * placement: ``wire(before, project, norm, …) -> f, last``: F is project(before(x)). It may ask for ``entry`` and
   ``inner``, the norms that the placement made besides, for ``layer`` and ``layers``, which layer of how many, for the
-  ``slot`` (self_attn, cross_attn or ffn), and for the placement's options.
+  ``slot`` (self_attn, cross_attn or ffn), ``side``, and for the placement's options.
 * norm: ``norm(v, **numbers)``, the numbers those that it learns, and of its options those that the oracle asks for.
 * mixing: ``stack(x, blocks, places, end, normed, **options)``; a block has ``run``, all of it with its skips and norms,
   and ``branches``, the F of each sub-layer alone. ``places`` has a row for each block and one for the end, with
   ``numbers`` and ``norm`` of what stands before each sub-layer. ``normed`` says whether a block ends with a norm.
-* solver: ``solve(run, y, numbers, **options)``; ``run`` is a whole block.
+* solver: ``solve(run, y, numbers, **options)``; ``run`` is a whole block. It may ask for ``history``, a list that is
+  empty before the stack's first block, and for the ``norms`` of the solver.
+* value, source: in whole models, by ``test_value.py`` and ``test_source.py``.
 
 An option takes its value of ``OPTIONS``, or else the middle of what its declaration says is drawn; a switch is on.
 """
@@ -40,6 +42,8 @@ from skipln_fairseq.nn import (
     PLACEMENTS,
     SKIPS,
     SOLVERS,
+    SOURCES,
+    VALUES,
     build_connection,
     build_end,
     build_mixing,
@@ -75,7 +79,9 @@ def chosen_options(declaration):
     }
 
 
-SOLVER_OPTIONS = {name: [{"per_block": False}, {"per_block": True}] for name in ("ema2", "ema4")}
+SOLVER_OPTIONS = {
+    name: [{"per_block": False}, {"per_block": True}] for name in ("ema2", "ema4", "pc2", "pc4")
+}
 
 
 def oracle(axis, name):
@@ -97,7 +103,8 @@ class Stack:
         torch.manual_seed(0)
         slots = SLOTS[self.side]
         for layer in range(self.depth):
-            self.solvers.append(build_solver(DIM, self.config, self.solvers[0] if layer else None))
+            first = self.solvers[0] if layer else None
+            self.solvers.append(build_solver(DIM, self.config, first, layer=layer))
             first = None
             for index, slot in enumerate(slots):
                 where = {"side": self.side, "slot": slot, "index": index, "size": len(slots)}
@@ -137,12 +144,12 @@ class Stack:
         for solver, modules, mixings in layers:
             stream, outputs = mixings[0](stream, memory), []
             for _ in range(solver.stages):
-                y = solver.read(stream, outputs)
+                y = solver.read(stream, outputs, memory)
                 for index, (connection, matrix) in enumerate(modules):
                     y = mixings[index](y, memory) if index else y
                     y = connection.leave(matrix(connection.enter(y).tanh()), y)
                 outputs.append(y)
-            stream = solver(stream, outputs)
+            stream = solver(stream, outputs, memory)
         return self.end(self.mixings[-1](stream, memory))
 
     def norm(self, module):
@@ -159,7 +166,7 @@ class Stack:
         further = {name: module and self.norm(module) for name, module in further.items()}
         wire = oracle("placement", self.config.placement).wire
         further |= {"layer": layer, "layers": dict(zip(SLOTS, DEPTH, strict=True))[self.side]}
-        further["slot"] = SLOTS[self.side][index]
+        further |= {"slot": SLOTS[self.side][index], "side": self.side}
         further |= dict(self.config.placement_options)
         asked = inspect.signature(wire).parameters
         further = {name: value for name, value in further.items() if name in asked}
@@ -195,11 +202,14 @@ class Stack:
         ends_with_norm = self.config.placement not in ENDS_NORMED and self.config.norm != "none"
         assert isinstance(self.end, nn.Identity) is not ends_with_norm
         solve = partial(oracle("solver", self.config.solver).solve, **dict(self.config.solver_options))
-        blocks = []
+        asked = inspect.signature(solve).parameters
+        blocks, history = [], []
         for solver, layer in zip(self.solvers, layers, strict=True):
             numbers = {name: value.detach().numpy() for name, value in solver.named_parameters()}
             once = partial(skip, layers=[layer], end=lambda v: v)
-            run = partial(solve, once, numbers=numbers)
+            more = {"history": history, "norms": [*map(self.norm, getattr(solver, "norms", ()))]}
+            more = {name: value for name, value in more.items() if name in asked}
+            run = partial(solve, once, numbers=numbers, **more)
             blocks.append(SimpleNamespace(run=run, branches=[each.f for each in layer]))
         places = self.rows([self.place(mixing) for mixing in self.mixings])
         normed = self.config.placement == "post"
@@ -319,7 +329,10 @@ def test_a_stack_with_a_solver_equals_the_oracles(solver, options, mixing, skip,
     assert_equal(Stack(solved, "encoder", depth=3), 1e-7)
 
 
-@pytest.mark.parametrize("axis", [SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS], ids=lambda axis: axis.axis)
+AXES = [SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, VALUES, SOURCES]
+
+
+@pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.axis)
 def test_each_variant_has_an_oracle_and_the_reverse(axis):
     folder = import_module(f"tests.oracles.{axis.axis}").__path__
     assert {module.name for module in iter_modules(folder)} == {name.replace("-", "_") for name in axis}

@@ -290,7 +290,7 @@ def test_evaluation_moves_nothing(name):
 
 @pytest.mark.parametrize("name", norms_of(("batch",)))
 def test_in_training_later_positions_leak_and_in_evaluation_they_do_not(name):
-    """What the README says of these norms: their training statistics are over all positions."""
+    """What docs/connections.md says of these norms: their training statistics are over all positions."""
     model = build("transformer_rskip", "--skip-norm", name, "--dropout", "0")
     source, lengths, target = batch()
     changed = target.clone()

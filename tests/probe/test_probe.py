@@ -25,8 +25,9 @@ from skipln_fairseq.probe.batch import random_batch
 from skipln_fairseq.probe.draw import draw
 from skipln_fairseq.probe.log import ProbedModel, add_probe_args, probed
 from skipln_fairseq.probe.measure import measure
-from skipln_fairseq.probe.picture import panels
+from skipln_fairseq.probe.panel import panels
 from skipln_fairseq.probe.ratio import coefficients, ratios
+from skipln_fairseq.probe.streams import STREAM_QUANTITIES
 from skipln_fairseq.probe.subject import Batch, Variant, measure_variant
 from skipln_fairseq.probe.watch import QUANTITIES, SubLayer, sub_layers
 from tests.support.build import LAST, Task, batch, build_connection_model, wiring
@@ -202,6 +203,7 @@ def test_every_skip_type_is_measured_at_every_sub_layer(skip):
     assert len(measured.readings) == 10
     # F of several streams is added to no x that it reads
     blank = {"coefficient_ratio", "term_ratio"} if issubclass(SKIPS[skip], (Streams, SiameseSkip)) else set()
+    blank |= set() if issubclass(SKIPS[skip], Streams) else STREAM_QUANTITIES.keys()
     for reading in measured.readings:
         assert all(getattr(reading, quantity) >= 0 for quantity in QUANTITIES.keys() - blank)
         assert all(math.isnan(getattr(reading, quantity)) for quantity in blank)
@@ -323,6 +325,13 @@ def test_a_checkpoint_is_measured_on_its_data(trained, data, tmp_path, capsys):
         (["--path", "nowhere.pt"], "--path nowhere.pt does not exist"),
         (["--path", "nowhere.pt", "--depths", "2"], "--path is a finished model"),
         (["--output", __file__], "is a file: name a folder"),
+        (["--picture", "grow"], "--picture grow: valid are gradients, growth"),
+        (
+            ["--picture", "growth", "--skip-order", "2"],
+            "--picture growth: valid are gradients, growth, of models",
+        ),
+        (["--picture", "trained"], "--picture trained: valid are gradients, growth"),
+        (["--picture", "growth", "--path", __file__], "--picture growth: valid are gradients, growth"),
     ],
 )
 def test_bad_input_is_refused(arguments, message, tmp_path, monkeypatch):
@@ -382,7 +391,8 @@ def test_training_logs_what_the_tool_measures(flags):
     assert train_step(model, 0) == {}
     logged = train_step(model, 1)
     assert train_step(model, 2) == {}
-    assert set(logged) == {f"{quantity}/{place}" for quantity in QUANTITIES for place in sub_layers(model)}
+    asked = QUANTITIES.keys() - STREAM_QUANTITIES.keys()
+    assert set(logged) == {f"{quantity}/{place}" for quantity in asked for place in sub_layers(model)}
 
     def loss(model):
         source, lengths, target = batch()
@@ -390,7 +400,7 @@ def test_training_logs_what_the_tool_measures(flags):
         return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=1)
 
     for reading in measure(model, loss):
-        for quantity in QUANTITIES:
+        for quantity in asked:
             assert logged[f"{quantity}/{reading.place}"] == pytest.approx(
                 getattr(reading, quantity), rel=1e-3
             )

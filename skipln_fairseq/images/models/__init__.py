@@ -117,12 +117,12 @@ def _add_normalisation_args(parser) -> None:
     parser.add_argument(
         "--normalisation",
         metavar="NAME",
-        help=f"inside the network: {', '.join(NORMALISATIONS)}; batch unless given",
+        help=f"inside the network: {', '.join(NORMALISATIONS)} (default: batch)",
     )
     parser.add_argument(
         "--weight-mean-rule",
         metavar="NAME",
-        help="of mimic, whose filters lose their mean: fan-in (above 50, unless given) or ungrouped",
+        help="of mimic, whose filters lose their mean: fan-in (above 50, the default) or ungrouped",
     )
 
 
@@ -207,7 +207,7 @@ class VGGModel(ImageModel):
             "--classifier-width",
             type=int,
             metavar="N",
-            help="features of two hidden layers with dropout before the classes: 4096 in the papers, none unless given",
+            help="features of two hidden layers with dropout before the classes: 4096 in the papers (default: none)",
         )
 
     @classmethod

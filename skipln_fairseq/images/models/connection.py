@@ -53,7 +53,7 @@ def add_connection_args(parser) -> None:
     parser.add_argument(
         "--skip-norm-over",
         metavar="WHAT",
-        help="features of that norm: channels of each position (unless given), or all of the image",
+        help="features of that norm: channels of each position (default), or all of the image",
     )
     for skip in OF_IMAGES:
         for name, option in _options(skip).items():

@@ -60,7 +60,7 @@ class PreActBlock(nn.Module):
 
 
 class FirstPreActBlock(PreActBlock):
-    """The first block of a stage: x is normalised and activated before it goes both ways.
+    """The first block of a stage: BN-ReLU is applied before branch and shortcut.
 
     So it is in the first unit of the network and where the shape changes in the source and its authors' code
     (resnet-1k-layers).

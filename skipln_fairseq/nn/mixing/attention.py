@@ -32,7 +32,7 @@ class BranchAlone(Skip):
         Option(
             "size",
             "attention_residual_size",
-            "sub-layers whose outputs are summed into one value, 1 (the full form) unless given",
+            "sub-layers whose outputs are summed into one value, 1 is the full form (default: 1)",
             "S",
             int,
             1,

@@ -19,8 +19,8 @@ __all__ = ["DenseFormer"]
     "after each p-th block; α from 0, but 1 of the last",
     paper=Paper("Pagliardini et al. 2024", "2402.02622"),
     options=(
-        Option("dilation", "denseformer_dilation", "k, 1 unless given", "K", int, 1, default=1, drawn=(1, 3)),
-        Option("period", "denseformer_period", "p, 1 unless given", "P", int, 1, default=1, drawn=(1, 2)),
+        Option("dilation", "denseformer_dilation", "k (default: 1)", "K", int, 1, default=1, drawn=(1, 3)),
+        Option("period", "denseformer_period", "p (default: 1)", "P", int, 1, default=1, drawn=(1, 2)),
     ),
     goes_with=ANYWHERE,
 )

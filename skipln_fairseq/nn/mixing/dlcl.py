@@ -30,8 +30,9 @@ class DLCL(Mixing):
 
     W starts as the mean, W_lk = 1/(l + 1), so it is *not* Pre-LN or Post-LN at first. In the authors' code
     (``simple_dlcl_transformer``, and ``dlcl_transformer`` unless told otherwise) the embedding has no norm, N_0 is left
-    out, while the paper's sums show N for each k; ``norm_embedding`` is the paper's form. Their further options (a
-    window, one weight for each feature, softmax over W, dropout) are not here.
+    out, while the paper's sums show N for each k; ``norm_embedding`` is the paper's form. The option that their code
+    has for that is the same with Pre-LN; with Post-LN it keeps N_0(y_0) in the place of y_0, and norms that once more.
+    Their further options (a window, one weight for each feature, softmax over W, dropout) are not here.
     Source: Wang, Li, Xiao, Zhu, Li, Wong, Chao, ACL 2019, arXiv:1906.01787.
 
     Args:

@@ -18,8 +18,8 @@ __all__ = ["AdaNorm"]
     paper=Paper("Xu et al. 2019", "1911.07013"),
     kind="token",
     options=(
-        Option("scale", "adanorm_scale", "C, 1 unless given", "C", above=0, default=1.0),
-        Option("slope", "adanorm_slope", "k, 0.1 unless given", "k", default=0.1, drawn=(0, 0.2)),
+        Option("scale", "adanorm_scale", "C (default: 1)", "C", above=0, default=1.0),
+        Option("slope", "adanorm_slope", "k (default: 0.1)", "k", default=0.1, drawn=(0, 0.2)),
     ),
 )
 class AdaNorm(Centred, nn.Module):

@@ -19,8 +19,8 @@ __all__ = ["BoundedTanh"]
     paper=Paper("Byun et al. 2026", "2601.09719"),
     kind="token",
     options=(
-        Option("start", "bhyt_lambda", "first value of BHyT's λ, 2 unless given", "λ", above=0, default=2.0),
-        Option("kappa", "bhyt_kappa", "κ, 10 unless given", "κ", above=0, default=10.0, drawn=(2, 10)),
+        Option("start", "bhyt_lambda", "first value of BHyT's λ (default: 2)", "λ", above=0, default=2.0),
+        Option("kappa", "bhyt_kappa", "κ (default: 10)", "κ", above=0, default=10.0, drawn=(2, 10)),
     ),
 )
 class BoundedTanh(Norm, nn.Module):

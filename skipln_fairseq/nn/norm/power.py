@@ -79,7 +79,7 @@ class GroupScaling(nn.Module):
         Option(
             "warmup",
             "power_warmup",
-            "batches in which PowerNorm takes the batch's own statistics, 4000 unless given",
+            "batches in which PowerNorm takes the batch's own statistics (default: 4000)",
             "N",
             int,
             least=0,

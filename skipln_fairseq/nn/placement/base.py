@@ -37,6 +37,9 @@ class Connection:
     ends_with_norm = True
     """Whether a stack of such connections needs a norm at its end, its last output being a plain sum."""
 
+    has_norm = True
+    """Whether the connection is a norm of the chosen kind; else it has none."""
+
     @classmethod
     def at(cls, site: Site, **options: Any) -> type["Connection"]:
         """The placement in one sub-layer, where it is not the same in all; ``options`` are those that it declares."""

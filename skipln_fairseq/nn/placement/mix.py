@@ -18,7 +18,7 @@ __all__ = ["Mix"]
         Option(
             "part",
             "mix_share",
-            "share of the layers that are Post-LN, 0.25 unless given",
+            "share of the layers that are Post-LN (default: 0.25)",
             "a",
             least=0,
             default=0.25,

@@ -1,4 +1,4 @@
-"""Norms of attention's queries and keys. ``QK_NORMS`` is the registry behind ``--qk-norm``."""
+"""Norms of attention's queries, keys and values. ``QK_NORMS`` is the registry behind ``--qk-norm``."""
 
 from ..variant import import_variants
 from .base import QK_NORMS, QKNorm

@@ -1,4 +1,6 @@
-"""What every norm of queries and keys is. ``QK_NORMS`` is their registry."""
+"""What every norm of queries, keys and values is. ``QK_NORMS`` is their registry."""
+
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from ..variant import Registry
 
 __all__ = ["QK_NORMS", "HeadNormedLinear", "QKNorm"]
 
-QK_NORMS = Registry("qk_norm", "Norm of queries and keys")
+QK_NORMS = Registry("qk_norm", "Norm of queries, keys, values")
 
 
 class HeadNormedLinear(nn.Linear):
@@ -19,23 +21,26 @@ class HeadNormedLinear(nn.Linear):
 
 
 class QKNorm:
-    """How queries and keys are normalised, head by head, between their projections and their product.
+    """How queries, keys and values are normalised, head by head, after their projections.
 
     Attention divides the product of q and k by √d_h, the root of a head's dimension, as ever.
     """
 
-    def norms(self, dim: int) -> tuple[nn.Module, nn.Module] | None:
-        """For queries and for keys a module (…, dim) → (…, dim) of one head's features; None: they stay."""
-        return None
+    def norms(self, dim: int) -> tuple[nn.Module, ...]:
+        """For queries, keys and values, in this order, a module (…, dim) → (…, dim) of one head's features.
 
-    def apply(self, query: nn.Linear, key: nn.Linear, heads: int) -> None:
-        """Let two projections normalise what they project to.
+        What the tuple is too short for stays as it is.
+        """
+        return ()
+
+    def apply(self, projections: Sequence[nn.Linear], heads: int) -> None:
+        """Let projections to queries, keys and values, in this order, normalise what they project to.
 
         The modules themselves change their class, so that what is attached to them (quantisation noise) stays, and
         parameters keep their names.
         """
-        found = self.norms(query.out_features // heads)
-        for linear, norm in zip((query, key), found or (), strict=False):
+        found = self.norms(projections[0].out_features // heads)
+        for linear, norm in zip(projections, found, strict=False):
             linear.__class__ = HeadNormedLinear
             linear.heads = heads
             linear.norm = norm

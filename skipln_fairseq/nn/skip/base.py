@@ -30,7 +30,7 @@ NONE = ("none",)
 
 # Sub-LN's inner norm stands inside F, where nothing knows the padding: no norm over the batch there.
 ANYWHERE = (
-    (NORMED, ("post", "pre", "res-post", "sandwich", "mix", "lns")),
+    (NORMED, ("post", "pre", "res-post", "sandwich", "mix", "lns", "hybrid", "hybrid-star")),
     (TOKEN, ("sub",)),
     (NONE, ("post",)),
 )

@@ -46,7 +46,8 @@ def deepnorm_constants(encoder_layers: int, decoder_layers: int) -> dict[str, tu
 class DeepNormSkip(ExpandedSkip):
     """``αx + F(x)``, with α and the initialisation of :func:`deepnorm_constants`.
 
-    F's first weights are Xavier normal with gain β, those of queries and keys with gain 1.
+    F's first weights are Xavier normal with gain β, those of queries and keys with gain 1. Such they are in the
+    paper; its authors' torchscale takes torch's own weights and biases, times β.
     """
 
     @classmethod

@@ -30,7 +30,7 @@ __all__ = ["ExpandedSkip"]
 class ExpandedSkip(Skip):
     """``λx + F(x)`` with a fixed λ (xSkip): λ is a constant, neither learned nor stored.
 
-    Source: Liu, Ren, Zhang, Sun, Zou 2020, arXiv:2105.07205, as far as it is known (see "Fidelity" in the README).
+    Source: Liu, Ren, Zhang, Sun, Zou 2020, arXiv:2105.07205, as far as it is known ("Fidelity" in docs/connections.md).
 
     Args:
         scale: λ, any finite number.

@@ -16,7 +16,7 @@ __all__ = ["FRACTIONS", "FracSkip"]
 FRACTIONS = Option(
     "fractions",
     "skip_fractions",
-    "number of parts that x is cut into, 4 unless given",
+    "number of parts that x is cut into (default: 4)",
     "m",
     int,
     least=1,

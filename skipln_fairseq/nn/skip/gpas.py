@@ -18,7 +18,10 @@ __all__ = ["GPASAfter", "GPASBefore", "GPASSkip"]
     equation="y − SiLU(g) y with y = x + F(x), or x − SiLU(g) x in the sum where a norm follows, what is taken away "
     "a constant in the backward; g from 0, one for each layer",
     paper=Paper("Chen et al. 2025b", "2506.22049"),
-    goes_with=((NORMED, ("pre", "sandwich", "res-post", "post", "mix", "lns")), (TOKEN, ("sub",))),
+    goes_with=(
+        (NORMED, ("pre", "sandwich", "res-post", "post", "mix", "lns", "hybrid", "hybrid-star")),
+        (TOKEN, ("sub",)),
+    ),
 )
 class GPASSkip(Skip):
     """A gate ``s(v) = v − SiLU(g) stopgrad(v)``: the value times ``1 − SiLU(g)``, the gradient of v unchanged.

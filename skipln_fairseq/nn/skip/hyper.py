@@ -23,7 +23,7 @@ class HyperSkip(Streams):
 
     H has n rows, at first copies of the embedding. In sub-layer l of its stack (of both kinds of attention and the
     feed-forward, from 0) A_m is at first 1 for row ``l mod n`` and 0 elsewhere, A_r the identity, b all ones: each row
-    is then what walks through Pre-LN, and the last norm takes n times that.
+    then equals Pre-LN's hidden state, and the last norm takes n times that.
 
     ``alpha`` holds A_m and A_r side by side, ``beta`` b.
 

@@ -20,7 +20,7 @@ __all__ = ["LaurelWeights"]
         Option(
             "total",
             "laurel_total",
-            "what LAuReL's two weights sum to, 1 unless given",
+            "what LAuReL's two weights sum to (default: 1)",
             "c",
             above=0,
             default=1.0,

@@ -16,7 +16,7 @@ __all__ = ["LayerScaleSkip"]
         Option(
             "scale",
             "layerscale_init",
-            "first value of LayerScale's factors, 1e-4 unless given",
+            "first value of LayerScale's factors (default: 1e-4)",
             "s",
             default=1e-4,
             drawn=(1e-4, 0.5),

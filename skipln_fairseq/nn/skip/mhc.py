@@ -33,7 +33,7 @@ def sinkhorn(logits: Tensor, iterations: int) -> Tensor:
         Option(
             "iterations",
             "mhc_iterations",
-            "Sinkhorn's steps, 20 unless given",
+            "Sinkhorn's steps (default: 20)",
             "T",
             int,
             least=1,

@@ -16,7 +16,7 @@ __all__ = ["ProResSkip"]
         Option(
             "steps",
             "prores_updates",
-            "in how many updates the branches of one more layer are in, 1000 unless given",
+            "in how many updates the branches of one more layer are in (default: 1000)",
             "T",
             int,
             least=1,
@@ -24,7 +24,10 @@ __all__ = ["ProResSkip"]
             drawn=(2, 9),
         ),
     ),
-    goes_with=((NORMED, ("pre", "post", "res-post", "sandwich", "mix", "lns")), (TOKEN, ("sub",))),
+    goes_with=(
+        (NORMED, ("pre", "post", "res-post", "sandwich", "mix", "lns", "hybrid", "hybrid-star")),
+        (TOKEN, ("sub",)),
+    ),
 )
 class ProResSkip(ScheduledBranch):
     """``x + α F(x)`` with ``α = min(t/(T l), 1)``, t the updates made and l the layer's number from 1.

@@ -42,7 +42,7 @@ class RecursiveSkip(Skip):
 
     Source: Liu, Ren, Zhang, Sun, Zou: "Rethinking Skip Connection with Layer Normalization in Transformers
     and ResNets", COLING 2020, arXiv:2105.07205, as far as its abstract and secondary sources give it (see
-    "Fidelity" in the README).
+    "Fidelity" in docs/connections.md).
 
     Args:
         norms: N_1 … N_{K−1}, in this order; none for order 1.

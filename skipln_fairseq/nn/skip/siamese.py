@@ -15,7 +15,7 @@ __all__ = ["SiameseEnd", "SiameseFirst", "SiameseSkip"]
 SOURCE = Option(
     "source",
     "siamese_source",
-    "whose SiameseNorm: code, what its authors published (unless given), or paper",
+    "whose SiameseNorm: code, what its authors published (default), or paper",
     "SOURCE",
     choices=("code", "paper"),
     default="code",

@@ -15,7 +15,7 @@ __all__ = ["AROUND_F", "STREAMS", "Streams", "SumEnd", "mixed", "single", "split
 AROUND_F = ((TOKEN, ("pre", "res-post", "sandwich", "sub")),)
 
 STREAMS = Option(
-    "streams", "skip_streams", "number of streams, 4 unless given", "n", int, least=1, default=4, drawn=(1, 4)
+    "streams", "skip_streams", "number of streams (default: 4)", "n", int, least=1, default=4, drawn=(1, 4)
 )
 
 
@@ -36,8 +36,11 @@ def split(stream: Tensor, streams: int, width: int) -> Tensor:
 
 
 def mixed(weights: Tensor, streams: Tensor) -> Tensor:
-    """``Wᵀ H``: (…, k, width) of W (…, n, k) and H (…, n, width), in single precision at least."""
-    return torch.matmul(weights.transpose(-2, -1), single(streams))
+    """``Wᵀ H``: (…, k, width) of W (…, n, k) and H (…, n, width), in single precision at least.
+
+    Not by ``matmul``, which copies H to transpose it where one W (n, k) is for all: 3 to 5 times the time.
+    """
+    return torch.einsum("...nk,...nw->...kw", weights, single(streams))
 
 
 class Streams(Skip):

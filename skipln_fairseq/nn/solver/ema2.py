@@ -5,6 +5,7 @@ from typing import List, Optional
 import torch
 from torch import Tensor, nn
 
+from ..mixing.base import Place
 from ..variant import Option, Paper
 from .base import SOLVERS, TOKEN_ANYWHERE, Solver
 
@@ -26,8 +27,8 @@ class MovingAverage2(Solver):
     """``y' = y + Σ_k α (1 − α)^(n − k) F_k`` of n stages, the weights of an exponential moving average.
 
     F_k are those of ``rk2``. α is one learned number for the stack, or for each block, and starts as 0.5. This is the
-    predictor of PCformer alone: of its corrector the stored code does not run, and so it is not here; nor is the code's
-    norm on each F_k, nor an α for each feature.
+    predictor of PCformer alone; ``pc2`` has its corrector too. The code's norm on each F_k is not here, nor an α for
+    each feature.
     Source: Li, Zheng, Wang, Liu, Guo, Guo, Tan, Xiao, Zhu, Wang, Cai, NeurIPS 2024, arXiv:2411.03042.
     """
 
@@ -38,10 +39,14 @@ class MovingAverage2(Solver):
         self.alpha = nn.Parameter(torch.tensor(0.5))
 
     @classmethod
-    def build(cls, dim: int, first: Optional[Solver], per_block: bool = False) -> Solver:
+    def build(cls, place: Place, first: Optional[Solver], per_block: bool = False) -> Solver:
         return cls() if first is None or per_block else first
 
-    def forward(self, y: Tensor, outputs: List[Tensor]) -> Tensor:
+    def forward(self, y: Tensor, outputs: List[Tensor], memory: List[Tensor]) -> Tensor:
+        return self.average(y, outputs)
+
+    def average(self, y: Tensor, outputs: List[Tensor]) -> Tensor:
+        """y' of y and the stages."""
         decay = 1 - self.alpha
         total = outputs[0]
         for i in range(1, len(outputs)):

@@ -21,5 +21,5 @@ class Once(Solver):
 
     steps = ()
 
-    def forward(self, y: Tensor, outputs: List[Tensor]) -> Tensor:
+    def forward(self, y: Tensor, outputs: List[Tensor], memory: List[Tensor]) -> Tensor:
         return outputs[0]

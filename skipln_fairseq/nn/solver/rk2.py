@@ -28,5 +28,5 @@ class RungeKutta2(Solver):
 
     steps = (1.0,)
 
-    def forward(self, y: Tensor, outputs: List[Tensor]) -> Tensor:
+    def forward(self, y: Tensor, outputs: List[Tensor], memory: List[Tensor]) -> Tensor:
         return y + 0.5 * (outputs[0] + outputs[1])

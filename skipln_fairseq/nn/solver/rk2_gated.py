@@ -5,6 +5,7 @@ from typing import List, Optional
 import torch
 from torch import Tensor, nn
 
+from ..mixing.base import Place
 from ..variant import Paper
 from .base import SOLVERS, TOKEN_ANYWHERE, Solver
 
@@ -39,10 +40,10 @@ class GatedRungeKutta2(Solver):
         self.bias = nn.Parameter(torch.zeros(1))
 
     @classmethod
-    def build(cls, dim: int, first: Optional[Solver]) -> Solver:
-        return cls(dim) if first is None else first
+    def build(cls, place: Place, first: Optional[Solver]) -> Solver:
+        return cls(place.dim) if first is None else first
 
-    def forward(self, y: Tensor, outputs: List[Tensor]) -> Tensor:
+    def forward(self, y: Tensor, outputs: List[Tensor], memory: List[Tensor]) -> Tensor:
         both = torch.cat(outputs, -1)
         if both.dtype == torch.float16 or both.dtype == torch.bfloat16:
             both = both.float()

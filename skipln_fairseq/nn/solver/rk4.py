@@ -26,5 +26,5 @@ class RungeKutta4(Solver):
 
     steps = (0.5, 0.5, 1.0)
 
-    def forward(self, y: Tensor, outputs: List[Tensor]) -> Tensor:
+    def forward(self, y: Tensor, outputs: List[Tensor], memory: List[Tensor]) -> Tensor:
         return y + (outputs[0] + 2 * outputs[1] + 2 * outputs[2] + outputs[3]) / 6

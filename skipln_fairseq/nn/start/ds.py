@@ -15,11 +15,11 @@ __all__ = ["DepthScaledStart"]
     equation="W ~ U(−γα/bᵖ, γα/bᵖ), γ = √(6/(d_in + d_out)), b the layer from 1, p = 1/2",
     paper=Paper("Zhang et al. 2019", "1908.11365"),
     options=(
-        Option("alpha", "ds_init_alpha", "α, 1 unless given", "α", above=0, default=1.0),
+        Option("alpha", "ds_init_alpha", "α (default: 1)", "α", above=0, default=1.0),
         Option(
             "power",
             "ds_init_power",
-            "p, 0.5 unless given, as in the paper; 0.25 is what its authors' code has",
+            "p (default: 0.5), as in the paper; 0.25 is what its authors' code has",
             "p",
             least=0,
             default=0.5,

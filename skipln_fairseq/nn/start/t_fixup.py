@@ -25,7 +25,8 @@ class TFixupStart(Start):
     Xavier uniform weights, those of values and of attention's output and the feed-forward's two times
     ``0.67 N^(−1/4)`` in an encoder of N layers and ``(9M)^(−1/4)`` in a decoder of M, in cross-attention too;
     embeddings N(0, d^(−1/2)), times ``(9 N)^(−1/4)`` with the layers of the side that reads them, the encoder's where
-    both do. Queries and keys keep fairseq's gain of 1/√2, as in the authors' code; values lose it.
+    both do. Queries and keys keep fairseq's gain of 1/√2, as in the authors' code; values lose it. The feed-forward's
+    biases start at 0, as there.
 
     Source: Huang, Perez, Ba, Volkovs: "Improving Transformer Optimization Through Better Initialization", ICML 2020,
     and its authors' code.
@@ -39,6 +40,8 @@ class TFixupStart(Start):
         gain = {"encoder": 0.67 * encoder_layers**-0.25, "decoder": (9 * decoder_layers) ** -0.25}[site.side]
         for linear in branch.others:
             nn.init.xavier_uniform_(linear.weight, gain)
+            if site.slot == "ffn":
+                nn.init.zeros_(linear.bias)
 
     @torch.no_grad()
     def embedding(self, weight: Tensor, padding: int, layers: int) -> None:

@@ -1,0 +1,5 @@
+"""Vaswani et al. 2017: the rows as they are."""
+
+
+def vectors(table):
+    return table

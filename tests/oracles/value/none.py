@@ -1,0 +1,5 @@
+"""Each block's own values."""
+
+
+def values(own, numbers):
+    return own

@@ -4,7 +4,7 @@
 #   make test        the tests            make test-slow   the long ones      make test-short  some of each kind
 #   make docs        the site of docs/, into build/site
 #   make bench       time and memory beside fairseq's transformer; arguments: make bench ARGS="grow depth --shapes iwslt"
-#   make lint        ruff's checks        make format      ruff's formatting
+#   make lint        ruff's and mypy's checks    make format      ruff's formatting
 #   make package     wheel and source release, in dist/      make lock        renew the locks (needs uv)
 # torch is the build for CPUs where there is no NVIDIA driver. To choose: make install TORCH_INDEX= takes PyPI's, with
 # CUDA; TORCH_INDEX=https://download.pytorch.org/whl/cpu the one for CPUs.
@@ -64,6 +64,9 @@ bench: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m tests.docs.snippets > $(VENV)/snippets.py
+	$(BIN)/mypy --allow-redefinition --ignore-missing-imports $(VENV)/snippets.py
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -1,19 +1,22 @@
-"""The door that ``--user-dir skipln_fairseq`` opens: first the workarounds, then the models."""
+"""Choosable skip connections and norms: modules in pure torch (:mod:`.nn`), and a plugin of fairseq (:mod:`.plugin`).
 
-from importlib.util import find_spec
+Importing the package alone imports neither torch nor fairseq. The plugin is loaded where fairseq is in use: by
+``--user-dir``, by each room that needs fairseq, and in a script that imports both, in whichever order.
+"""
 
-if find_spec("fairseq") is None:
-    raise ImportError(
-        "skipln_fairseq needs fairseq, which is not installed. On Linux x86-64 with Python 3.11: "
-        "pip install --no-deps ve-fairseq==0.12.3 && pip install bitarray cffi hydra-core omegaconf "
-        "packaging regex sacrebleu scikit-learn tqdm; elsewhere: see 'Install' in the README"
-    )
+from importlib import import_module
+from typing import Any
 
-from . import compat
-
-compat.apply()
-
-from . import criterions, decoding, images, models  # noqa: E402  (register with fairseq, which compat has to prepare)
-from .version import __version__  # noqa: E402
+from .common.imports import once_imported
+from .version import __version__
 
 __all__ = ["__version__", "criterions", "decoding", "images", "models"]
+
+once_imported("fairseq", f"{__name__}.plugin")
+
+
+def __getattr__(name: str) -> Any:
+    """A room of the plugin, imported when it is asked for."""
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -173,8 +173,8 @@ def test_the_site_follows_links(link, found):
         )
 
 
-# of pip, sbatch and the authors of DLCL; and of compare, where it is on its way
-OTHERS = {"no-build-isolation", "gpus-per-node", "normalize-embed", "example"}
+# of pip, sbatch and the authors of DLCL
+OTHERS = {"no-build-isolation", "gpus-per-node", "normalize-embed"}
 
 
 def test_every_flag_on_the_pages_exists():
@@ -186,6 +186,7 @@ def test_every_flag_on_the_pages_exists():
         parser = argparse.ArgumentParser()
         MODEL_REGISTRY[model].add_args(parser)
         known |= flags(parser.format_help())
+    known |= flags(run("-m", "skipln_fairseq.bench", "family", "--help").output)  # made of names
     for folder in ("skipln_fairseq", "examples"):
         for file in (REPOSITORY / folder).rglob("*.py"):
             known |= flags(file.read_text("utf-8"))

@@ -12,3 +12,5 @@
 | `options`, `report`, `render` | the flags, the JSON and the tables |
 | `train`, `family`, `grow`, `leave`, `draw`, `table`, `histogram` | the commands |
 """
+
+from .. import plugin  # noqa: F401  (prepares fairseq)

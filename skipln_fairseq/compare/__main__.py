@@ -2,6 +2,7 @@
 
     python -m skipln_fairseq.compare examples/evidence/multi30k-connections.yaml
     python -m skipln_fairseq.compare GRID.yaml --report-only      # also while another process is at work
+    python -m skipln_fairseq.compare --example > grid.yaml        # a grid to begin with
 
 After an interruption start it again: it goes on, each training from its last checkpoint.
 """
@@ -9,9 +10,10 @@ After an interruption start it again: it goes on, each training from its last ch
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..common.errors import UserError
 from ..common.needs import need
@@ -25,6 +27,14 @@ __all__ = ["main"]
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
+class _Example(argparse.Action):
+    """Prints the example and exits, as ``--help`` does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        sys.stdout.write(Path(__file__).with_name("example.yaml").read_text("utf-8"))
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m skipln_fairseq.compare",
@@ -32,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("grid", type=Path, metavar="GRID.yaml", help="the experiment grid")
+    parser.add_argument(
+        "--example", action=_Example, nargs=0, help="print a small grid that runs in minutes, and exit"
+    )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder of the report (default: runs/compare/GRID)"
     )
@@ -102,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         UserError: for a grid or data that cannot be used, and where runs have failed.
     """
     args = _parser().parse_args(arguments)
-    need("compare", "yaml", "jinja2", "matplotlib", "sacrebleu", "scipy")
+    need("compare", "yaml", "jinja2", "matplotlib", "pylatexenc", "sacrebleu", "scipy")
     for library in ("matplotlib", "sacrebleu"):  # importing fairseq lets all that they say through
         logging.getLogger(library).setLevel(logging.WARNING)
     from .experiment import Experiment

@@ -1,4 +1,4 @@
-"""A summary as ``report.md``, ``report.html``, figures and ``results.json``."""
+"""A summary as ``report.md``, ``report.html``, ``report.tex``, ``results.csv``, ``results.json`` and figures."""
 
 import difflib
 import re
@@ -10,6 +10,8 @@ import jinja2
 from ..common.files import write_json, write_text
 from .curves import draw_curves
 from .data import file_name
+from .latex import latex
+from .rows import as_csv
 from .significance import FAILED, LEVEL, POWER, RESAMPLES
 
 __all__ = ["differing", "write_report"]
@@ -22,6 +24,8 @@ def write_report(summary: dict[str, Any], folder: Path) -> list[Path]:
     for name, figure in figures.items():
         write_text(folder / names[name], figure)
     write_json(folder / "results.json", summary)
+    write_text(folder / "results.csv", as_csv(summary))
+    write_text(folder / "report.tex", latex(summary))
     commands = [command for table in summary["data"] for command in table["commands"]]
     write_text(folder / "commands.sh", "".join(f"{command}\n" for command in commands))
     constants = {"level": LEVEL, "power": POWER, "resamples": RESAMPLES, "failed": FAILED}
@@ -29,9 +33,8 @@ def write_report(summary: dict[str, Any], folder: Path) -> list[Path]:
         template = _environment().get_template(f"report.{kind}.jinja")
         text = template.render(summary, figures=figures, names=names, **constants)
         write_text(folder / f"report.{kind}", text)
-    return [
-        folder / name for name in ("report.md", "report.html", "results.json", "commands.sh", *names.values())
-    ]
+    written = ("report.md", "report.html", "report.tex", "results.csv", "results.json", "commands.sh")
+    return [folder / name for name in (*written, *names.values())]
 
 
 def differing(text: str, other: str) -> list[tuple[str, bool]]:
@@ -73,6 +76,12 @@ def _at_edge(table: dict[str, Any]) -> list[str]:
     return [variant for variant, row in table["rows"].items() if row.get("at_edge")]
 
 
+def _falling(table: dict[str, Any]) -> str:
+    """The runs whose validation loss was lowest at their end."""
+    runs = {variant: row["falling"] for variant, row in table["rows"].items() if row["falling"]}
+    return "; ".join(f"{variant} (seed {', '.join(map(str, seeds))})" for variant, seeds in runs.items())
+
+
 def _cell(text: Any) -> str:
     """Plain text in a table of Markdown."""
     return re.sub(r"([\\|*_`<\[\]])", r"\\\1", str(text))
@@ -92,6 +101,7 @@ def _environment() -> jinja2.Environment:
         "verdict": _verdict,
         "differing": differing,
         "at_edge": _at_edge,
+        "falling": _falling,
         "tried": _tried,
     }
     return environment

@@ -54,6 +54,7 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
     pool = pooled(row["each"] for row in rows.values() if not row["failed"])
     errors = _compare(rows, cells, grid.baseline, pool)
     for variant, row in rows.items():
+        row["falling"] = [seed for seed, cell in cells[variant].items() if cell.training.still_falling()]
         if grid.tune is not None:
             losses = experiment.losses(data, variant).items()
             row["losses"] = {str(value): loss if math.isfinite(loss) else None for value, loss in losses}

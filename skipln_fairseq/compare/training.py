@@ -96,6 +96,11 @@ class Training:
         write_json(self.folder / ENDED, result)
         return result
 
+    def still_falling(self) -> bool:
+        """Whether the lowest validation loss is the last one: a longer training may reach a lower one."""
+        losses = [loss for _, loss in self.curve()]
+        return len(losses) > 1 and losses[-1] < min(losses[:-1])
+
     def curve(self) -> list[tuple[int, float]]:
         """Validation loss in bits over updates, where it is finite."""
         records = read_log(self.folder / "train.log") if (self.folder / "train.log").is_file() else []

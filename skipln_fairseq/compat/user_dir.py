@@ -1,4 +1,9 @@
-"""One package, many spellings of its path: relative, through a link, or as ``fairseq/../skipln_fairseq``."""
+"""One package, many spellings of its path: relative, through a link, or as ``fairseq/../skipln_fairseq``.
+
+Nothing here can help before the package is imported: fairseq then looks for ``--user-dir skipln_fairseq`` in the
+current folder and beside its own, and ends with FileNotFoundError where it is in neither. ``--user-dir "$(python -m
+skipln_fairseq)"`` is found everywhere.
+"""
 
 from argparse import Namespace
 from pathlib import Path

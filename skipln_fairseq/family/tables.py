@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ..common.errors import UserError
 from ..common.files import write_text
-from ..models.family import (
-    REGISTRIES,
-    example,
+from ..models.family import REGISTRIES, example
+from ..nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, SOLVERS, SOURCES, STARTS
+from ..nn.valid import (
     valid_mixings,
     valid_norms,
     valid_placements,
@@ -18,7 +18,6 @@ from ..models.family import (
     valid_solvers,
     valid_sources,
 )
-from ..nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, SOLVERS, SOURCES, STARTS
 from ..nn.variant import Declaration, Registry
 
 __all__ = ["BEGIN", "END", "family_tables", "write_into"]

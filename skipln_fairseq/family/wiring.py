@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from ..models.family import valid_norms, valid_placements
 from ..nn import NORMS, PLACEMENTS, SKIPS
+from ..nn.valid import valid_norms, valid_placements
 from ..nn.variant import Declaration
 
 __all__ = ["drawings"]

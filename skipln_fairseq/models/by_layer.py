@@ -87,7 +87,8 @@ def _choice(flag: str, text: str, options: dict[str, Option]) -> tuple[str, Any]
 
 def with_choices(args: Any, side: str, part: Part) -> Any:
     """The flags of the stack with those of a part over them."""
-    changed = copy.copy(args)
+    # fairseq's config keeps the flags of a side in a part of its own, which a shallow copy would share
+    changed = copy.deepcopy(args)
     for name, value in part.choices:
         setattr(changed, f"{side}_{name}", value)
     return changed

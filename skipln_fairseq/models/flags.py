@@ -25,13 +25,7 @@ from ..nn import (
     VALUES,
     ConnectionConfig,
 )
-from ..nn.variant import Declaration, Option
-from .attention_flags import attentions
-from .by_layer import Part, parts, with_choices
-from .config import StackConfig
-from .family import (
-    flag_of,
-    option_owners,
+from ..nn.valid import (
     valid_mixings,
     valid_norms,
     valid_placements,
@@ -40,6 +34,11 @@ from .family import (
     valid_sources,
     valid_values,
 )
+from ..nn.variant import Declaration, Option
+from .attention_flags import attentions
+from .by_layer import Part, parts, with_choices
+from .config import StackConfig
+from .family import flag_of, option_owners
 from .forms import form_of
 
 __all__ = [

@@ -86,11 +86,12 @@ def _refuse_what_changes_state_behind_the_model(args, stacks: dict[str, StackCon
 
 def _refuse_streams_that_do_not_fit(stacks: dict[str, StackConfig]) -> None:
     for side, config in stacks.items():
-        skips = list(dict.fromkeys(one.ffn.skip for one in config.all()))
-        wide = [skip for skip in skips if SKIPS[skip].is_wide]
-        if wide and len(skips) > 1:
+        rules = dict.fromkeys((one.ffn.skip, one.ffn.options) for one in config.all())
+        wide = [skip for skip, _ in rules if SKIPS[skip].is_wide]
+        if wide and len(rules) > 1:
             raise UserError(
-                f"--{side}-by-layer: --skip-type {wide[0]} hands on more than x, so that all layers have to have it"
+                f"--{side}-by-layer: --skip-type {wide[0]} hands on more than x, so that all layers have to have it, "
+                "with the same numbers"
             )
 
 

@@ -1,5 +1,6 @@
 """Connections, norms and skip rules in pure torch: nothing here knows fairseq or a flag."""
 
+from .choice import ChoiceError, choose
 from .connection import (
     ConnectionConfig,
     build_connection,
@@ -14,6 +15,7 @@ from .mixing import MIXINGS
 from .norm import NORMS, norms_of
 from .placement import PLACEMENTS, Connection
 from .qk_norm import QK_NORMS, QKNorm
+from .residual import Residual, set_num_updates
 from .skip import SKIPS, Branch
 from .skip.admin import AdminSkip
 from .solver import SOLVERS, Solver
@@ -34,9 +36,11 @@ __all__ = [
     "VALUES",
     "AdminSkip",
     "Branch",
+    "ChoiceError",
     "Connection",
     "ConnectionConfig",
     "QKNorm",
+    "Residual",
     "Solver",
     "Source",
     "Start",
@@ -46,8 +50,10 @@ __all__ = [
     "build_end",
     "build_mixing",
     "build_solver",
+    "choose",
     "fuse",
     "initialise_branch",
     "norms_of",
     "project_before",
+    "set_num_updates",
 ]

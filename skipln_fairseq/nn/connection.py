@@ -10,7 +10,8 @@ needs hangs below, the rule that forms the sum as ``skip``. Its class is therefo
 placement and a norm.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Optional
 
 from torch import nn
@@ -37,7 +38,7 @@ Numbers = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class ConnectionConfig:
-    """One choice on each axis.
+    """One choice on each axis. Nothing is checked here: :func:`.choose` makes what is checked.
 
     Attributes:
         skip: a name in ``SKIPS``.
@@ -80,7 +81,7 @@ class ConnectionConfig:
         """Whether first weights are part of a choice."""
         placement, skip = PLACEMENTS[self.placement], SKIPS[self.skip]
         return any(
-            chosen.initialise.__func__ is not base.initialise.__func__
+            next(one for one in chosen.__mro__ if "initialise" in vars(one)) is not base
             for chosen, base in ((placement, Connection), (skip, Skip))
         )
 
@@ -97,12 +98,15 @@ class ConnectionConfig:
         return NORMS["layer"](dim) if NORMS[self.norm].declaration.kind == "batch" else self.make_norm(dim)
 
 
-def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Module:
+def build_connection(
+    dim: int, config: ConnectionConfig, make_site: Callable[..., Site] = Site, **where: Any
+) -> Connection:
     """Build the connection of one sub-layer.
 
     Args:
         dim: the feature dimension.
-        config: the choices; whether they mean something together is for the caller to say.
+        config: the choices; whether they mean something together is for the caller to say (:func:`.choose`).
+        make_site: :class:`.Site`, or what refuses to make up the fields that it is not told.
         where: fields of :class:`.Site`; ``first`` is the connection of the layer's first sub-layer.
 
     Returns:
@@ -113,7 +117,8 @@ def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Mod
         KeyError: for a name that is in no registry.
     """
     first = where.pop("first", None)
-    site = Site(dim, form=config.form, first=None if first is None else first.skip, **where)
+    where |= {"form": config.form, "first": None if first is None else first.skip}
+    site = make_site(dim, **where)
     placement = config.placed(site)
     norm, numbers = (config.norm, config.norm_options) if placement.has_norm else ("none", ())
     connection = connection_class(placement, NORMS[norm])(dim, **dict(numbers))
@@ -130,7 +135,7 @@ def build_connection(dim: int, config: ConnectionConfig, **where: Any) -> nn.Mod
         return inner
 
     connection.add_norms(make_norm)
-    site = replace(site, make_norm=make_norm, norm_follows=not placement.ends_with_norm)
+    site = make_site(dim, make_norm=make_norm, norm_follows=not placement.ends_with_norm, **where)
     skip, options = MIXINGS[config.mixing].skip, {}
     if skip is None:
         skip, options = SKIPS[config.skip], dict(config.options)

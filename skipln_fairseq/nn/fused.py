@@ -1,7 +1,7 @@
 """Connections whose leave-step is one kernel (:mod:`.kernels.leave`); everything else about them is as it was."""
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Optional, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from .plain import is_watched
 __all__ = ["are_one_kernel", "fuse"]
 
 
-def are_one_kernel(norms: Sequence[nn.Module]) -> bool:
+def are_one_kernel(norms: Sequence[nn.Module]) -> TypeGuard[Sequence[LayerNorm]]:
     """Whether these are layer norms with gain and bias, all with one eps."""
     return all(
         isinstance(one, LayerNorm)
@@ -47,7 +47,7 @@ class FusedPost(Post):
         if not torch.jit.is_scripting():
             chain = self.skip.chain()
             if chain is not None:
-                norms = [*chain.norms, self]
+                norms: list[nn.Module] = [*chain.norms, self]
                 if are_one_kernel(norms) and _plain([*norms, self.skip], drop):
                     return leave(f_x, stream, norms, chain.scale, drop)
         return self.join(nn.functional.dropout(f_x, drop), stream, padding_mask)
@@ -70,7 +70,7 @@ class FusedPre(Pre):
 FUSED: dict[type[Connection], type[Connection]] = {Post: FusedPost, Pre: FusedPre}
 
 
-def fuse(connection: nn.Module) -> None:
+def fuse(connection: Connection) -> None:
     """Make a connection a fused one if its placement, its norms and its skip rule have such a form."""
     placement, norm = type(connection).__bases__
     chain = connection.skip.chain()

@@ -38,7 +38,7 @@ class _Forward:
 
     def __init__(self, linear: nn.Linear):
         self.linear = linear
-        linear.forward = self
+        vars(linear)["forward"] = self
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a copy of the map alone computes with its own parameters

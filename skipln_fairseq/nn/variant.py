@@ -18,13 +18,13 @@ new file is all that a new variant takes.
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-__all__ = ["Declaration", "Option", "Paper", "Registry", "import_variants"]
+__all__ = ["Declaration", "Option", "Paper", "Registry", "Variant", "import_variants"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Option:
         help: what it is, for ``--help``.
         metavar: the symbol that the equation has for it; None for a switch.
         kind: of a number: float or int.
-        least, above, below: the number is at least, more than, or less than that; a skip rule may refuse more.
+        least, above, below, most: the number is at least, more than, less than, at most that. What depends on the width
+            a skip rule refuses.
         default: the value where no flag is given; None: it must be given.
         drawn: for tests, the range from which values are drawn; some tests take its middle.
         choices: of a choice of words, those that are valid.
@@ -52,6 +53,7 @@ class Option:
     least: float = -math.inf
     above: float = -math.inf
     below: float = math.inf
+    most: float = math.inf
     default: Any = None
     drawn: tuple[float, float] = (0.5, 2.0)
     choices: tuple[str, ...] = ()
@@ -72,7 +74,8 @@ class Option:
             number = self.kind(str(value))
         except ValueError:
             number = math.nan
-        if not (math.isfinite(number) and self.least <= number < self.below and number > self.above):
+        within = self.least <= number <= self.most and self.above < number < self.below
+        if not (math.isfinite(number) and within):
             raise ValueError(self.valid())
         return number
 
@@ -81,8 +84,14 @@ class Option:
         if self.choices:
             return " or ".join(self.choices)
         kind = "a whole number" if self.kind is int else "a finite number"
-        bounds = (("of at least", self.least), ("above", self.above), ("below", self.below))
-        return f"{kind} {' and '.join(f'{word} {bound:g}' for word, bound in bounds if math.isfinite(bound))}".rstrip()
+        bounds = (
+            ("of at least", self.least),
+            ("above", self.above),
+            ("of at most", self.most),
+            ("below", self.below),
+        )
+        said = [f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound)]
+        return " ".join([kind, " and ".join(said)]) if said else kind
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,9 @@ class Paper:
     @property
     def year(self) -> int:
         """As the field cites it."""
-        return int(re.search(r"\d{4}", self.name)[0])
+        found = re.search(r"\d{4}", self.name)
+        assert found is not None, self.name
+        return int(found[0])
 
     def __str__(self) -> str:
         return f"[{self.name}]({self.url or f'https://arxiv.org/abs/{self.arxiv}'})"
@@ -143,7 +154,18 @@ class Declaration:
     example: str = ""
 
 
-class Registry(Mapping[str, type]):
+class Variant:
+    """What every variant is: a class that is declared."""
+
+    if TYPE_CHECKING:  # TorchScript reads the annotations of a class, and knows few types
+        declaration: ClassVar[Declaration]
+
+
+V = TypeVar("V", bound=Variant)
+C = TypeVar("C", bound=Variant)
+
+
+class Registry(Mapping[str, type[V]], Generic[V]):
     """The variants of one axis by name, in the order of their papers.
 
     Args:
@@ -154,16 +176,16 @@ class Registry(Mapping[str, type]):
     def __init__(self, axis: str, about: str):
         self.axis = axis
         self.about = about
-        self._classes: dict[str, type] = {}
+        self._classes: dict[str, type[V]] = {}
 
-    def declare(self, choice: str, **what: Any) -> Callable[[type], type]:
+    def declare(self, choice: str, **what: Any) -> Callable[[type[C]], type[C]]:
         """Decorate a class with its :class:`Declaration`, which it has as ``declaration`` from then on.
 
         Raises:
             KeyError: where the name is taken.
         """
 
-        def register(cls: type) -> type:
+        def register(cls: Any) -> Any:
             if choice in self._classes:
                 raise KeyError(f"{self.axis} {choice} is declared twice")
             cls.declaration = Declaration(self.axis, choice, **what)
@@ -173,10 +195,10 @@ class Registry(Mapping[str, type]):
 
         return register
 
-    def __getitem__(self, choice: str) -> type:
+    def __getitem__(self, choice: str) -> type[V]:
         return self._classes[choice]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._classes)
 
     def __len__(self) -> int:
@@ -187,7 +209,7 @@ class Registry(Mapping[str, type]):
         return [cls.declaration for cls in self._classes.values()]
 
 
-def _age(item: tuple[str, type]) -> tuple:
+def _age(item: tuple[str, type[Variant]]) -> tuple[Any, ...]:
     """What has no paper stands last."""
     paper = item[1].declaration.paper
     return (paper.year, paper.arxiv, item[0]) if isinstance(paper, Paper) else (9999, "", item[0])

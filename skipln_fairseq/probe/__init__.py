@@ -11,3 +11,5 @@
 | `draw`, `table`, `growth` | the figure, the terminal's table, and the table of what grows with the depth |
 | `log` | the same numbers during training, ``--probe-interval`` |
 """
+
+from .. import plugin  # noqa: F401  (prepares fairseq)

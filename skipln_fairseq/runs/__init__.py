@@ -1,5 +1,6 @@
 """Running fairseq's commands: what they print, what they cost, what they leave."""
 
+from .. import plugin  # noqa: F401  (prepares fairseq)
 from .command import CommandFailed, Usage, run
 from .lines import read_lines
 from .lock import locked

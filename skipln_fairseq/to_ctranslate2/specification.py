@@ -21,7 +21,7 @@ ACTIVATIONS = {
 
 def _refuse(what: str) -> None:
     raise UserError(
-        f"CTranslate2 has no {what}; fairseq-generate --user-dir skipln_fairseq decodes this model"
+        f'CTranslate2 has no {what}; fairseq-generate --user-dir "$(python -m skipln_fairseq)" decodes this model'
     )
 
 

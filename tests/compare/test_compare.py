@@ -109,7 +109,7 @@ KILLED = """
 import sys
 sys.path.insert(0, {repository!r})
 from skipln_fairseq.compare import __main__ as compare
-from tests import comparisons
+from tests.support import comparisons
 class Patch:
     setattr = staticmethod(setattr)
 comparisons.fake(Patch)

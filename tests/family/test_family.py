@@ -7,16 +7,9 @@ import pytest
 from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.family.__main__ import main
 from skipln_fairseq.family.tables import HEADINGS, family_tables
-from skipln_fairseq.models.family import (
-    REGISTRIES,
-    declarations,
-    valid_mixings,
-    valid_norms,
-    valid_placements,
-    valid_solvers,
-    valid_sources,
-)
+from skipln_fairseq.models.family import REGISTRIES, declarations
 from skipln_fairseq.nn import MIXINGS, PLACEMENTS, SKIPS, SOLVERS, SOURCES
+from skipln_fairseq.nn.valid import valid_mixings, valid_norms, valid_placements, valid_solvers, valid_sources
 
 
 def rows_below(text, heading):

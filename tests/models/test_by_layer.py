@@ -46,6 +46,19 @@ def test_skip_types_with_their_numbers_and_switches():
     assert model.decoder.layers[0].final_layer_norm.skip.chain().norms == ()
 
 
+def test_the_other_layers_are_as_without_it():
+    """Of both sides, in the model too, whose stacks are told of the flags by a config of fairseq's."""
+    flags = [f"--{side}-by-layer=0:skip-norm=rms,norm-placement=pre" for side in ("encoder", "decoder")]
+    model = build("transformer_rskip", "--skip-type", "plain", *flags)
+    for stack in (model.encoder, model.decoder):
+        kinds = [
+            (type(layer.final_layer_norm).__name__, layer.final_layer_norm.ends_with_norm)
+            for layer in stack.layers
+        ]
+        assert kinds == [("PreRMSNorm", True), ("FusedPostLayerNorm", False)]
+        assert stack.layer_norm is None
+
+
 def test_the_stack_ends_as_its_last_layer_does():
     for value, ends in (("0:norm-placement=pre", False), ("3:norm-placement=pre", True)):
         model = build("transformer_rskip", *PLAIN, "--encoder-by-layer", value)
@@ -108,6 +121,10 @@ def test_a_resumed_run_has_the_same():
         ("0:skip-order=2", "skip-order has no meaning with what layers 0-0 are made of"),
         ("1:skip-type=frac,skip-fractions=5,norm-placement=pre", "--skip-type frac:"),
         ("0:skip-type=dual", "--skip-type dual hands on more than x"),
+        (
+            "0:skip-type=hyper,norm-placement=pre 1-:skip-type=hyper,norm-placement=pre,skip-streams=2",
+            "same numbers",
+        ),
         ("0:skip-type=admin,norm-placement=pre", "does not go with"),
     ],
 )

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.models.family import valid_norms, valid_placements
 from skipln_fairseq.nn import SKIPS, build_connection
 from skipln_fairseq.nn.placement.res_post import ResPost
+from skipln_fairseq.nn.valid import valid_norms, valid_placements
 from tests.support.build import batch, build, wiring
 from tests.support.commands import TRAIN, run
 

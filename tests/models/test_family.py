@@ -1,14 +1,33 @@
 """Random combinations of all axes, through the real parser: each one trains, decodes, scripts and is stored."""
 
 import random
-from contextlib import suppress
+from collections import Counter, defaultdict
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.models.family import (
+from skipln_fairseq.models.family import REGISTRIES
+from skipln_fairseq.models.flags import SLOTS, connections
+from skipln_fairseq.nn import (
+    EMBEDDINGS,
+    MIXINGS,
+    NORMS,
+    PLACEMENTS,
+    QK_NORMS,
+    SKIPS,
+    SOLVERS,
+    SOURCES,
+    STARTS,
+    VALUES,
+    ConnectionConfig,
+)
+from skipln_fairseq.nn.embedding import WordVectors
+from skipln_fairseq.nn.placement.post import Post
+from skipln_fairseq.nn.skip import Site
+from skipln_fairseq.nn.start.base import Start
+from skipln_fairseq.nn.valid import (
     valid_mixings,
     valid_norms,
     valid_placements,
@@ -17,116 +36,179 @@ from skipln_fairseq.models.family import (
     valid_sources,
     valid_values,
 )
-from skipln_fairseq.models.flags import SLOTS, connections
-from skipln_fairseq.models.refuse import refuse
-from skipln_fairseq.nn import (
-    EMBEDDINGS,
-    MIXINGS,
-    NORMS,
-    PLACEMENTS,
-    SKIPS,
-    SOLVERS,
-    SOURCES,
-    STARTS,
-    VALUES,
-)
-from skipln_fairseq.nn.placement.post import Post
-from skipln_fairseq.nn.skip import Site
 from tests.support.build import batch, build, parse
 
-NOISE = 1e-7  # fairseq's attention takes its softmax in single precision, also in a float64 model
+NOISE = 1e-6  # fairseq's attention takes its softmax in single precision, also in a float64 model
 
 
-def drawn(rng, option):
-    """A value of an option, as text; nothing for a switch."""
-    low, high = option.drawn
-    if option.choices:
-        return [rng.choice(option.choices)]
-    if option.metavar is None:
-        return []
-    return [str(rng.randint(int(low), int(high))) if option.kind is int else f"{rng.uniform(low, high):.4f}"]
+SALT = 2  # the first number with which 30 combinations reach the whole family
 
 
-def side_flags(rng, side, skip, placement, first_norm, mixing, solver="none"):
-    """Norms for each sub-layer that go with both choices, then the numbers that all of them need or may have."""
-    norms = [
-        norm
-        for norm in valid_norms(skip)
-        if placement in valid_placements(skip, norm)
-        and mixing in valid_mixings(skip, norm, placement)
-        and solver in valid_solvers(skip, norm, placement, mixing)
+class Choice(NamedTuple):
+    """What one side has on each axis; the norm is that of its self-attention."""
+
+    skip: str
+    norm: str
+    placement: str
+    mixing: str
+    solver: str
+    start: str
+
+
+def valid_starts(skip, norm, placement):
+    """The initialisations that go with a connection, as they are refused."""
+    own = ConnectionConfig(skip, norm, placement).has_start()
+    return [
+        start
+        for start in STARTS
+        if start == "fairseq" or not (own or (STARTS[start].needs_no_norm and norm != "none"))
     ]
-    flags = [f"--{side}-skip-type", skip, f"--{side}-norm-placement", placement]
-    flags += [f"--{side}-depth-mixing", mixing]
-    chosen = {slot: rng.choice(norms) for slot in SLOTS[side]} | {"self_attn": first_norm}
-    flags += [f"--{side}-skip-norm", first_norm]  # of the self-attention, where a norm may stand or not
-    for slot in SLOTS[side][1:]:
-        flags += [f"--{side}-{slot.replace('_', '-')}-skip-norm", chosen[slot]]
-    flags += ["--encoder-solver", solver] if side == "encoder" else []
-    variants = [SKIPS[skip], MIXINGS[mixing], SOLVERS[solver], *(NORMS[norm] for norm in chosen.values())]
-    options = {option.flag: option for variant in variants for option in variant.declaration.options}
-    place = PLACEMENTS[placement]
-    options |= {
-        option.flag: option
-        for option in place.declaration.options
-        if not any(place.refuses(NORMS[norm], **{option.name: option.read(1)}) for norm in chosen.values())
-    }
-    for name, option in sorted(options.items()):
-        if option.default is None or rng.random() < 0.5:
-            flags += [f"--{side}-{name.replace('_', '-')}", *drawn(rng, option)]
-    return flags
 
 
-TRIPLES = [
-    (skip, placement, norm)
+FAMILY = [
+    Choice(skip, norm, placement, mixing, solver, start)
     for skip in SKIPS
     for norm in valid_norms(skip)
     for placement in valid_placements(skip, norm)
+    for mixing in valid_mixings(skip, norm, placement)
+    for solver in valid_solvers(skip, norm, placement, mixing)
+    for start in valid_starts(skip, norm, placement)
 ]
 
 
-def mixed(triples, mixing):
-    """Those that a mixing goes with."""
-    return [(*t, mixing) for t in triples if mixing in valid_mixings(t[0], t[2], t[1])]
+COUNTS = {axis: Counter(getattr(one, axis) for one in FAMILY) for axis in Choice._fields}
+
+
+def pick(rng, **wanted):
+    """One of the family that has what is wanted, so far as it goes together.
+
+    The first is had always. Of the others what goes with few comes first, so that it has its turn.
+    """
+    first, *others = wanted.items()
+    others.sort(key=lambda item: COUNTS[item[0]][item[1]])
+    found = FAMILY
+    for axis, choice in (first, *others):
+        found = [one for one in found if getattr(one, axis) == choice] or found
+    return rng.choice(found)
+
+
+def turn(side, axis, seed, valid=None):
+    """The seed's choice: all of an axis have their turn in each round, in an order that is drawn anew.
+
+    Where it is not valid, the next one in that order that is.
+    """
+    choices = list(axis)
+    random.Random(f"{SALT} {side} {axis.axis} {seed // len(choices)}").shuffle(choices)
+    following = [choices[(seed + n) % len(choices)] for n in range(len(choices))]
+    return next(choice for choice in following if valid is None or choice in valid)
+
+
+def drawn(rng, option):
+    """A value of an option, as text; None of a switch, which is on."""
+    low, high = option.drawn
+    if option.choices:
+        return rng.choice(option.choices)
+    if option.metavar is None:
+        return None
+    return str(rng.randint(int(low), int(high))) if option.kind is int else f"{rng.uniform(low, high):.4f}"
+
+
+def connection_flags(rng, side, choice):
+    """Skip rule, placement and norms, and the numbers that they need or may have.
+
+    The norm of the self-attention is that of the whole side, since some placements have none there.
+    """
+    norms = [one.norm for one in FAMILY if one._replace(norm=choice.norm) == choice]
+    chosen = {slot: rng.choice(norms) for slot in SLOTS[side]} | {"self_attn": choice.norm}
+    flags = {"skip-type": choice.skip, "norm-placement": choice.placement}
+    flags |= {"skip-norm": choice.norm}
+    flags |= {f"{slot.replace('_', '-')}-skip-norm": chosen[slot] for slot in SLOTS[side][1:]}
+    place = PLACEMENTS[choice.placement]
+    numbers = [
+        option
+        for option in place.declaration.options
+        if not any(place.refuses(NORMS[norm], **{option.name: option.read(1)}) for norm in chosen.values())
+    ]
+    for variant in (SKIPS[choice.skip], *(NORMS[norm] for norm in chosen.values())):
+        numbers += variant.declaration.options
+    return flags | option_flags(rng, numbers)
+
+
+def option_flags(rng, options):
+    """Those that have to be given, and each other one in every second case."""
+    by_flag = {option.flag: option for option in options}
+    return {
+        flag.replace("_", "-"): drawn(rng, option)
+        for flag, option in sorted(by_flag.items())
+        if option.default is None or rng.random() < 0.5
+    }
+
+
+def part_flags(rng, side, choice, qk_norm):
+    """Another connection for one of a side's two layers, with the same first weights and norms of queries.
+
+    Where the stream is wider than x the skip rule is the same, with the same numbers.
+    """
+    wide = SKIPS[choice.skip].is_wide
+    same = [
+        one
+        for one in FAMILY
+        if one[3:] == choice[3:]
+        and (one.skip == choice.skip if wide else not SKIPS[one.skip].is_wide)
+        and qk_norm in valid_qk_norms(one.placement)
+    ]
+    names = connection_flags(rng, side, rng.choice(same))
+    for option in SKIPS[choice.skip].declaration.options if wide else ():
+        names.pop(option.flag.replace("_", "-"), None)
+    words = [name if value is None else f"{name}={value}" for name, value in names.items()]
+    place = PLACEMENTS[names["norm-placement"]]
+    off = {option.flag.replace("_", "-") for option in place.declaration.options if option.metavar is None}
+    words += [f"no-{name}" for name in off - names.keys()]  # the other layers may have it on
+    return {"by-layer": f"{rng.choice(['0', '1-'])}:{','.join(words)}"}
+
+
+def side_flags(rng, side, choice, seed):
+    """All flags of one side."""
+    qk_norm = turn(side, QK_NORMS, seed, valid_qk_norms(choice.placement))
+    flags = connection_flags(rng, side, choice)
+    flags |= {"depth-mixing": choice.mixing, "initialisation": choice.start, "qk-norm": qk_norm}
+    flags |= {"value-residual": turn(side, VALUES, seed, valid_values(choice.solver))}
+    flags |= {"solver": choice.solver} if side == "encoder" else {}
+    others = MIXINGS[choice.mixing], SOLVERS[choice.solver], STARTS[choice.start], QK_NORMS[qk_norm]
+    flags |= option_flags(rng, [option for other in others for option in other.declaration.options])
+    flags |= part_flags(rng, side, choice, qk_norm) if rng.random() < 0.3 else {}
+    flags |= {"drop-path": f"{rng.uniform(0, 0.3):.3f}"} if rng.random() < 0.3 else {}
+    return [word for name, value in flags.items() for word in (f"--{side}-{name}", value) if word is not None]
+
+
+def valid_embeddings(starts):
+    """The word vectors whose first values no initialisation draws too."""
+    drawn = any(STARTS[start].embedding is not Start.embedding for start in starts)
+    return [name for name in EMBEDDINGS if not drawn or EMBEDDINGS[name].first is WordVectors.first]
 
 
 def combination(seed):
-    """The encoder takes the seed's skip type and the decoder its norm and placement, and the two the next mixings, so
-    that each choice has its turn however many there are; all else is random. Where a mixing does not go with the
-    rest, there is none, and where a placement does not, another one."""
-    rng = random.Random(seed)
-    skip, norm, placement = (list(axis)[seed % len(axis)] for axis in (SKIPS, NORMS, PLACEMENTS))
-    mixings = [list(MIXINGS)[(seed // 3 + n) % len(MIXINGS)] for n in range(2)]
-    ours = [triple for triple in TRIPLES if triple[0] == skip]
-    solver = list(SOLVERS)[seed % len(SOLVERS)]
-    alone = SOLVERS[solver].remembers  # without a mixing
-    found = mixed(ours, "none" if alone else mixings[0]) or mixed(ours, "none")
-    solved = [each for each in found if solver in valid_solvers(each[0], each[2], each[1], each[3])]
-    encoder, solver = (rng.choice(solved), solver) if solved else (rng.choice(found), "none")
-    same_norm = [triple for triple in TRIPLES if triple[2] == norm]
-    both = [triple for triple in same_norm if triple[1] == placement]
-    ways = (both, mixings[1]), (both, "none"), (same_norm, mixings[1]), (same_norm, "none")
-    decoder = rng.choice(next(found for way in ways if (found := mixed(*way))))
-    flags = [*side_flags(rng, "encoder", *encoder, solver), *side_flags(rng, "decoder", *decoder)]
+    """Each choice of each axis has its turn however many there are; all else is drawn.
+
+    The encoder always has the skip type whose turn it is, the decoder the norm, and the rest so far as it goes with it.
+    """
+    rng, flags, chosen = random.Random(seed), [], {}
+    for side, first in (("encoder", SKIPS), ("decoder", NORMS)):
+        axes = (first, PLACEMENTS, MIXINGS, STARTS, *([SOLVERS] if side == "encoder" else []))
+        choice = pick(rng, **{axis.axis: turn(side, axis, seed) for axis in axes})
+        chosen[side] = choice if side == "encoder" else choice._replace(solver="none")
+        flags += side_flags(rng, side, chosen[side], seed)
+    encoder = chosen["encoder"]
+    flags += [
+        "--cross-attention-source",
+        turn("", SOURCES, seed, valid_sources(encoder.skip, encoder.mixing)),
+    ]
+    flags += [
+        "--embedding-norm",
+        turn("", EMBEDDINGS, seed, valid_embeddings(one.start for one in chosen.values())),
+    ]
     for flag, share in (("--share-all-embeddings", 0.3), ("--layernorm-embedding", 0.2)):
         flags += [flag] if rng.random() < share else []
-    qk_norms = {
-        side: valid_qk_norms(place) for side, (_, place, *_) in (("encoder", encoder), ("decoder", decoder))
-    }
-    chosen = [found[(seed + n) % len(found)] for n, found in enumerate(qk_norms.values())]
-    for side, name in zip(qk_norms, chosen, strict=True):
-        flags += [f"--{side}-qk-norm", name]
-    flags += ["--qk-norm-length", str(rng.randint(5, 60))] if "unit" in chosen else []
-    flags += ["--embedding-norm", list(EMBEDDINGS)[seed % len(EMBEDDINGS)]]
-    for side, solved in (("encoder", solver), ("decoder", "none")):
-        values = valid_values(solved)
-        flags += [f"--{side}-value-residual", values[seed % len(values)]]
-    sources = valid_sources(encoder[0], encoder[3])
-    flags += ["--cross-attention-source", sources[seed % len(sources)]]
-    start = ["--encoder-initialisation", list(STARTS)[seed // 2 % len(STARTS)]]
-    with suppress(UserError):  # where the other choices have first weights of their own, or norms
-        refuse(parse("transformer_rskip", *flags, *start))
-        flags += start
     return flags
 
 
@@ -138,21 +220,24 @@ def is_blind(name, stacks):
     v_proj's, which attention's weights of sum one hand on; in a recursion the inner steps' biases. (A highway's gate
     differs by token.)
     """
-    side, *_ = name.split(".")
+    side, part, layer, *_ = name.split(".")[:3]
+    if part != "layers":
+        return False
+    stack = stacks[side].at(int(layer))
     if name.endswith("k_proj.bias"):
-        return stacks[side].qk_norm == "none"  # a norm of keys sees it
-    if name.endswith("v_proj.bias") and stacks[side].qk_norm == "rms-qkv":
+        return stack.qk_norm == "none"  # a norm of keys sees it
+    if name.endswith("v_proj.bias") and stack.qk_norm == "rms-qkv":
         return False  # so does one of values
     slots = {"self_attn": "self_attn", "encoder_attn": "cross_attn", "fc2": "ffn", "final_layer_norm": "ffn"}
     slot = next((slot for part, slot in slots.items() if f".{part}" in name), None)
-    if slot is None or getattr(stacks[side], slot).norm != "batch":
+    if slot is None or getattr(stack, slot).norm != "batch":
         return False
-    config = getattr(stacks[side], slot)
+    config = getattr(stack, slot)
     if ".skip.norms." in name:
         return name.endswith("bias")
     index, size = SLOTS[side].index(slot), len(SLOTS[side])
-    where = {"side": side, "slot": slot, "index": index, "size": size, "depth": stacks[side].depth}
-    placement = config.placed(Site(1, layer=int(name.split(".")[2]), **where))
+    where = Site(1, side=side, slot=slot, index=index, size=size, layer=int(layer), depth=stack.depth)
+    placement = config.placed(where)
     summed = issubclass(placement, Post) and placement.has_norm and config.skip != "highway"
     last = name.endswith((".v_proj.bias", ".out_proj.bias", "fc2.bias"))
     return last and (summed or config.placement in ("res-post", "sandwich"))
@@ -175,6 +260,9 @@ def check(seed, tmp_path):
         loss().backward()
         optimiser.step()
     model.set_num_updates(2)
+    for module in model.modules():  # a branch that is dropped has no gradient
+        if hasattr(module, "drop_path"):
+            module.drop_path = 0.0
     model.double()
     optimiser.zero_grad()
     final = loss()
@@ -214,22 +302,31 @@ def test_a_random_combination_works(seed, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(30, 230))
+@pytest.mark.parametrize("seed", range(30, 1030))
 def test_many_random_combinations_work(seed, tmp_path):
     check(seed, tmp_path)
 
 
+def reached(seeds):
+    """By axis what these combinations have, each layer's own too."""
+    found = defaultdict(set)
+    for seed in seeds:
+        for stack in connections(parse("transformer_rskip", *combination(seed))).values():
+            found["drop_path"].add(stack.drop_path > 0)
+            found["by_layer"].add(len(stack.all()) > 1)
+            for one in stack.all():
+                found["qk_norm"].add(one.qk_norm)
+                found["start"].add(one.start)
+                found["value"].add(one.value)
+                found["source"].add(one.source)
+                found["embedding"].add(one.embedding)
+                for connection in (one.self_attn, one.cross_attn, one.ffn):
+                    for axis in ("skip", "norm", "placement", "mixing", "solver"):
+                        found[axis].add(getattr(connection, axis))
+    return found
+
+
 def test_the_combinations_reach_the_whole_family():
-    stacks = [
-        stack
-        for seed in range(30)
-        for stack in connections(parse("transformer_rskip", *combination(seed))).values()
-    ]
-    connected = [config for s in stacks for config in (s.self_attn, s.cross_attn, s.ffn)]
-    assert {config.skip for config in connected} == set(SKIPS)
-    assert {config.norm for config in connected} == set(NORMS)
-    assert {config.placement for config in connected} == set(PLACEMENTS)
-    assert {config.mixing for config in connected} == set(MIXINGS)
-    assert {config.solver for config in connected} == set(SOLVERS)
-    assert {stack.value for stack in stacks} == set(VALUES)
-    assert {stack.source for stack in stacks} == set(SOURCES)
+    found = reached(range(30))
+    assert found.pop("drop_path") == found.pop("by_layer") == {False, True}
+    assert found == {axis.axis: set(axis) for axis in REGISTRIES}

@@ -9,11 +9,12 @@ import torch
 from fairseq.models.transformer import TransformerConfig
 
 from skipln_fairseq.common.errors import UserError, print_user_errors_in_one_line
-from skipln_fairseq.models.family import declarations, example, valid_norms, valid_placements
+from skipln_fairseq.models.family import declarations, example
 from skipln_fairseq.models.flags import connections, remember_depth
 from skipln_fairseq.models.presets import ALIGN_PRESETS, PRESETS
 from skipln_fairseq.models.refuse import refuse
 from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS
+from skipln_fairseq.nn.valid import valid_norms, valid_placements
 from tests.support.build import build, middle, parse, wiring
 
 

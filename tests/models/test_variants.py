@@ -19,6 +19,9 @@ end. An oracle stands in ``oracles/AXIS/NAME.py``, in float64 numpy, written fro
   empty before the stack's first block, and for the ``norms`` of the solver.
 * value, source: in whole models, by ``test_value.py`` and ``test_source.py``.
 
+Gradients are compared too, those of x and of all parameters with the oracles' slope along random directions. What a
+paper takes for a constant in the backward is ``held(…)`` in the oracle.
+
 An option takes its value of ``OPTIONS``, or else the middle of what its declaration says is drawn; a switch is on.
 """
 
@@ -35,7 +38,6 @@ import pytest
 import torch
 from torch import nn
 
-from skipln_fairseq.models.family import valid_mixings, valid_norms, valid_placements, valid_solvers
 from skipln_fairseq.nn import (
     MIXINGS,
     NORMS,
@@ -49,9 +51,12 @@ from skipln_fairseq.nn import (
     build_mixing,
     build_solver,
 )
+from skipln_fairseq.nn.valid import valid_mixings, valid_norms, valid_placements, valid_solvers
+from tests.oracles.held import slope
 from tests.support.build import middle, wiring
 
 DIM, DEPTH = 6, (2, 5)
+DIRECTIONS = 2
 SLOTS = {"encoder": ("self_attn", "ffn"), "decoder": ("self_attn", "cross_attn", "ffn")}
 OPTIONS = {
     "expanded.scale": 0.7,
@@ -59,6 +64,7 @@ OPTIONS = {
     "recursive.share": False,
     "lns.gain": False,
     "mhc.iterations": 4,
+    "mix.part": 0.9,
     **{f"{name}.streams": 3 for name in ("hyper", "hyper-dynamic", "hyper-identity", "mhc")},
     **{f"{name}.fractions": 3 for name in ("frac", "frac-dynamic")},
 }
@@ -98,6 +104,8 @@ class Stack:
     modules: nn.ModuleList = field(default_factory=nn.ModuleList)
     mixings: nn.ModuleList = field(default_factory=nn.ModuleList)
     solvers: nn.ModuleList = field(default_factory=nn.ModuleList)
+    widths: list[int] = field(default_factory=list)
+    """Of the stream after each sub-layer so far."""
 
     def __post_init__(self):
         torch.manual_seed(0)
@@ -127,11 +135,15 @@ class Stack:
 
     @torch.no_grad()
     def randomise(self, module):
-        for parameter in module.parameters():
+        for name, parameter in module.named_parameters():
             parameter.copy_(0.5 + torch.rand(parameter.shape, dtype=torch.float64))
             parameter.mul_(torch.where(torch.rand(parameter.shape) < 0.3, -1, 1))
-            if parameter.dim() > 1:  # maps of several streams: no gate is driven to 0 or 1
-                parameter.mul_(min(1, DIM / parameter.size(-1)))
+            if parameter.dim() > 1:  # no gate is driven to 0 or 1, and slopes stay such as numbers can tell
+                parameter.mul_(2 / parameter.size(-1))
+            if name.endswith(
+                "skip.gate"
+            ):  # GPAS makes activations smaller and not gradients, which would explode
+                parameter.mul_(0.1)
         for name, buffer in module.named_buffers():
             if name.endswith("profile"):
                 buffer.add_(torch.rand(buffer.shape, dtype=torch.float64))
@@ -148,9 +160,14 @@ class Stack:
                 for index, (connection, matrix) in enumerate(modules):
                     y = mixings[index](y, memory) if index else y
                     y = connection.leave(matrix(connection.enter(y).tanh()), y)
+                    self.widths.append(y.size(-1))
                 outputs.append(y)
             stream = solver(stream, outputs, memory)
         return self.end(self.mixings[-1](stream, memory))
+
+    def parameters(self):
+        """All, each once."""
+        return nn.ModuleList([self.modules, self.end, self.mixings, self.solvers]).parameters()
 
     def norm(self, module):
         """The norm oracle with a module's numbers."""
@@ -268,10 +285,34 @@ def assert_equal(stack, tolerance):
     for module in stack.end.modules():
         if hasattr(module, "eps") and stack.config.norm == "layer":
             module.eps = 1e-5
-    x = torch.randn(2, 3, DIM, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found, expected = stack.forward(x).detach().numpy(), stack.expected(x.numpy())
+    generator = torch.Generator().manual_seed(1)
+    x, weights = torch.randn(2, 2, 3, DIM, generator=generator, dtype=torch.float64)
+    found = stack.forward(x.requires_grad_())
+    expected = stack.expected(x.detach().numpy())
     assert np.abs(expected).max() > 0.1
-    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=0.1 * tolerance)
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=tolerance, atol=0.1 * tolerance)
+    (weights * found).sum().backward()
+    for _ in range(DIRECTIONS):
+        assert_slope(stack, x, weights.numpy(), generator)
+
+
+def assert_slope(stack, x, weights, generator):
+    """The gradients of x and of all parameters against the oracles' slope along one direction."""
+    moved = [x, *stack.parameters()]
+    towards = [torch.randn(one.shape, generator=generator, dtype=torch.float64) for one in moved]
+    starts = [one.detach().clone() for one in moved]
+
+    @torch.no_grad()
+    def at(distance):
+        for one, start, direction in zip(moved, starts, towards, strict=True):
+            one.copy_(start + distance * direction)
+        return float((weights * stack.expected(x.numpy())).sum())
+
+    expected = slope(at, 1e-7)
+    at(0)
+    parts = [float((one.grad * direction).sum()) for one, direction in zip(moved, towards, strict=True)]
+    size = sum(abs(part) for part in parts)
+    assert sum(parts) == pytest.approx(expected, rel=0, abs=1e-5 * size)
 
 
 TRIPLES = list(dict.fromkeys(case[:3] for case in CASES))
@@ -327,6 +368,21 @@ def test_a_stack_with_a_solver_equals_the_oracles(solver, options, mixing, skip,
         solver_options=tuple(options.items()),
     )
     assert_equal(Stack(solved, "encoder", depth=3), 1e-7)
+
+
+@pytest.mark.parametrize(
+    ("skip", "norm", "placement", "chosen"),
+    {case[0]: case for case in CASES}.values(),
+    ids=list(dict.fromkeys(case[0] for case in CASES)),
+)
+@pytest.mark.parametrize("side", SLOTS)
+def test_a_skip_rule_says_how_wide_its_stream_is(skip, norm, placement, chosen, side):
+    """Whether it is wider than x anywhere, and whether it is so after the last layer too."""
+    stack, rule = Stack(config(skip, norm, placement, **chosen), side), SKIPS[skip]
+    stack.forward(torch.randn(2, 3, DIM, dtype=torch.float64))
+    assert (max(stack.widths) > DIM) is rule.is_wide
+    assert (stack.widths[-1] > DIM) is rule.merges
+    assert {one.skip.is_wide for one, _ in stack.modules} == {rule.is_wide}
 
 
 AXES = [SKIPS, NORMS, PLACEMENTS, MIXINGS, SOLVERS, VALUES, SOURCES]

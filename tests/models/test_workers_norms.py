@@ -15,7 +15,7 @@ from skipln_fairseq.nn import NORMS, AdminSkip
 from skipln_fairseq.nn.norm.statistics import standing_in
 from tests.compat.test_torchrun import free_port
 from tests.support.build import batch, build
-from tests.support.commands import SERVER, TRAIN, start, wait
+from tests.support.commands import SERVER, TRAIN, run, start, wait
 
 # Everything is in float64: two orders of summation differ by some 1e-15, a wrong statistic by far more.
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
@@ -266,6 +266,40 @@ def test_fairseq_train_on_two_workers(tmp_path, data):
     state = torch.load(tmp_path / "checkpoints/checkpoint_last.pt", weights_only=True)["model"]
     batches = {int(value) for name, value in state.items() if name.endswith(".batches")}
     assert batches == {3}
+
+
+# Of each axis a choice that learns something or counts.
+MEMBERS = {
+    "between blocks": "--encoder-skip-type=prores --encoder-prores-updates=2 --encoder-depth-mixing=dlcl "
+    "--encoder-skip-norm=seed --encoder-norm-placement=pre --encoder-solver=rk2-gated --encoder-initialisation=ds "
+    "--qk-norm=unit --qk-norm-length=9 "
+    "--decoder-skip-type=plain --decoder-norm-placement=pre --decoder-depth-mixing=attention",
+    "streams": "--encoder-skip-type=hyper-dynamic --encoder-norm-placement=sandwich --qk-norm=rms "
+    "--decoder-skip-type=branchnorm --decoder-branchnorm-updates=4 --decoder-skip-norm=bhyt",
+}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_two_workers_are_one_process_with_update_freq_2(name, tmp_path, data):
+    """All parameters and all counters after three updates of plain gradient descent."""
+    flags = (
+        *MEMBERS[name].split(),
+        "--max-update=3",
+        "--dropout=0",
+        "--optimizer=sgd",
+        "--lr=0.5",
+        "--clip-norm=0",
+    )
+    train_on_two(tmp_path, data, *flags)
+    one = tmp_path / "one"
+    run("fairseq-train", data, *TRAIN, *flags, "--update-freq=2", "--save-dir", one)
+    states = [
+        torch.load(folder / "checkpoint_last.pt", weights_only=True)["model"]
+        for folder in (tmp_path / "checkpoints", one)
+    ]
+    torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
+    counters = {int(value) for name, value in states[0].items() if name.endswith("skip.updates")}
+    assert counters == {2}  # what the last update was told
 
 
 def test_fairseq_train_refuses_layerdrop_on_two_workers(tmp_path, data):

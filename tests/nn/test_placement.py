@@ -124,8 +124,9 @@ def test_lns_gain_needs_a_gain():
         (("--mix-share", "0.5"), "--mix-share has no meaning with .*it belongs to --norm-placement mix"),
         (
             ("--norm-placement", "mix", "--mix-share=-1"),
-            "--mix-share -1: valid is a finite number of at least 0",
+            "--mix-share -1: valid is a finite number of at least 0 and of at most 1",
         ),
+        (("--norm-placement", "mix", "--mix-share=1.1"), "--mix-share 1.1: valid is a finite number"),
         (("--norm-placement", "keel"), "--norm-placement keel does not go with --skip-type plain"),
         (
             ("--norm-placement", "hybrid", "--qk-norm", "rms"),

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from skipln_fairseq.models.family import valid_norms, valid_placements
 from skipln_fairseq.nn import SKIPS, build_connection, build_end
 from skipln_fairseq.nn.skip.streams import Streams
+from skipln_fairseq.nn.valid import valid_norms, valid_placements
 from tests import oracles
 from tests.support.build import FIRST, LAST, MIDDLE, Leave, wiring
 

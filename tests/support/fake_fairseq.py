@@ -12,12 +12,16 @@ from pathlib import Path
 
 
 def train(args: argparse.Namespace) -> None:
-    """Three validations; ``fail``, ``diverge`` and ``wait`` (for a file beside the data) come after the first."""
+    """Three validations; ``fail``, ``diverge`` and ``wait`` (for a file beside the data) come after the first.
+
+    ``flat`` learns nothing in the third.
+    """
     print("2026-01-01 | INFO | fairseq_cli.train | num. shared model params: 1,234 (num. trained: 1,234)")
     last = args.save_dir / "checkpoint_last.pt"
     start = int(zipfile.ZipFile(last).read("updates")) if last.exists() else 0
     for updates in range(start + 1, 4):
-        loss = {"valid_loss": str(abs(args.lr) + 1 / updates), "valid_num_updates": str(updates)}
+        learnt = min(updates, 2) if args.behave == "flat" else updates
+        loss = {"valid_loss": str(abs(args.lr) + 1 / learnt), "valid_num_updates": str(updates)}
         speed = {"loss": "1", "wps": str(100 * updates), "num_updates": str(updates)}
         if args.behave == "gpu":
             print(

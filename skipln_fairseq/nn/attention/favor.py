@@ -45,6 +45,8 @@ class Favor(LinearAttention):
         layer: tells the draws of layers apart.
     """
 
+    redraws: Tensor
+
     def __init__(self, dim: int, config: FavorConfig, layer: int = 0):
         super().__init__(KERNELS[config.kernel](config.features, dim))
         self.interval = config.redraw_interval
@@ -62,8 +64,9 @@ class Favor(LinearAttention):
         seed = random.Random(f"{self.seed}/{self.layer}/{redraws}").getrandbits(63)
         generator = torch.Generator().manual_seed(seed)
         projection: Tensor = self.features.projection
+        features, dim = projection.shape
         drawn = draw_projection(
-            *projection.shape, generator, orthogonal=self.orthogonal, fixed_length=self.fixed_length
+            features, dim, generator, orthogonal=self.orthogonal, fixed_length=self.fixed_length
         )
         with torch.no_grad():
             projection.copy_(drawn)

@@ -66,6 +66,7 @@ class FeatureMap(nn.Module):
     """
 
     copies = 1
+    projection: Tensor
 
     def __init__(self, features: int, dim: int):
         super().__init__()

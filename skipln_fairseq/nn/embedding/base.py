@@ -4,14 +4,14 @@ from typing import Optional
 
 from torch import Tensor, nn
 
-from ..variant import Registry
+from ..variant import Registry, Variant
 
 __all__ = ["EMBEDDINGS", "WordVectors"]
 
-EMBEDDINGS = Registry("embedding", "Word vectors")
+EMBEDDINGS: Registry["WordVectors"] = Registry("embedding", "Word vectors")
 
 
-class WordVectors:
+class WordVectors(Variant):
     """How word vectors follow from the rows of a table: those that a model reads, and those that make its logits.
 
     It is one choice for a whole model, whose tables may be one.

@@ -11,11 +11,11 @@ from typing import Any, List, Optional
 from torch import Tensor, nn
 
 from ..skip.base import Skip
-from ..variant import Registry
+from ..variant import Registry, Variant
 
 __all__ = ["MIXINGS", "Mixing", "Passing", "Place", "Remembering", "weighted_sum"]
 
-MIXINGS = Registry("mixing", "Between blocks: what a block reads")
+MIXINGS: Registry["Mixing"] = Registry("mixing", "Between blocks: what a block reads")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Place:
         return self.layer * self.slots + self.index
 
 
-class Mixing(nn.Module):
+class Mixing(Variant, nn.Module):
     """What stands before one sub-layer, and at the end of a stack before its norm.
 
     ``forward(y, memory) -> x``: y is what the sub-layer before wrote, of the first one the embedding, and x what is
@@ -57,7 +57,7 @@ class Mixing(nn.Module):
     """The skip rule of the sub-layers, where the mixing stands in its place; else the chosen one remains."""
 
     @classmethod
-    def build(cls, place: Place, **options: Any) -> "Mixing":
+    def build(cls, place: Place, *args: Any, **options: Any) -> "Mixing":
         """The mixing of one place; ``options`` are those that it declares."""
         raise NotImplementedError
 

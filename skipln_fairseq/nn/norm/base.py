@@ -1,18 +1,25 @@
 """What every norm is. ``NORMS`` is their registry."""
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..variant import Registry
+from ..variant import Registry, Variant
 
 __all__ = ["NORMS", "Centred", "Norm", "Uncentred", "norms_of"]
 
-NORMS = Registry("norm", "Norm N")
+NORMS: Registry["Norm"] = Registry("norm", "Norm N")
 
 
-class Norm:
+# mixed into modules
+if TYPE_CHECKING:
+    _Module = nn.Module
+else:
+    _Module = object
+
+
+class Norm(Variant, _Module):
     """Mixed into a module that is made by ``(dim)``, some with further numbers.
 
     ``forward(v, padding_mask=None)`` makes (…, dim) of v (…, dim); the mask (…) is true at padding.
@@ -41,6 +48,7 @@ class Norm:
     @torch.no_grad()
     def scale_gain(self, factor: float) -> None:
         """Multiply the gain, of the norms that have one: their parameter ``weight``."""
+        assert isinstance(self.weight, Tensor)
         self.weight.mul_(factor)
 
     def centre(self, v: Tensor, padding_mask: Optional[Tensor]) -> Optional[Tensor]:

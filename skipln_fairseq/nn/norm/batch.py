@@ -31,6 +31,9 @@ class BatchNorm(Norm, SingleStatistics):
     Source: Ioffe, Szegedy 2015, arXiv:1502.03167; parameter names, eps and momentum are torch's.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, dim: int, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
         self.eps = eps

@@ -120,6 +120,9 @@ class PowerNorm(Uncentred, SingleStatistics):
 
     is_a_mean = False
     keeps_gradients = True
+    running_power: Tensor
+    running_gradient: Tensor
+    batches: Tensor
 
     def __init__(
         self,

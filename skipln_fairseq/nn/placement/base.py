@@ -5,24 +5,30 @@ is that norm.
 """
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..skip.base import Branch, Site
-from ..variant import Registry
+from ..skip.base import Branch, Site, Skip
+from ..variant import Registry, Variant
 
 __all__ = ["PLACEMENTS", "Connection", "MakeNorm", "connection_class"]
 
-PLACEMENTS = Registry("placement", "Placement: where norms stand")
+PLACEMENTS: Registry["Connection"] = Registry("placement", "Placement: where norms stand")
 
 MakeNorm = Callable[[int], nn.Module]
 
 
-class Connection:
+# mixed into norms, so that it is a module in the end
+if TYPE_CHECKING:
+    _Module = nn.Module
+else:
+    _Module = object
+
+
+class Connection(Variant, _Module):
     """What a layer sees: ``enter(stream) -> F's input`` and ``leave(f_x, stream) -> stream``.
 
     f_x and F's input are (…, dim); the stream too, unless the skip rule makes it wider; the padding mask (…)
@@ -34,27 +40,45 @@ class Connection:
 
     drop_path: float
 
+    if TYPE_CHECKING:  # TorchScript reads the annotations of a class, and knows few types
+        skip: Skip
+        scale_gain: Callable[[float], None]
+
     ends_with_norm = True
     """Whether a stack of such connections needs a norm at its end, its last output being a plain sum."""
 
     has_norm = True
     """Whether the connection is a norm of the chosen kind; else it has none."""
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickled, it is the placement, the norm and what it holds: no module has its class under a name."""
+        reduced = super().__reduce_ex__(protocol)
+        parts = vars(type(self)).get("parts")
+        return reduced if parts is None else (_empty, parts, *reduced[2:])
+
     @classmethod
-    def at(cls, site: Site, **options: Any) -> type["Connection"]:
+    def at(cls, site: Site, *args: Any, **options: Any) -> type["Connection"]:
         """The placement in one sub-layer, where it is not the same in all; ``options`` are those that it declares."""
         return cls
 
     @classmethod
-    def refuses(cls, norm: type[nn.Module], **options: Any) -> str:
+    def refuses(cls, norm: type[nn.Module], *args: Any, **options: Any) -> str:
         """Why a norm does not go with these options, in words; nothing if it does."""
         return ""
+
+    def enter(self, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
+        """F's input, (…, dim)."""
+        raise NotImplementedError
+
+    def join(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
+        """The stream after the sub-layer."""
+        raise NotImplementedError
 
     @classmethod
     def initialise(cls, branch: Branch, site: Site) -> None:
         """Change the first weights of F, drawn as fairseq does; most placements leave them."""
 
-    def settle(self, site: Site, **options: Any) -> None:
+    def settle(self, site: Site, *args: Any, **options: Any) -> None:
         """Take what follows from the place in the model and from the options; the norm is as it was made."""
 
     def add_norms(self, make_norm: Callable[[], nn.Module]) -> None:
@@ -79,7 +103,18 @@ class Connection:
         return linear
 
 
-@cache
-def connection_class(placement: type[Connection], norm: type[nn.Module]) -> type[nn.Module]:
+_MADE: dict[tuple[type[Connection], type[nn.Module]], type[Connection]] = {}
+
+
+def connection_class(placement: type[Connection], norm: type[nn.Module]) -> type[Connection]:
     """The class of a connection: a norm with a placement mixed in."""
-    return type(f"{placement.__name__}{norm.__name__}", (placement, norm), {})
+    parts = (placement, norm)
+    if parts not in _MADE:
+        _MADE[parts] = type(f"{placement.__name__}{norm.__name__}", parts, {"parts": parts})
+    return _MADE[parts]
+
+
+def _empty(placement: type[Connection], norm: type[nn.Module]) -> nn.Module:
+    """A connection that holds nothing yet, for what unpickles or copies it."""
+    made = connection_class(placement, norm)
+    return made.__new__(made)

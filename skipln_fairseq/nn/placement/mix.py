@@ -21,6 +21,7 @@ __all__ = ["Mix"]
             "share of the layers that are Post-LN (default: 0.25)",
             "a",
             least=0,
+            most=1,
             default=0.25,
             drawn=(0.3, 1.0),
         ),
@@ -30,7 +31,7 @@ __all__ = ["Mix"]
 class Mix(Pre):
     """:class:`.Post` in the first ``⌊a L⌋`` layers of a side's L, :class:`.Pre` in the others, and a norm at the end.
 
-    With a = 0 it is Pre-LN; from a = 1 on it is Post-LN, without a norm at the end. The paper is about decoders alone:
+    With a = 0 it is Pre-LN; with a = 1 it is Post-LN, without a norm at the end. The paper is about decoders alone:
     that encoder and decoder count their own layers is this plugin's.
 
     Source: Li, Yin, Liu 2024, arXiv:2412.13795, as the code of LNS and GPAS has it too.

@@ -1,6 +1,7 @@
 """Sub-LN."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,9 @@ def subln_gains(encoder_layers: int, decoder_layers: int) -> dict[str, float]:
 class NormedLinear(nn.Linear):
     """``linear(N(v))``: a projection with a norm before it, the child ``norm``."""
 
+    if TYPE_CHECKING:  # TorchScript reads the annotations of a class, and knows few types
+        norm: nn.Module
+
     def forward(self, v: Tensor) -> Tensor:
         return nn.functional.linear(self.norm(v), self.weight, self.bias)
 
@@ -80,5 +84,6 @@ class Sub(Pre):
     def connect_projection(linear: nn.Linear, make_norm: MakeNorm) -> nn.Linear:
         # the module itself changes its class, so that what is attached to it (quantisation noise) stays
         linear.__class__ = NormedLinear
+        assert isinstance(linear, NormedLinear)
         linear.norm = make_norm(linear.in_features)
         return linear

@@ -1,26 +1,31 @@
 """What every norm of queries, keys and values is. ``QK_NORMS`` is their registry."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..variant import Registry
+from ..variant import Registry, Variant
 
 __all__ = ["QK_NORMS", "HeadNormedLinear", "QKNorm"]
 
-QK_NORMS = Registry("qk_norm", "Norm of queries, keys, values")
+QK_NORMS: Registry["QKNorm"] = Registry("qk_norm", "Norm of queries, keys, values")
 
 
 class HeadNormedLinear(nn.Linear):
     """A projection to heads, each of which is normalised by the child ``norm``."""
+
+    if TYPE_CHECKING:  # TorchScript reads the annotations of a class, and knows few types
+        heads: int
+        norm: nn.Module
 
     def forward(self, v: Tensor) -> Tensor:
         projected = F.linear(v, self.weight, self.bias)
         return self.norm(projected.unflatten(-1, [self.heads, -1])).flatten(-2)
 
 
-class QKNorm:
+class QKNorm(Variant):
     """How queries, keys and values are normalised, head by head, after their projections.
 
     Attention divides the product of q and k by √d_h, the root of a head's dimension, as ever.
@@ -42,5 +47,6 @@ class QKNorm:
         found = self.norms(projections[0].out_features // heads)
         for linear, norm in zip(projections, found, strict=False):
             linear.__class__ = HeadNormedLinear
+            assert isinstance(linear, HeadNormedLinear)
             linear.heads = heads
             linear.norm = norm

@@ -35,6 +35,8 @@ class AdminSkip(Skip):
 
     is_a_mean = False
     measures = True
+    profile: Tensor
+    profiled: Tensor
 
     def __init__(self, dim: int):
         super().__init__()

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Optional
 
 from torch import Tensor, nn
 
-from ..variant import Registry
+from ..variant import Registry, Variant
 
 __all__ = [
     "ANYWHERE",
@@ -21,7 +21,7 @@ __all__ = [
     "Skip",
 ]
 
-SKIPS = Registry("skip", "Skip rule: how F(x) meets x")
+SKIPS: Registry["Skip"] = Registry("skip", "Skip rule: how F(x) meets x")
 
 # Kinds of norms, for ``goes_with``.
 TOKEN = ("token",)
@@ -78,7 +78,7 @@ class Site:
     size: int = 1
     layer: int = 0
     depth: tuple[int, int] = (1, 1)
-    first: Optional[nn.Module] = None
+    first: "Optional[Skip]" = None
     norm_follows: bool = False
     form: str = "authors"
 
@@ -101,7 +101,7 @@ class Branch:
     others: tuple[nn.Linear, ...]
 
 
-class Skip(nn.Module):
+class Skip(Variant, nn.Module):
     """A skip rule.
 
     What walks from sub-layer to sub-layer is a *stream*: for most rules x itself, (…, dim); a rule that
@@ -125,13 +125,13 @@ class Skip(nn.Module):
     """Whether the mean of its state over several updates means anything."""
 
     @classmethod
-    def build(cls, site: Site, **options: Any) -> "Skip":
-        """The rule for one sub-layer; ``options`` are those that it declares."""
+    def build(cls, site: Site, *args: Any, **options: Any) -> "Skip":
+        """The rule for one sub-layer; ``options`` are those that it declares, by name."""
         return cls(**options)
 
     @classmethod
     def build_end(
-        cls, dim: int, make_norm: Callable[..., nn.Module], form: str, **options: Any
+        cls, dim: int, make_norm: Callable[..., nn.Module], form: str, *args: Any, **options: Any
     ) -> Optional[nn.Module]:
         """What makes x of the stream after the last layer; None: the stream is x by then.
 
@@ -141,10 +141,10 @@ class Skip(nn.Module):
         return None
 
     @classmethod
-    def refusal(cls, dim: int, **options: Any) -> Optional[str]:
+    def refusal(cls, dim: int, *args: Any, **options: Any) -> Optional[str]:
         """Why it cannot be built with these options for x of that width, in words; None: it can.
 
-        Asked once for each side, of the rule that the side has, and not of layers that are chosen otherwise.
+        Asked of the rule of each layer.
         """
         return None
 

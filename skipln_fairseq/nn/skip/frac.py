@@ -54,7 +54,7 @@ class FracSkip(HyperSkip):
 
     @classmethod
     def build_end(
-        cls, dim: int, make_norm: Callable[..., nn.Module], form: str, **options: Any
+        cls, dim: int, make_norm: Callable[..., nn.Module], form: str, *args: Any, **options: Any
     ) -> Optional[nn.Module]:
         return None  # what walks is x
 

@@ -42,12 +42,16 @@ class GPASSkip(Skip):
 
     @classmethod
     def build(cls, site: Site) -> "GPASSkip":
-        gate = nn.Parameter(torch.zeros(())) if site.first is None else site.first.gate
+        gate = site.first.gate if isinstance(site.first, GPASSkip) else nn.Parameter(torch.zeros(()))
         return GPASBefore(gate) if site.norm_follows else GPASAfter(gate)
+
+    def taken(self) -> Tensor:
+        """SiLU(g), in single precision or better."""
+        return F.silu(self.gate.to(torch.promote_types(self.gate.dtype, torch.float32)))
 
     def scaled(self, v: Tensor) -> Tensor:
         """s(v)."""
-        return v - F.silu(self.gate) * v.detach()
+        return v - self.taken().to(v.dtype) * v.detach()
 
 
 class GPASAfter(GPASSkip):
@@ -57,7 +61,7 @@ class GPASAfter(GPASSkip):
         return self.scaled(stream + f_x)
 
     def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Coefficients:
-        factor = 1 - F.silu(self.gate)
+        factor = 1 - self.taken().to(x.dtype)
         return factor, factor
 
 
@@ -68,4 +72,4 @@ class GPASBefore(GPASSkip):
         return self.scaled(stream) + f_x
 
     def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Coefficients:
-        return 1 - F.silu(self.gate), x.new_ones(())
+        return 1 - self.taken().to(x.dtype), x.new_ones(())

@@ -1,7 +1,7 @@
 """Streams whose weights are maps of all streams together: what mHC and its form with an identity have in common."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
@@ -89,11 +89,11 @@ class MappedStreams(Streams):
         dim: int,
         make_norm: Callable[..., nn.Module],
         form: str,
+        start: str,
+        readout: str,
         streams: int = 4,
-        start: str = "",
-        readout: str = "sum",
         **options: Any,
-    ) -> nn.Module:
+    ) -> Optional[nn.Module]:
         if readout == "sigmoid":
             return GatedEnd(Maps(streams, dim, (streams,), start), streams, dim, make_norm())
         return super().build_end(dim, make_norm, form, streams=streams)

@@ -6,6 +6,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
+from ..norm.base import Norm
 from ..variant import Option, Paper
 from .base import NORMED, SKIPS, Chain, Coefficients, Site, Skip
 
@@ -53,7 +54,7 @@ class RecursiveSkip(Skip):
         self.norms = nn.ModuleList(norms)
 
     @classmethod
-    def build(cls, site: Site, order: int = 2, share: bool = False) -> "RecursiveSkip":
+    def build(cls, site: Site, order: int, share: bool = False) -> "RecursiveSkip":
         return cls(site.make_norm(shared=share) for _ in range(order - 1))
 
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
@@ -63,12 +64,13 @@ class RecursiveSkip(Skip):
         return stream + y
 
     def chain(self) -> Chain:
-        return Chain(1.0, self.norms)
+        return Chain(1.0, list(self.norms))
 
     def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Optional[Coefficients]:
         a = b = torch.ones_like(x)
         y = f_x
         for norm in self.norms:
+            assert isinstance(norm, Norm)
             v = x + y
             centre = norm.centre(v, padding_mask)
             if centre is None:

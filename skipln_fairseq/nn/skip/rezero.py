@@ -26,6 +26,6 @@ class ReZeroSkip(ScaledBranch):
     @classmethod
     def build(cls, site: Site) -> "ReZeroSkip":
         skip = cls(0.0, 1)
-        if site.form == "authors" and site.first is not None:
+        if site.form == "authors" and isinstance(site.first, ReZeroSkip):
             skip.scale = site.first.scale
         return skip

@@ -22,6 +22,7 @@ class ScheduledBranch(Skip):
     """
 
     is_a_mean = False
+    updates: Tensor
 
     def __init__(self, steps: int):
         super().__init__()

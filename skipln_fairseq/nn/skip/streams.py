@@ -67,9 +67,14 @@ class Streams(Skip):
 
     @classmethod
     def build_end(
-        cls, dim: int, make_norm: Callable[..., nn.Module], form: str, streams: int = 4, **options: Any
+        cls,
+        dim: int,
+        make_norm: Callable[..., nn.Module],
+        form: str,
+        *args: Any,
+        **options: Any,
     ) -> Optional[nn.Module]:
-        return SumEnd(streams, dim, make_norm())
+        return SumEnd(options.get("streams", 4), dim, make_norm())
 
     def read_weights(self, streams: Tensor) -> Tensor:
         """A, (…, n, reads) or (n, reads), in single precision at least."""

@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from ..mixing.base import Place
 from ..skip.base import NONE, TOKEN
-from ..variant import Registry
+from ..variant import Registry, Variant
 
 __all__ = ["SOLVERS", "TOKEN_ANYWHERE", "Solver"]
 
-SOLVERS = Registry("solver", "Solver: how often a block is applied")
+SOLVERS: Registry["Solver"] = Registry("solver", "Solver: how often a block is applied")
 
 # statistics over a batch would be of several distributions at once, one for each application
 TOKEN_ANYWHERE = ((TOKEN, ("post", "pre", "res-post", "sandwich", "sub")), (NONE, ("post",)))
 
 
-class Solver(nn.Module):
+class Solver(Variant, nn.Module):
     """``F_1 = E(y)``, ``F_{k+1} = E(y + s_k F_k)``, and y' made of y and all F_k by :meth:`forward`."""
 
     steps: tuple[float, ...] = ()
@@ -35,7 +35,7 @@ class Solver(nn.Module):
         self.fractions = list(self.steps)  # TorchScript reads attributes of the object
 
     @classmethod
-    def build(cls, place: Place, first: Optional["Solver"], **options: Any) -> "Solver":
+    def build(cls, place: Place, first: Optional["Solver"], *args: Any, **options: Any) -> "Solver":
         """The solver of one block.
 
         Args:

@@ -32,7 +32,7 @@ class MovingAverage2(Solver):
     Source: Li, Zheng, Wang, Liu, Guo, Guo, Tan, Xiao, Zhu, Wang, Cai, NeurIPS 2024, arXiv:2411.03042.
     """
 
-    steps = (1.0,)
+    steps: tuple[float, ...] = (1.0,)
 
     def __init__(self):
         super().__init__()

@@ -59,7 +59,9 @@ class PredictorCorrector2(MovingAverage2):
 
     @classmethod
     def build(cls, place: Place, first: Optional[Solver], per_block: bool = False) -> Solver:
-        return cls(place, None if first is None or per_block else first.alpha)
+        if isinstance(first, PredictorCorrector2) and not per_block:
+            return cls(place, first.alpha)
+        return cls(place)
 
     def read(self, y: Tensor, outputs: List[Tensor], memory: List[Tensor]) -> Tensor:
         if len(memory) == 0:

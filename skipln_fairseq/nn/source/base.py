@@ -4,14 +4,14 @@ from typing import Any, List
 
 from torch import Tensor, nn
 
-from ..variant import Registry
+from ..variant import Registry, Variant
 
 __all__ = ["SOURCES", "Source"]
 
-SOURCES = Registry("source", "Source: what cross-attention reads")
+SOURCES: Registry["Source"] = Registry("source", "Source: what cross-attention reads")
 
 
-class Source(nn.Module):
+class Source(Variant, nn.Module):
     """What stands at the end of an encoder and makes what the decoder's blocks attend to.
 
     ``forward(x, outputs) -> sources``: x is what the encoder ends with, its last norm included; the sources are one
@@ -25,7 +25,7 @@ class Source(nn.Module):
     the norm before it, is then not read."""
 
     @classmethod
-    def build(cls, blocks: int, readers: int, **options: Any) -> "Source":
+    def build(cls, blocks: int, readers: int, *args: Any, **options: Any) -> "Source":
         """
         Args:
             blocks: how many the encoder has.

@@ -60,7 +60,7 @@ class Transparent(Source):
         return cls(blocks, readers, dropout)
 
     def forward(self, x: Tensor, outputs: List[Tensor]) -> List[Tensor]:
-        weight = self.weight
+        weight: Tensor = self.weight
         if weight.dtype == torch.float16 or weight.dtype == torch.bfloat16:
             weight = weight.float()
         weight = F.dropout(weight + 1 / len(outputs), self.dropout, self.training).softmax(0)

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from ..skip.base import Branch, Site
-from ..variant import Registry
+from ..variant import Registry, Variant
 
 __all__ = ["STARTS", "Start", "uniform_"]
 
-STARTS = Registry("start", "First weights")
+STARTS: Registry["Start"] = Registry("start", "First weights")
 
 
-class Start:
+class Start(Variant):
     """How the weights of a fresh model, drawn as fairseq does, are changed before it is trained.
 
     A skip rule or a placement may have first weights of its own (``initialise``), which are part of its method; an

@@ -10,14 +10,14 @@ from typing import List
 
 from torch import Tensor, nn
 
-from ..variant import Registry
+from ..variant import Registry, Variant
 
 __all__ = ["VALUES", "ValueResidual", "project_before"]
 
-VALUES = Registry("value", "Value residual: what self-attention sums")
+VALUES: Registry["ValueResidual"] = Registry("value", "Value residual: what self-attention sums")
 
 
-class ValueResidual(nn.Module):
+class ValueResidual(Variant, nn.Module):
     """The values of one block's self-attention.
 
     ``forward(v, memory) -> v'``: v are the block's own values, and v' what is summed, both (…, dim). The memory, which
@@ -48,7 +48,8 @@ def project_before(projection: nn.Module) -> None:
     The module itself changes its class, so that parameters keep their names. Attention calls it as ever, with what
     ``project`` made.
     """
-    projection.__class__ = _projecting_before(type(projection))
+    # mypy takes the hash of a class for that of its instances
+    projection.__class__ = _projecting_before(type(projection))  # type: ignore[arg-type]
 
 
 @functools.cache

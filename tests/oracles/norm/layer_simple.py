@@ -1,4 +1,4 @@
-"""Xu et al. 2019: (v − μ)/σ; what counts as a constant in the backward changes no value."""
+"""Xu et al. 2019: (v − μ)/σ."""
 
 import numpy as np
 

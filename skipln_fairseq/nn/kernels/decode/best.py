@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .library import TYPES, pointer, source
+from .library import TYPES, loaded, pointer
 
 __all__ = ["Choice", "best"]
 
@@ -94,7 +94,7 @@ def best(
     scores, end_scores = torch.empty(2, sentences, beam)
     new, from_rows, end_rows = torch.empty(3, sentences, beam, dtype=torch.int64)
     choice = Choice(over.clone(), scores, new, from_rows, end_scores, end_rows)
-    source("best").best(
+    loaded("best").best(
         *(ctypes.byref(search), TYPES[logits.dtype], pointer(logits), pointer(before)),
         ctypes.byref(_Choice(*(tensor.data_ptr() for tensor in vars(choice).values()))),
         ctypes.c_int64(torch.get_num_threads()),

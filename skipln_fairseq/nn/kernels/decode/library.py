@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import compiled
 
-__all__ = ["TYPES", "call", "fits", "pointer", "source"]
+__all__ = ["TYPES", "call", "fits", "loaded", "pointer", "source"]
 
 FOLDER = Path(__file__).parent
 TYPES = {torch.float32: 0, torch.bfloat16: 1}  # as the sources number them
@@ -19,6 +19,13 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1}  # as the sources number them
 def source(name: str) -> ctypes.CDLL | None:
     """The compiled library of a file of this folder, or None where there is no compiler."""
     return compiled.load(FOLDER / f"{name}.c")
+
+
+def loaded(name: str) -> ctypes.CDLL:
+    """The same, for those who know that there is one (:func:`fits`)."""
+    library = source(name)
+    assert library is not None
+    return library
 
 
 def fits(x: Tensor) -> bool:

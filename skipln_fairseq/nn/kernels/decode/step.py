@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .library import pointer, source
+from .library import loaded, pointer
 from .product import Product, ProductStruct
 
 __all__ = ["Decoder", "Layer", "Wiring", "Workspace"]
@@ -137,8 +137,8 @@ class Decoder:
             *(pointer(embedding), embedding_scale),
         )
         self.heads = heads
-        self.function = source("step").step
-        self.scratch_size = source("step").step_scratch
+        self.function = loaded("step").step
+        self.scratch_size = loaded("step").step_scratch
         self.scratch_size.restype = ctypes.c_int64
 
     def _wiring(self, wiring: Wiring) -> _Connection:

@@ -9,23 +9,27 @@ from its seed.
 """
 
 from collections.abc import Sequence
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from . import cpu, cuda, eager
+from . import cpu, eager
 from .step import Step
 
 __all__ = ["leave"]
-
-FORMS = (cuda, cpu)
 
 
 def _form(f: Tensor):
     if type(f) not in (Tensor, nn.Parameter):  # a stand-in without memory, that a tracer hands in
         return eager
-    return next((form for form in FORMS if form.fits(f)), eager)
+    compiled: ModuleType = cpu
+    if f.is_cuda:
+        from . import cuda  # which imports Triton: it takes longer than all the rest of this package
+
+        compiled = cuda
+    return compiled if compiled.fits(f) else eager
 
 
 def _check(f: Tensor, norms: Sequence[nn.LayerNorm]) -> None:

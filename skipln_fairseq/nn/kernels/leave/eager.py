@@ -56,7 +56,8 @@ def backward(
         if k + 1 < len(weights):
             y = F.layer_norm(sums[-1], [f.size(-1)], weight, bias, step.eps)
     dx = None
-    dw, db = [], []
+    dw: list[Tensor] = []
+    db: list[Tensor] = []
     for k in reversed(range(len(weights))):
         mean, rstd = statistics[2 * k : 2 * k + 2]
         grad, dw_k, db_k = torch.ops.aten.native_layer_norm_backward(

@@ -1,0 +1,72 @@
+"""Where a block of plain PyTorch stands in its model, as far as it is told."""
+
+from typing import Any, Optional, Union
+
+from .choice import ChoiceError
+from .connection import ConnectionConfig
+from .skip import Site
+
+__all__ = ["PLACE", "asking", "is_whole", "place"]
+
+PLACE = {
+    "layer": "the number of the block's layer, from 0",
+    "depth": "how many layers the model has, or a pair: of its encoder and of its decoder",
+    "index": "the number of the block in its layer, from 0",
+    "size": "how many blocks a layer has",
+}
+
+
+def is_whole(number: Any, least: int) -> bool:
+    """Whether it is a whole number, and at least that."""
+    return isinstance(number, int) and number >= least
+
+
+def place(
+    side: str,
+    layer: Optional[int],
+    depth: Union[int, tuple[int, int], None],
+    index: Optional[int],
+    size: Optional[int],
+) -> dict[str, Any]:
+    """Fields of a :class:`.Site`, those that were told."""
+    if side not in ("encoder", "decoder"):
+        raise ChoiceError(f"side={side!r}: valid are encoder, decoder")
+    depths = _depths(side, depth)
+    layers = None if depths is None else depths[side == "decoder"]
+    for name, number, end in (("layer", layer, layers), ("index", index, size)):
+        if number is not None and not (is_whole(number, 0) and (end is None or number < end)):
+            raise ChoiceError(
+                f"{name}={number!r}: valid is {PLACE[name]}" + ("" if end is None else f" to {end - 1}")
+            )
+    if size is not None and not is_whole(size, 1):
+        raise ChoiceError(f"size={size!r}: valid is {PLACE['size']}")
+    told: dict[str, Any] = {"layer": layer, "depth": depths, "index": index, "size": size}
+    if index is not None and size is not None:
+        told["last"] = index == size - 1
+    return {"side": side} | {name: value for name, value in told.items() if value is not None}
+
+
+def _depths(side: str, depth: Union[int, tuple[int, int], None]) -> Optional[tuple[int, ...]]:
+    """How many layers encoder and decoder have."""
+    if depth is None:
+        return None
+    depths = ((depth, 0) if side == "encoder" else (0, depth)) if isinstance(depth, int) else tuple(depth)
+    if len(depths) != 2 or not all(is_whole(one, 0) for one in depths) or depths[side == "decoder"] < 1:
+        raise ChoiceError(f"depth={depth!r}: valid is {PLACE['depth']}")
+    return depths
+
+
+def asking(config: ConnectionConfig, told: dict[str, Any]) -> type[Site]:
+    """Sites that ask for those fields of the place that they were not told, once something reads them."""
+
+    class Asking(Site):
+        def __getattribute__(self, name: str) -> Any:
+            missing = ("index", "size") if name == "last" else (name,)
+            if name not in told and (name == "last" or name in PLACE):
+                needed = "; ".join(f"{one}=, {PLACE[one]}" for one in missing if one not in told)
+                raise ChoiceError(
+                    f"skip {config.skip!r} with placement {config.placement!r} depends on the place: it needs {needed}"
+                )
+            return super().__getattribute__(name)
+
+    return Asking

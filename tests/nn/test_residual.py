@@ -1,0 +1,385 @@
+"""A block in plain PyTorch: what it computes, what it refuses, and that it is saved, copied and compiled."""
+
+import copy
+import inspect
+import io
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from skipln_fairseq.nn import (
+    NORMS,
+    PLACEMENTS,
+    SKIPS,
+    Branch,
+    ChoiceError,
+    ConnectionConfig,
+    Residual,
+    build_connection,
+    choose,
+    fuse,
+    set_num_updates,
+)
+from skipln_fairseq.nn.valid import valid_norms, valid_placements
+from tests.support.commands import REPOSITORY
+
+DIM = 8
+PLACE = {"layer": 1, "depth": 3, "index": 0, "size": 2}
+ALONE = [skip for skip in SKIPS if not SKIPS[skip].measures]
+
+
+class FeedForward(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(DIM, 16), nn.Linear(16, DIM)
+
+    def forward(self, x):
+        return self.fc2(torch.relu(self.fc1(x)))
+
+    def branch(self):
+        return Branch((), (self.fc1, self.fc2))
+
+
+class Weighted(nn.Module):
+    """Reads one tensor more, as cross-attention does."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(DIM, DIM)
+
+    def forward(self, x, memory):
+        return self.linear(x) * memory
+
+
+def valid():
+    """Every skip, norm and placement that go together."""
+    for skip in ALONE:
+        for norm in valid_norms(skip):
+            for placement in valid_placements(skip, norm):
+                if not PLACEMENTS[placement].declaration.qk_norms:
+                    yield skip, norm, placement
+
+
+def needed(*choices):
+    """A value of each option that has to be given, by its flag."""
+    declarations = [
+        axis[name].declaration for axis, name in zip((SKIPS, NORMS, PLACEMENTS), choices, strict=True)
+    ]
+    options = [option for one in declarations for option in one.options if option.default is None]
+    return {option.flag: option.choices[0] if option.choices else int(option.drawn[1]) for option in options}
+
+
+def made(skip="plain", norm="layer", placement="post", **more):
+    torch.manual_seed(1)
+    function = FeedForward()
+    place = {"branch": function.branch()} | PLACE | more
+    return Residual(function, DIM, skip, norm, placement, **place, **needed(skip, norm, placement)).eval()
+
+
+def inputs():
+    torch.manual_seed(2)
+    mask = torch.zeros(2, 3, dtype=torch.bool)
+    mask[0, 2] = True
+    return torch.randn(2, 3, DIM), mask
+
+
+def one_of_each():
+    """Each skip, each norm and each placement, with the first that goes with it."""
+    seen: set[str] = set()
+    for choices in sorted(valid(), key=lambda choices: choices[0] != "plain"):
+        if not seen.issuperset(choices):
+            seen.update(choices)
+            yield choices
+
+
+def saved(block):
+    file = io.BytesIO()
+    torch.save(block, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("skip", ALONE)
+@torch.no_grad()
+def test_every_valid_block_is_what_a_copy_of_it_is(skip):
+    """Pickled, copied, and saved by torch, of the same class."""
+    x, mask = inputs()
+    for choices in valid():
+        if choices[0] == skip:
+            block = made(*choices)
+            y = block(x, padding_mask=mask)
+            assert block.make_end()(y).shape[:-1] == x.shape[:-1]
+            for other in (pickle.loads(pickle.dumps(block)), copy.deepcopy(block), saved(block)):
+                assert type(other.connection) is type(block.connection)
+                torch.testing.assert_close(other(x, padding_mask=mask), y, rtol=0, atol=0)
+                assert all(a is not b for a, b in zip(other.parameters(), block.parameters(), strict=True))
+
+
+def test_a_block_is_unpickled_where_none_was_made():
+    block, x = Residual(nn.Linear(DIM, DIM), DIM, skip="recursive", order=3), torch.ones(2, DIM)
+    code = (
+        "import pickle, sys, torch; sys.modules['fairseq'] = None; block = pickle.load(sys.stdin.buffer); "
+        f"sys.stdout.buffer.write(pickle.dumps(block(torch.ones(2, {DIM})).tolist()))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input=pickle.dumps(block), cwd=REPOSITORY, capture_output=True, check=True)
+    torch.testing.assert_close(torch.tensor(pickle.loads(done.stdout)), block(x).detach())
+
+
+def test_a_fused_connection_is_copied_as_one():
+    connection = build_connection(DIM, ConnectionConfig())
+    fuse(connection)
+    assert type(copy.deepcopy(connection)) is type(connection)
+    assert type(pickle.loads(pickle.dumps(connection))) is type(connection)
+
+
+@pytest.mark.parametrize("choices", list(one_of_each()), ids="-".join)
+def test_torchscript_has_the_same(choices):
+    block, (x, mask) = made(*choices), inputs()
+    scripted = torch.jit.script(block)
+    torch.testing.assert_close(scripted(x, padding_mask=mask), block(x, padding_mask=mask))
+    torch.testing.assert_close(scripted(x), block(x))
+
+
+def test_torchscript_counts_what_f_reads():
+    block, (x, _) = Residual(Weighted(), DIM), inputs()
+    memory = torch.randn(DIM)
+    torch.testing.assert_close(torch.jit.script(block)(x, memory), block(x, memory))
+
+    class Greedy(nn.Module):
+        def forward(self, x, a, b, c):
+            return x
+
+    with pytest.raises(TypeError, match="valid is an F of at most 3 tensors, not of 4"):
+        torch.jit.script(Residual(Greedy(), DIM))
+
+
+class Stack(nn.Module):
+    def __init__(self, *blocks):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.end = blocks[-1].make_end()
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.end(x)
+
+
+def test_a_model_of_blocks_scripts():
+    stack, (x, _) = Stack(made("plain", "layer", "pre"), made("recursive")), inputs()
+    torch.testing.assert_close(torch.jit.script(stack)(x), stack(x))
+    torch.testing.assert_close(pickle.loads(pickle.dumps(stack))(x), stack(x))
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [("recursive", "layer", "post"), ("hyper-dynamic", "rms", "pre"), ("plain", "batch", "post")],
+    ids="-".join,
+)
+@torch.no_grad()
+def test_it_is_exported(choices):
+    block, (x, mask) = made(*choices), inputs()
+    exported = torch.export.export(block, (x,), {"padding_mask": mask}).module()
+    torch.testing.assert_close(exported(x, padding_mask=mask), block(x, padding_mask=mask))
+
+
+@pytest.mark.parametrize(
+    "choices", [("recursive", "layer", "post"), ("hyper-dynamic", "rms", "pre")], ids="-".join
+)
+def test_it_is_compiled_in_one_graph(choices):
+    block, (x, mask) = made(*choices), inputs()
+    compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, padding_mask=mask), block(x, padding_mask=mask))
+
+
+def test_the_skip_connection_of_everyone():
+    x, _ = inputs()
+    block = Residual(torch.tanh, DIM, dropout=0.5).eval()
+    torch.testing.assert_close(block(x), nn.functional.layer_norm(x + x.tanh(), [DIM]))
+
+
+def test_the_recursive_skip():
+    x, _ = inputs()
+    norm = nn.LayerNorm(DIM)
+    block = Residual(torch.tanh, DIM, skip="recursive", order=2)
+    torch.testing.assert_close(block(x), norm(x + norm(x + x.tanh())))
+
+
+def test_dropout_is_of_training_alone():
+    torch.manual_seed(1)
+    x = torch.zeros(50, DIM)
+    block = Residual(torch.ones_like, DIM, norm="none", dropout=0.25)
+    assert block(x).unique().tolist() == pytest.approx([0, 1 / 0.75])
+    torch.testing.assert_close(block.eval()(x), torch.ones(50, DIM))
+
+
+def test_f_has_what_else_it_wants():
+    x, _ = inputs()
+    block = Residual(lambda h, a, *, b: a * h + b, DIM, norm="none")
+    torch.testing.assert_close(block(x, 2.0, b=1.0), 3 * x + 1)
+
+
+def test_padding_is_no_part_of_a_batch():
+    x, mask = inputs()
+    block = Residual(nn.Identity(), DIM, norm="batch")
+    y = block(x, padding_mask=mask)
+    x[mask] = 100.0
+    torch.testing.assert_close(block(x, padding_mask=mask)[~mask], y[~mask])
+
+
+@pytest.mark.parametrize(("skip", "end"), [("dual", DIM), ("hyper", DIM), ("siamese", DIM), ("b2t", DIM)])
+def test_a_stack_that_carries_more_than_x(skip, end):
+    """Two layers of two blocks each: what comes out is as wide as what went in."""
+    placement = valid_placements(skip, "layer")[0]
+    blocks = [
+        made(skip, "layer", placement, **PLACE | {"layer": layer, "depth": 2, "index": index})
+        for layer in range(2)
+        for index in range(2)
+    ]
+    x, _ = inputs()
+    assert blocks[0](x).size(-1) > DIM
+    assert Stack(*blocks)(x).size(-1) == end
+
+
+def test_first_weights_follow_from_the_depth():
+    torch.manual_seed(1)
+    shallow, deep = (made("deepnorm", depth=depth).function.fc1.weight.std() for depth in (2, 200))
+    assert float(shallow / deep) == pytest.approx(100**0.25, rel=0.2)
+    assert made("deepnorm", depth=8).connection.skip.scale == 2.0
+    assert made("deepnorm", depth=(6, 27), side="decoder").connection.skip.scale == 3.0
+
+
+def test_the_inner_norm_of_sub_ln_is_before_the_last_projection():
+    block = made("plain", "layer", "sub")
+    assert isinstance(block.function.fc2.norm, nn.LayerNorm)
+    attention = nn.MultiheadAttention(DIM, 1)
+    branch = Branch((), (attention.out_proj,))
+    with pytest.raises(ChoiceError, match=r"valid is a plain nn\.Linear there"):
+        Residual(attention, DIM, placement="sub", depth=2, branch=branch)
+
+
+def test_blocks_of_a_layer_share_what_the_method_shares():
+    first = made("rezero", "none")
+    assert made("rezero", "none", first=first).connection.skip.scale is first.connection.skip.scale
+
+
+def test_a_block_shares_with_none_of_another_skip():
+    with pytest.raises(ChoiceError, match="first= has skip 'plain': valid is a block with skip 'rezero'"):
+        made("rezero", "none", first=made())
+
+
+def test_no_option_has_the_name_of_an_argument():
+    own = set(inspect.signature(Residual).parameters)
+    for registry in (SKIPS, NORMS, PLACEMENTS):
+        assert not [one for each in registry.declarations() for one in each.options if one.name in own]
+
+
+def test_branches_come_in_with_the_updates():
+    x, _ = inputs()
+    block = Residual(torch.ones_like, DIM, skip="prores", placement="pre", layer=1, steps=10)
+    torch.testing.assert_close(block(x), x)
+    set_num_updates(nn.Sequential(block), 5)
+    torch.testing.assert_close(block(x), x + 5 / 20)
+
+
+REFUSED = {
+    "a skip": ({"skip": "recursiv"}, "skip 'recursiv': valid are .*recursive"),
+    "a norm": ({"norm": "layernorm"}, "norm 'layernorm': valid are .*layer, "),
+    "a placement": ({"placement": "before"}, "placement 'before': valid are post, .*pre"),
+    "a skip with another placement": (
+        {"skip": "recursive", "order": 2, "placement": "pre"},
+        "placement 'pre' does not go with skip 'recursive' and norm 'layer': valid are post",
+    ),
+    "a skip with another norm": (
+        {"skip": "dual", "norm": "batch"},
+        "norm 'batch' does not go with skip 'dual': valid are layer, ",
+    ),
+    "a gain that the norm has not": (
+        {"norm": "ada", "placement": "lns", "gain": True, "layer": 0},
+        "norm 'ada' does not go with placement 'lns': .*needs a norm with a gain",
+    ),
+    "no order": ({"skip": "recursive"}, "skip 'recursive' needs order=: K, a whole number of at least 1"),
+    "no choice of words": (
+        {"skip": "mhc", "readout": "sum"},
+        "skip 'mhc' needs start=: START, megatron or factory",
+    ),
+    "a bad order": ({"skip": "recursive", "order": 0}, "order=0: valid is a whole number of at least 1"),
+    "half an order": (
+        {"skip": "recursive", "order": 1.5},
+        r"order=1\.5: valid is a whole number of at least 1",
+    ),
+    "an option of another": (
+        {"skip": "plain", "order": 2},
+        "order= is no option of skip 'plain', norm 'layer', placement 'post', mixing 'none': they have none",
+    ),
+    "a mistyped option": (
+        {"skip": "recursive", "order": 2, "shared": True},
+        "shared= is no option of .*: valid are order, share",
+    ),
+    "two options of one name": (
+        {"skip": "expanded", "norm": "ada", "scale": 2},
+        "scale= has two meanings here: valid are skip_scale and adanorm_scale",
+    ),
+    "an option twice": (
+        {"skip": "recursive", "order": 2, "skip_order": 3},
+        "skip_order= says again what order= says: valid is one of them",
+    ),
+    "no depth": ({"skip": "deepnorm"}, "skip 'deepnorm' .* needs depth=, how many layers the model has"),
+    "no layer": ({"placement": "lns"}, "placement 'lns' .* needs layer=, the number of the block's layer"),
+    "no place in the layer": ({"skip": "b2t"}, "skip 'b2t' .* needs index="),
+    "no maps of F": ({"skip": "deepnorm", "depth": 2}, "sets first weights of F: it needs branch="),
+    "a measurement": ({"skip": "admin"}, "measures a whole model in its first step, .*: valid are .*plain"),
+    "norms inside attention": ({"placement": "hybrid"}, "norms inside attention too, .*: valid are post, "),
+    "parts that do not divide": ({"skip": "frac", "fractions": 3}, "3 does not divide the width of 8"),
+    "a layer that is not there": ({"layer": 3, "depth": 3}, "layer=3: valid is .* to 2"),
+    "a negative layer": ({"layer": -1}, "layer=-1: valid is the number of the block's layer, from 0"),
+    "a depth of nothing": ({"depth": 0}, "depth=.*: valid is how many layers the model has"),
+    "three depths": ({"depth": (1, 2, 3)}, "depth=.*: valid is how many layers the model has"),
+    "an index that is not there": ({"index": 2, "size": 2}, "index=2: valid is .* to 1"),
+    "a side": ({"side": "left"}, "side='left': valid are encoder, decoder"),
+    "no probability": ({"dropout": 1.0}, r"dropout=1\.0: valid is a probability from 0, below 1"),
+    "no number of heads": ({"heads": 3}, "heads=3: valid is what divides dim=8"),
+    "no function": ({"function": None}, "function=None: valid is a module or another callable"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_wrong_is_said_in_one_line(name):
+    choices, message = REFUSED[name]
+    with pytest.raises(ChoiceError, match=message) as caught:
+        Residual(**{"function": nn.Identity(), "dim": DIM} | choices)
+    assert isinstance(caught.value, ValueError)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dim", [0, -1, 2.5, "8"])
+def test_a_width_is_a_whole_number(dim):
+    with pytest.raises(ChoiceError, match="valid is a whole number of at least 1"):
+        Residual(nn.Identity(), dim)
+
+
+def test_what_makes_no_tensor_is_named():
+    attention = nn.MultiheadAttention(DIM, 2)
+    x, _ = inputs()
+    with pytest.raises(TypeError, match="F has to make one tensor, not tuple: wrap MultiheadAttention"):
+        Residual(attention, DIM)(x, x, x)
+
+
+def test_the_flags_have_the_same_table():
+    """Every combination of all is accepted here where the flags accept it."""
+    for skip in ALONE:
+        for norm in NORMS:
+            for placement in PLACEMENTS:
+                valid = norm in valid_norms(skip) and placement in valid_placements(skip, norm)
+                try:
+                    options = needed(skip, norm, placement)
+                    assert choose(skip, norm, placement, **options).placement == placement
+                except ChoiceError:
+                    assert not valid
+                else:
+                    assert valid

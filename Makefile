@@ -1,37 +1,43 @@
 # The verbs of this repository. Everything lands in .venv and runs/, nothing outside.
-#   make install     the locked environment (Python 3.11)
+#   make install     the locked environment, for Python 3.10 to 3.13; another Python: make clean install PYTHON=python3.12
 #   make demo        a real corpus, a training, translations and BLEU; arguments: make demo ARGS="--target-lang fr"
-#   make test        the tests            make test-slow   the long ones
+#   make test        the tests            make test-slow   the long ones      make test-short  some of each kind
 #   make docs        the site of docs/, into build/site
 #   make bench       time and memory beside fairseq's transformer; arguments: make bench ARGS="grow depth --shapes iwslt"
-#   make lint        ruff's and mypy's checks   make format      ruff's formatting        make lock   renew the lock (needs uv)
-# To spare a machine without GPU the CUDA build of torch:
-#   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#   make lint        ruff's and mypy's checks    make format      ruff's formatting
+#   make package     wheel and source release, in dist/      make lock        renew the locks (needs uv)
+# torch is the build for CPUs where there is no NVIDIA driver. To choose: make install TORCH_INDEX= takes PyPI's, with
+# CUDA; TORCH_INDEX=https://download.pytorch.org/whl/cpu the one for CPUs.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
+VERSIONS := 3.10 3.11 3.12 3.13
+# python3 if it is one of these, else the first that is; if there is none python3, which is then refused in one line
+PYTHON ?= $(shell for each in python3 $(VERSIONS:%=python%); do \
+  $$each -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$each && exit; \
+  done; echo python3)
 VENV ?= .venv
-TORCH_INDEX ?=
+MACHINE = $(PYTHON) requirements/machine.py
+TORCH_INDEX ?= $(shell $(MACHINE) torch-index 2>/dev/null)
 ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-LOCKS := requirements/py311.lock requirements/torch.txt requirements/fairseq.txt
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: install demo test test-slow docs bench lint format lock clean
+.PHONY: install demo test test-slow test-short docs bench lint format package lock clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/installed
 
-$(VENV)/installed: $(LOCKS) setup.py
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
-	  echo 'make: the locked environment is for Python 3.11, and "$(PYTHON)" is not one: make install PYTHON=/path/to/python3.11 (other versions: see docs/install.md)' >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
-	  echo 'make: "$(PYTHON)" cannot create virtual environments: install its venv module (Debian: apt-get install python3-venv)' >&2; exit 1; }
+# the file is made last, and --clear removes it: what was interrupted starts over
+$(VENV)/installed: $(wildcard requirements/*.*) setup.py
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo 'make: there is no "$(PYTHON)": install Python 3.10 to 3.13 (Debian: apt-get install python3-venv)' >&2; exit 1; }
+	@$(MACHINE) check
 	$(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install --require-hashes -r requirements/py311.lock
-	$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements/torch.txt
-	$(PIP) install --no-deps --require-hashes -r requirements/fairseq.txt
+	$(PIP) install --require-hashes -r $$($(MACHINE) lock)
+	$(PIP) install --no-deps $(TORCH_INDEX:%=--extra-index-url %) -r requirements/torch.txt
+	$(PIP) install -r requirements/torch.txt # what this build needs beside the lock: CUDA's libraries, or nothing
+	$(PIP) install --no-deps --no-build-isolation --require-hashes -r $$($(MACHINE) fairseq)
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -40,6 +46,11 @@ demo: install
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+# on a second Python: each kind of test, of those with many cases the first and the last
+test-short: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cases 2 \
+	  tests/nn tests/models tests/compat tests/commands $(ARGS)
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load -m slow $(ARGS)
@@ -61,10 +72,17 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+package: install
+	rm -rf dist build
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
 lock:
-	uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-annotate \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-	  requirements/lock.in --output-file requirements/py311.lock
+	for version in $(VERSIONS); do \
+	  uv pip compile --quiet --upgrade --python-version $$version --generate-hashes --no-annotate \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	    requirements/lock.in --output-file requirements/py$$(echo $$version | tr -d .).lock || exit; \
+	done
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

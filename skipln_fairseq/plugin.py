@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 if find_spec("fairseq") is None:
     raise ImportError(
-        "skipln_fairseq needs fairseq, which is not installed. On Linux x86-64 with Python 3.11: "
+        "skipln_fairseq needs fairseq, which is not installed. On Linux x86-64 with Python 3.11 or 3.12: "
         "pip install --no-deps ve-fairseq==0.12.3 && pip install bitarray cffi hydra-core omegaconf "
         "packaging regex sacrebleu scikit-learn tqdm; elsewhere: see 'Install' in the README. "
         "Only skipln_fairseq.nn works without it"

@@ -6,7 +6,27 @@ from pathlib import Path
 
 import pytest
 
+from .support.cases import spread
 from .support.commands import EVAL_BLEU, SIZES, TRAIN, Finished, Trained, preprocess, run_isolated
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--cases 2``: what is tried with many values is tried with the first and the last."""
+    parser.addoption("--cases", type=int, metavar="N", help="of each test at most N cases, evenly spread")
+
+
+@pytest.hookimpl(trylast=True)  # of those that -m and -k leave
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the other cases."""
+    most = config.getoption("--cases")
+    if most is None:
+        return
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = {id(item) for all_of_one in cases.values() for item in spread(all_of_one, most)}
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
+    items[:] = [item for item in items if id(item) in kept]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -79,7 +79,8 @@ def test_the_tests_have_the_same_rooms():
     untested = {"to_ctranslate2"}
     assert rooms(ROOT / "tests") == (rooms(PACKAGE) - untested) | others
     loose = {file.name for file in (ROOT / "tests").glob("test_*.py")}
-    assert loose == {"test_docs.py", "test_house.py", "test_import.py", "test_package.py", "test_readme.py"}
+    of_the_package = {"test_import.py", "test_package.py", "test_pythons.py", "test_release.py"}
+    assert loose == of_the_package | {"test_docs.py", "test_house.py", "test_readme.py"}
 
 
 def test_axes_of_the_page_are_the_registries():

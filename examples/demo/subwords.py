@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from skipln_fairseq.recipes.pieces import learn_pieces
 from skipln_fairseq.runs import read_lines
 
-from ..pieces import learn_pieces
 from . import commands
 from .pairs import Pair
 
@@ -28,14 +28,14 @@ def write_plain(parts: dict[str, list[Pair]], folder: Path, target_lang: str) ->
 def prepare(
     corpus: Path, folder: Path, target_lang: str, vocabulary: int, say: Callable[[str], None]
 ) -> None:
-    """Learn one set of sub-words for both languages from the training part, split all parts, binarise them.
+    """Learn at most ``vocabulary`` sub-words for both languages from the training part, split all parts, binarise them.
 
     Raises:
-        UserError: ``vocabulary`` pieces cannot be made from this corpus, or fairseq-preprocess fails.
+        UserError: ``vocabulary`` pieces are too few for this corpus, or fairseq-preprocess fails.
     """
     languages = (SOURCE_LANG, target_lang)
     texts = [corpus / f"train.{lang}" for lang in languages]
-    pieces = learn_pieces(texts, folder / "subwords", vocabulary, 0.9995, "--vocabulary")
+    pieces = learn_pieces(texts, folder / "subwords", vocabulary, 0.9995, "--vocabulary", exact=False)
     for part in PARTS:
         for lang in languages:
             encoded = pieces.encode(read_lines(corpus / f"{part}.{lang}"), out_type=str)

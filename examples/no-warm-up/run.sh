@@ -4,7 +4,7 @@
 #
 #   examples/no-warm-up/run.sh WORK [NAME]
 #
-# WORK  as `python -m examples.recipes prepare multi30k-en-de --work-dir WORK` leaves it; logs go to WORK/no-warm-up
+# WORK  as `python -m skipln_fairseq.recipes prepare multi30k-en-de --work-dir WORK` leaves it; logs go to WORK/no-warm-up
 # NAME  of the one variant to train (all unless given); one that has been trained is left alone
 #
 # Run it in the repository with the environment of `make install` on the PATH; then draw.py makes the figure.

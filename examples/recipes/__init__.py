@@ -1,1 +1,1 @@
-"""From public corpora to BLEU: what the folders ``examples/*/`` with a ``recipe.yaml`` have in common."""
+"""Where the recipes were until they came into the package."""

@@ -11,7 +11,6 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from ..common.errors import UserError, print_user_errors_in_one_line
 from ..common.files import as_json, write_all
+from ..common.needs import need
 from .branches import decayed_branches, residual_blocks
 from .craft import Budget, craft
 from .transfer import Classifier, Success, load_classifiers, load_images, success
@@ -119,8 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         UserError: for numbers out of range, and checkpoints or data that cannot be used.
     """
     args = _parser().parse_args(arguments)
-    if find_spec("matplotlib") is None:
-        raise UserError("matplotlib is not installed: pip install matplotlib")
+    need("images", "matplotlib")
     logging.getLogger().setLevel(logging.WARNING)  # importing fairseq lets every library's debugging through
     gammas = _gammas(args.gammas)
     budget = Budget(

@@ -17,9 +17,8 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 
-from ..common.errors import UserError
+from ..common.needs import need
 from . import decode, draw, family, grow, histogram, leave, profile, table, train
 
 __all__ = ["main"]
@@ -64,9 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, flags = parser.parse_known_args(argv)
     if flags and args.command not in TRAINING:
         parser.error(f"unrecognized arguments: {' '.join(flags)}")
-    missing = [package for package in ("matplotlib", "rich") if find_spec(package) is None]
-    if missing:
-        raise UserError(f"{' and '.join(missing)} not installed: pip install '.[probe]'")
+    need("probe", "matplotlib", "rich")
     from rich.console import Console
 
     COMMANDS[args.command].run(args, flags, Console())

@@ -14,6 +14,7 @@ from fairseq.sequence_generator import SequenceGenerator
 from torch import nn
 
 from ..common.errors import UserError
+from ..common.needs import need
 from .memory import forget_resident_peak, peak_of, resident
 
 __all__ = ["CONTESTANTS", "DecodingJob"]
@@ -194,10 +195,9 @@ class _CTranslate2(DecodingRunner):
     compute_type = "float32"
 
     def build(self, model: nn.Module, job: DecodingJob) -> None:
-        try:
-            import ctranslate2
-        except ImportError:
-            raise UserError(f"--contestants {job.name}: pip install '.[ctranslate2]'") from None
+        need("ctranslate2", "ctranslate2")
+        import ctranslate2
+
         from ..to_ctranslate2 import check, specification
 
         check(model, self.cfg.model)

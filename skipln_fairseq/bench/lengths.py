@@ -36,7 +36,7 @@ def pairs(text: str) -> Pairs:
 
 
 def multi30k() -> Pairs:
-    """The 29,000 training pairs of Multi30k en→de as the recipe ``examples/multi30k-en-de`` splits them."""
+    """The 29,000 training pairs of Multi30k en→de as the recipe multi30k-en-de splits them."""
     return pairs(files(__package__).joinpath("multi30k.txt").read_text("ascii"))
 
 

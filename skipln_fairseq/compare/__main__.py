@@ -12,13 +12,15 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..common.errors import UserError
+from ..common.needs import need
 from ..runs import locked, run_resumable
-from ..runs.settings import Flags
+
+if TYPE_CHECKING:
+    from ..runs.settings import Flags
 
 __all__ = ["main"]
 
@@ -97,7 +99,7 @@ def _name(gpu: int) -> str:
     return names[number]
 
 
-def _gpus(args: argparse.Namespace, flags: Iterable[Flags]) -> Sequence[int]:
+def _gpus(args: argparse.Namespace, flags: Iterable["Flags"]) -> Sequence[int]:
     """Those that were asked for; else all, unless every training is told to use none."""
     if args.gpus or all(one.get("cpu") for one in flags):
         return args.gpus
@@ -113,9 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         UserError: for a grid or data that cannot be used, and where runs have failed.
     """
     args = _parser().parse_args(arguments)
-    for name in ("yaml", "jinja2", "matplotlib", "pylatexenc", "sacrebleu", "scipy"):
-        if find_spec(name) is None:
-            raise UserError(f"{name} is not installed: pip install 'skipln_fairseq[compare]'")
+    need("compare", "yaml", "jinja2", "matplotlib", "pylatexenc", "sacrebleu", "scipy")
     for library in ("matplotlib", "sacrebleu"):  # importing fairseq lets all that they say through
         logging.getLogger(library).setLevel(logging.WARNING)
     from .experiment import Experiment

@@ -40,6 +40,7 @@
 | `restore_file` | `--restore-file` of a missing file trains from scratch | fairseq refuses it |
 | `finished` | a run that is started again after its last update makes one more | fairseq counts before |
 | `interrupted` | a damaged or older last checkpoint stops or sets back a training | fairseq looks for a whole one |
+| `tensorboard_advice` | each tool says first that tensorboardX is to be installed | fairseq says it where it is used |
 | `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
 
 The encoder fast path of fairseq 0.12.2, which leaves out the residual connection, is switched off where it

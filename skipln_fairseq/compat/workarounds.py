@@ -3,6 +3,9 @@
 import functools
 
 from skipln_fairseq.common.errors import print_user_errors_in_one_line
+from skipln_fairseq.compat import tensorboard_advice  # acts at its import, since those below import fairseq
+
+# isort: split
 from skipln_fairseq.compat import (
     alignments,
     architecture_flag,
@@ -87,6 +90,7 @@ WORKAROUNDS = (
     finished,
     interrupted,
     restore_file,
+    tensorboard_advice,
     commands,
 )
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..common.files import write_text
+from ..common.needs import need
 from ..models.family import REGISTRIES
 from .tables import family_tables, write_into
 from .wiring import drawings
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, metavar="PAGE.md", help="renew the tables in PAGE.md")
     args = parser.parse_args(argv)
     if args.map is not None:
+        need("probe", "matplotlib")
         from .draw import draw
 
         draw(REGISTRIES, args.map)

@@ -16,11 +16,11 @@ import argparse
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from ..common.errors import UserError
 from ..common.files import write_all
+from ..common.needs import need
 from .panel import panels, trained_panels
 from .picture import PICTURES
 from .subject import Batch, Measured, Variant, measure_checkpoint, measure_variant, unnamed, variant
@@ -146,9 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     args, flags = _parser().parse_known_args(argv)
     _check(args, flags)
-    missing = [package for package in ("matplotlib", "rich") if find_spec(package) is None]
-    if missing:
-        raise UserError(f"{' and '.join(missing)} not installed: pip install '.[probe]'")
+    need("probe", "matplotlib", "rich")
     from rich.console import Console
 
     from .draw import draw, save

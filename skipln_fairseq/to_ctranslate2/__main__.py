@@ -3,12 +3,11 @@
     python -m skipln_fairseq.to_ctranslate2 --path CHECKPOINT --data DIR --output-dir DIR [--quantization int8]
 
 What CTranslate2 cannot express is refused: other skips and norms, placements other than post and pre or different ones
-on the two sides, FAVOR+ attention. Needs ``pip install '.[ctranslate2]'``.
+on the two sides, FAVOR+ attention. Needs ``pip install 'skipln_fairseq[ctranslate2]'``.
 """
 
 import argparse
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import nn
 
 from ..common.errors import UserError
 from ..common.files import whole
+from ..common.needs import need
 from ..compat.checkpoints import explain_refusal
 from .specification import check, specification
 
@@ -52,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--quantization", metavar="TYPE", help=f"{', '.join(QUANTIZATIONS)} (default: as trained)"
     )
     args = parser.parse_args(argv)
-    if find_spec("ctranslate2") is None:
-        raise UserError("ctranslate2 is not installed: pip install '.[ctranslate2]'")
+    need("ctranslate2", "ctranslate2")
     if args.quantization not in (None, *QUANTIZATIONS):
         raise UserError(f"--quantization {args.quantization}: valid are {', '.join(QUANTIZATIONS)}")
     if args.output_dir.exists():

@@ -13,12 +13,11 @@ import yaml
 
 from examples.demo import vscode
 from examples.demo.tools import CorpusUnavailable
-from examples.recipes import corpora
-from examples.recipes.recipe import read_recipe
 from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.images.data.idx import read_idx
-from tests.support.commands import REPOSITORY
-from tests.support.recipe_files import archive, plain
+from skipln_fairseq.recipes import corpora
+from skipln_fairseq.recipes.recipe import read_recipe
+from tests.support.recipe_files import KNOWN, archive, plain
 
 MEGABYTE = 1 << 20
 
@@ -200,7 +199,7 @@ def test_lines_that_no_file_has_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["../a", "/a", "..", ".", "a/b"])
 def test_a_recipes_file_lies_in_its_folder(tmp_path, name):
-    content = yaml.safe_load((REPOSITORY / "examples" / "own-data" / "recipe.yaml").read_text())
+    content = yaml.safe_load((KNOWN / "own-data.yaml").read_text())
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**content, "files": [{"name": name}]}))
     with pytest.raises(UserError, match="valid is a file's name, without a folder"):
         read_recipe(tmp_path / "recipe.yaml")

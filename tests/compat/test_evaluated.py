@@ -101,8 +101,11 @@ def test_no_module_of_fairseq_evaluates_in_another_way():
             assert not names & {"exec", "__import__"}, name
             if "eval" in names:
                 found.add(name)
-    assert found == set(MODULES)
-    assert all(importlib.import_module(f"fairseq.{name}").eval is literal for name in MODULES)
+    # not every build of fairseq has all of them
+    assert found == {
+        name for name in MODULES if folder.joinpath(*name.split(".")).with_suffix(".py").exists()
+    }
+    assert all(importlib.import_module(f"fairseq.{name}").eval is literal for name in found)
 
 
 @pytest.mark.parametrize(

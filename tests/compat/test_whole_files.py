@@ -108,6 +108,6 @@ def test_an_average_that_may_not_be_written_ends_in_one_line(tmp_path, trained):
     ]
     (tmp_path / "mean.pt").write_text("old")
     code = "from skipln_fairseq.common.errors import print_user_errors_in_one_line as p; p()\n"
-    code += LIMITED.format(argv=[*map(str, argv)], module="skipln_fairseq.average", main="main")
+    code += LIMITED.format(argv=[*map(str, argv)], module="skipln_fairseq.average.__main__", main="main")
     refused(run("-c", code, succeeds=False), r"mean\.pt")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("mean.pt", "old")]

@@ -7,9 +7,9 @@ import tarfile
 
 import yaml
 
-from examples.recipes import __main__ as recipes
-from tests.support.commands import REPOSITORY
+from skipln_fairseq.recipes import __main__ as recipes
 
+KNOWN = recipes.KNOWN
 RECIPES = ("iwslt14-de-en", "iwslt15-en-vi", "wmt14-en-de", "multi30k-en-de", "own-data")
 
 
@@ -104,7 +104,7 @@ def write_files(name, folder):
 
 def small(name, folder, **changes):
     """A recipe with few sub-words and without the published checksums, which slices do not have."""
-    content = yaml.safe_load((REPOSITORY / "examples" / name / "recipe.yaml").read_text())
+    content = yaml.safe_load((KNOWN / f"{name}.yaml").read_text())
     content["subwords"]["size"] = 110
     for file in content["files"]:
         file.pop("checksum", None)

@@ -153,7 +153,10 @@ def main(checkpoint, data, folder, examples, how=""):
     witness = Witness(allowed)
     if how == "evaluating":
         for name in evaluated.MODULES:
-            vars(sys.modules[f"fairseq.{name}"]).pop("eval")
+            if (
+                module := sys.modules.get(f"fairseq.{name}")
+            ) is not None:  # not every build of fairseq has all
+                del module.eval
 
     def fresh():
         return torch.load(checkpoint, weights_only=True)["cfg"]

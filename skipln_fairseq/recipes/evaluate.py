@@ -9,11 +9,10 @@ from typing import Any
 from sacrebleu.metrics import BLEU, CHRF
 from tqdm import tqdm
 
-from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.common.files import write_json, write_text
-from skipln_fairseq.runs import Translations, read_lines
-from skipln_fairseq.runs.settings import words
-
+from ..common.errors import UserError
+from ..common.files import write_json, write_text
+from ..runs import Translations, read_lines
+from ..runs.settings import words
 from .began import check_data
 from .commands import USER_DIR, run
 from .recipe import Recipe

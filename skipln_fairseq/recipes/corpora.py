@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.common.unpack import members, unpacked
+from ..common.errors import UserError
+from ..common.unpack import members, unpacked
 
 __all__ = ["lines_of", "read"]
 

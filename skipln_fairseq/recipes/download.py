@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.common.files import flush, write_json, write_text
+from ..common.errors import UserError
+from ..common.files import flush, write_json, write_text
 
 __all__ = ["Source", "checksum", "fetch", "identity"]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import sentencepiece
 
-from skipln_fairseq.common.errors import UserError
+from ..common.errors import UserError
 
 __all__ = ["learn_pieces"]
 
 
 def learn_pieces(
-    texts: Sequence[Path], model: Path, size: int, coverage: float, flag: str
+    texts: Sequence[Path], model: Path, size: int, coverage: float, flag: str, exact: bool = True
 ) -> sentencepiece.SentencePieceProcessor:
     """Learn ``size`` pieces (BPE) from files, as ``model``.model and .vocab.
 
@@ -22,6 +22,7 @@ def learn_pieces(
         size: of the vocabulary.
         coverage: share of the characters that are pieces themselves.
         flag: what the user gave the size by, for the message.
+        exact: whether a corpus that has fewer is refused, or gives those that it has.
 
     Raises:
         UserError: so many cannot be made of these texts.
@@ -33,6 +34,7 @@ def learn_pieces(
             vocab_size=size,
             model_type="bpe",
             character_coverage=coverage,
+            hard_vocab_limit=exact,
             minloglevel=2,
         )
     except (RuntimeError, ValueError) as error:

@@ -5,13 +5,12 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from skipln_fairseq import runs
+from .. import runs
 
 __all__ = ["USER_DIR", "run"]
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PLUGIN = REPOSITORY / "skipln_fairseq"
-USER_DIR = os.path.relpath(PLUGIN) if Path.cwd().is_relative_to(REPOSITORY) else str(PLUGIN)
+PLUGIN = Path(__file__).resolve().parents[1]
+USER_DIR = os.path.relpath(PLUGIN) if Path.cwd().is_relative_to(PLUGIN.parent) else str(PLUGIN)
 
 
 def run(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from examples.recipes import corpora
-from examples.recipes.text import Text, fits
 from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.recipes import corpora
+from skipln_fairseq.recipes.text import Text, fits
 from skipln_fairseq.runs import read_lines
 from tests.support.recipe_files import archive
 

@@ -1,4 +1,4 @@
-"""examples/recipes: what is prepared, and mistakes."""
+"""skipln_fairseq.recipes: what is prepared, and mistakes."""
 
 import gzip
 import json
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from examples.recipes import __main__ as recipes
-from examples.recipes.recipe import read_recipe
 from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.recipes import __main__ as recipes
+from skipln_fairseq.recipes.recipe import read_recipe
 from skipln_fairseq.runs import read_lines
-from tests.support.commands import REPOSITORY
-from tests.support.recipe_files import RECIPES, TEST, TRAIN, VALID, plain, side, small, write_files
+from tests.support.commands import run
+from tests.support.recipe_files import KNOWN, RECIPES, TEST, TRAIN, VALID, plain, side, small, write_files
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -212,5 +212,13 @@ def test_a_recipe_with_a_mistake_is_refused_in_one_line(change, message, tmp_pat
 
 def test_every_download_that_was_not_tried_says_so():
     for name in RECIPES:
-        content = yaml.safe_load((REPOSITORY / "examples" / name / "recipe.yaml").read_text())
+        content = yaml.safe_load((KNOWN / f"{name}.yaml").read_text())
         assert all(entry["tried"] is False for entry in content["files"] if "url" in entry)
+
+
+@pytest.mark.parametrize("door", ["skipln_fairseq.recipes", "examples.recipes"])
+def test_a_recipe_is_shown_to_be_copied(door, tmp_path):
+    shown = run("-m", door, "show", "own-data").output
+    assert shown == (KNOWN / "own-data.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(shown)
+    assert read_recipe(tmp_path / "mine.yaml").name == "mine"

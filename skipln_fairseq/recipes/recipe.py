@@ -1,4 +1,4 @@
-"""A recipe as its ``recipe.yaml`` says it: every file, every step of the text, every hyper-parameter.
+"""A recipe as its YAML file says it: every file, every step of the text, every hyper-parameter.
 
 source-lang: de
 target-lang: en
@@ -31,10 +31,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.runs.bleu import check_bleu
-from skipln_fairseq.runs.settings import Flags, check_flags, check_keys, check_mapping, read_settings
-
+from ..common.errors import UserError
+from ..runs.bleu import check_bleu
+from ..runs.settings import Flags, check_flags, check_keys, check_mapping, read_settings
 from .download import Source
 from .subwords import KINDS
 from .text import Text
@@ -97,7 +96,7 @@ def read_recipe(file: Path) -> Recipe:
     """
     content = read_settings(file)
     try:
-        return _recipe(file.parent.name, content)
+        return _recipe(file.stem, content)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
 

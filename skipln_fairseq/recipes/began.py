@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.common.files import write_json
-from skipln_fairseq.runs.settings import Flags, words
+from ..common.errors import UserError
+from ..common.files import write_json
+from ..runs.settings import Flags, words
 
 __all__ = ["check_data", "go_on"]
 

@@ -7,21 +7,20 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
-from examples.recipes import __main__ as recipes
-from examples.recipes import began
-from examples.recipes import evaluate as evaluation
-from examples.recipes.evaluate import metrics, tokenised_bleu
-from examples.recipes.recipe import read_recipe
-from examples.recipes.train import Devices, train_command
 from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.recipes import __main__ as recipes
+from skipln_fairseq.recipes import began
+from skipln_fairseq.recipes import evaluate as evaluation
+from skipln_fairseq.recipes.evaluate import metrics, tokenised_bleu
+from skipln_fairseq.recipes.recipe import read_recipe
+from skipln_fairseq.recipes.train import Devices, train_command
 from skipln_fairseq.runs import locked, read_lines
-from tests.support.commands import REPOSITORY
-from tests.support.recipe_files import RECIPES, TEST, side, small
+from tests.support.recipe_files import KNOWN, RECIPES, TEST, side, small
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_variants_differ_in_one_choice_only(name, tmp_path):
-    recipe = read_recipe(REPOSITORY / "examples" / name / "recipe.yaml")
+    recipe = read_recipe(KNOWN / f"{name}.yaml")
     commands = {
         variant: train_command(recipe, variant, 1, tmp_path, Devices(), {})
         for variant in ("baseline", "pre-ln", "rskip")
@@ -35,7 +34,7 @@ def test_variants_differ_in_one_choice_only(name, tmp_path):
 
 
 def test_an_update_has_the_same_tokens_on_any_devices(tmp_path):
-    recipe = read_recipe(REPOSITORY / "examples" / "wmt14-en-de" / "recipe.yaml")
+    recipe = read_recipe(KNOWN / "wmt14-en-de.yaml")
 
     def freq(devices, **extra):
         line = train_command(recipe, "rskip", 1, tmp_path, devices, extra)

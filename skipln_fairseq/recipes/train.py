@@ -8,11 +8,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from skipln_fairseq.common.arguments import whole
-from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.runs import locked, record
-from skipln_fairseq.runs.settings import words
-
+from ..common.arguments import whole
+from ..common.errors import UserError
+from ..runs import locked, record
+from ..runs.settings import words
 from .began import go_on
 from .commands import USER_DIR, run
 from .recipe import NOT_HERE, Recipe

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from subword_nmt import apply_bpe, learn_bpe
 
-from ..pieces import learn_pieces
+from .pieces import learn_pieces
 
 __all__ = ["KINDS", "REMOVE"]
 

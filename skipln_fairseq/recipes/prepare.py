@@ -7,9 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.runs import Stages
-
+from ..common.errors import UserError
+from ..runs import Stages
 from . import corpora, subwords
 from .commands import USER_DIR, run
 from .download import fetch, identity

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from examples.recipes import download
 from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.recipes import download
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""From public corpora to BLEU: recipes for public corpora and for your own text."""

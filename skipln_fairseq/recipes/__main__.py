@@ -3,6 +3,7 @@
     python -m skipln_fairseq.recipes prepare multi30k-en-de
     python -m skipln_fairseq.recipes train multi30k-en-de --variant rskip
     python -m skipln_fairseq.recipes evaluate multi30k-en-de --variant rskip
+    python -m skipln_fairseq.recipes generate FOLDER      # a corpus where there is no network
 
 Data are prepared once, a training goes on where it was interrupted, an evaluation begins anew. What a recipe is:
 :mod:`.recipe`. ``show own-data`` prints the one to copy for your own text.
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from ..common.errors import UserError
 from ..common.needs import need
 from ..runs import locked, run_resumable
+from .generated import write_corpus
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -46,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--variant", default="rskip", help="rskip unless given")
             command.add_argument("--seed", type=int, default=1, help="1 unless given")
             command.add_argument("--cpu", action="store_true", help="without a GPU")
+    command = commands.add_parser("generate", help="the files of generated-en-de", allow_abbrev=False)
+    command.add_argument("folder", type=Path, help="a new folder, to give to prepare --from")
     training = commands.choices["train"]
     training.add_argument("--processes", type=int, default=1, help="on each node: GPUs, or CPU processes")
     training.add_argument("--nodes", type=int, default=1, help="machines")
@@ -97,6 +101,9 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("workers", "processes", "nodes"):
         if getattr(args, name, 1) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: valid is a whole number of at least 1")
+    if args.command == "generate":
+        print(*write_corpus(args.folder), sep="\n")
+        return
     file = _file(args.recipe)
     if args.command == "show":
         print(file.read_text("utf-8"), end="")

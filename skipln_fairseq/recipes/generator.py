@@ -1,4 +1,4 @@
-"""A small English–German grammar that writes sentence pairs: the corpus for tests and for no network.
+"""A small English–German grammar that writes sentence pairs: the corpus for tests, and where there is no network.
 
 It is a toy in its vocabulary, not in its grammar. To translate it, a model must learn gender and number
 agreement, three cases (by verb and by preposition), weak, mixed and strong adjective endings, the verb in
@@ -11,7 +11,7 @@ Every English sentence has exactly one German counterpart, so a model can reach 
 import random
 from dataclasses import dataclass
 
-from skipln_fairseq.common.errors import UserError
+from ..common.errors import UserError
 
 __all__ = ["generate"]
 

@@ -4,10 +4,15 @@ import random
 import re
 
 import pytest
+import yaml
 
-from examples.demo import generator
-from examples.demo.generator import ACCUSATIVE, DATIVE, NOMINATIVE, Clause, Noun, Phrase, generate
 from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.compare import __main__ as compare
+from skipln_fairseq.recipes import __main__ as recipes
+from skipln_fairseq.recipes import generator
+from skipln_fairseq.recipes.generated import LANGS, SIZES
+from skipln_fairseq.recipes.generator import ACCUSATIVE, DATIVE, NOMINATIVE, Clause, Noun, Phrase, generate
+from skipln_fairseq.recipes.recipe import read_recipe
 
 
 def test_same_seed_same_sentences_and_another_seed_others():
@@ -122,3 +127,31 @@ def test_english_order(calling):
 )
 def test_known_sentences(english, german):
     assert dict(generate(200, seed=1))[english] == german
+
+
+def test_the_corpus_without_a_download_is_the_recipe_s(tmp_path, capsys):
+    """Its files are all that the recipe asks for, with as many lines on both sides, and no pair twice."""
+    folder = tmp_path / "generated"
+    recipes.main(["generate", str(folder)])
+    recipe = read_recipe(recipes.KNOWN / "generated-en-de.yaml")
+    assert capsys.readouterr().out.split() == [str(folder / source.name) for source in recipe.files]
+    pairs = []
+    for part, size in SIZES.items():
+        sides = [(folder / f"{part}.{lang}").read_text("utf-8").splitlines() for lang in LANGS]
+        assert [len(side) for side in sides] == [size, size]
+        pairs += zip(*sides, strict=True)
+    assert len(set(pairs)) == len(pairs)
+    with pytest.raises(UserError, match="exists already"):
+        recipes.main(["generate", str(folder)])
+    with pytest.raises(UserError, match="no such folder"):
+        recipes.main(["generate", str(tmp_path / "a" / "b")])
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_example_of_a_comparison_is_of_this_corpus(capsys):
+    with pytest.raises(SystemExit):
+        compare.main(["--example"])
+    grid = yaml.safe_load(capsys.readouterr().out)
+    recipe = read_recipe(recipes.KNOWN / "generated-en-de.yaml")
+    paths = [path for data in grid["data"].values() for path in data.values()]
+    assert all(path.startswith(f"{recipe.work_dir}/") for path in paths)

@@ -134,7 +134,7 @@ def test_a_missing_file_is_named_with_where_to_put_it(arguments, message, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "nothing"], "nothing: no such recipe: valid are iwslt14-de-en"),
+        (["train", "nothing"], "nothing: no such recipe: valid are generated-en-de, iwslt14-de-en"),
         (["train", "own-data", "--variant", "x"], "binary is missing: run prepare first"),
         (["train", "own-data", "--processes", "0"], "valid is a whole number of at least 1"),
         (["prepare", "own-data", "--lr", "1"], "--lr: prepare has no such flag"),

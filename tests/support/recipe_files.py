@@ -10,7 +10,7 @@ import yaml
 from skipln_fairseq.recipes import __main__ as recipes
 
 KNOWN = recipes.KNOWN
-RECIPES = ("iwslt14-de-en", "iwslt15-en-vi", "wmt14-en-de", "multi30k-en-de", "own-data", "generated-en-de")
+RECIPES = ("iwslt14-de-en", "iwslt15-en-vi", "wmt14-en-de", "multi30k-en-de", "own-data")
 
 
 NOUNS = {"cat": "Katze", "dog": "Hündin", "cow": "Kuh", "hen": "Henne", "fox": "Füchsin", "owl": "Eule"}

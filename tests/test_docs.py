@@ -177,6 +177,13 @@ def test_the_site_follows_links(link, found):
 OTHERS = {"no-build-isolation", "gpus-per-node", "normalize-embed"}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_a_table_ends_with_an_empty_line(page):
+    """Else the next line becomes one of its rows."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    assert re.findall(r"^\|.*\n(?![|\n])(.+)", text, re.MULTILINE) == []
+
+
 def test_every_flag_on_the_pages_exists():
     """One of fairseq's commands, of a model, or of a tool of this repository."""
     known = set(OTHERS)

@@ -21,6 +21,7 @@ __all__ = ["main"]
 
 EPOCH = re.compile(r"checkpoint(\d+)\.pt")
 UPDATE = re.compile(r"checkpoint_\d+_(\d+)\.pt")
+LIKE = {EPOCH: "checkpoint7.pt", UPDATE: "checkpoint_7_4200.pt"}
 
 
 def _newest(folder: Path, pattern: re.Pattern, count: int, bound: int | None) -> list[Path]:
@@ -29,7 +30,7 @@ def _newest(folder: Path, pattern: re.Pattern, count: int, bound: int | None) ->
     numbers = sorted(n for n in numbered if bound is None or n <= bound)
     if not 0 < count <= len(numbers):
         raise UserError(
-            f"{count} checkpoints asked for, but {folder} has {len(numbers)} named {pattern.pattern}"
+            f"{count} checkpoints asked for, but {folder} has {len(numbers)} named like {LIKE[pattern]}"
         )
     return [numbered[n] for n in numbers[-count:]]
 

@@ -78,7 +78,7 @@ def _at_edge(table: dict[str, Any]) -> list[str]:
 
 def _falling(table: dict[str, Any]) -> str:
     """The runs whose validation loss was lowest at their end."""
-    runs = {variant: row["falling"] for variant, row in table["rows"].items() if row["falling"]}
+    runs = {variant: row["falling"] for variant, row in table["rows"].items() if row.get("falling")}
     return "; ".join(f"{variant} (seed {', '.join(map(str, seeds))})" for variant, seeds in runs.items())
 
 

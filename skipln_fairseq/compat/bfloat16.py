@@ -51,7 +51,7 @@ def apply() -> None:
         on_cpu = getattr(flags, "cpu", False) or not torch.cuda.is_available()
         for name in ("fp16", "amp"):
             if getattr(flags, name, False) and on_cpu and hasattr(flags, "max_update"):
-                raise UserError(f"--{name} needs a GPU; on a CPU train with --bf16 or in float32")
+                raise UserError(f"--{name} needs a GPU; on a CPU train with --cpu, in float32 or with --bf16")
         return parsed
 
     @around(Trainer, "__init__")

@@ -132,7 +132,8 @@ def _run(args: argparse.Namespace, recipe: "Recipe", extra: dict[str, object]) -
         say(f"{train(recipe, args.variant, args.seed, work_dir, devices, extra, say)}")
     else:
         scores = evaluate(recipe, args.variant, args.seed, work_dir, args.cpu, args.comet, say)
-        say(json.dumps(scores, indent=1))
+        shown = {name: round(one, 2) if isinstance(one, float) else one for name, one in scores.items()}
+        say(json.dumps(shown, indent=1))
 
 
 if __name__ == "__main__":

@@ -43,12 +43,18 @@ def go_on(save_dir: Path, work_dir: Path, flags: Flags) -> None:
         write_json(save_dir / SETTINGS, here)
         return
     before = _began(save_dir)
-    changed = set(before["flags"]) ^ set(here["flags"])
-    changed |= {"data"} if before["data"] != here["data"] else set()
+    changed = [
+        f"{when} {', '.join(flags)}"
+        for when, flags in (
+            ("then", sorted(set(before["flags"]) - set(here["flags"]))),
+            ("now", sorted(set(here["flags"]) - set(before["flags"]))),
+        )
+        if flags
+    ]
+    changed += ["with other data"] if before["data"] != here["data"] else []
     if changed:
         raise UserError(
-            f"{save_dir} was begun otherwise ({', '.join(sorted(changed))}): give another --work-dir or --seed, "
-            "or remove it"
+            f"{save_dir} was begun otherwise ({'; '.join(changed)}): give another --work-dir or --seed, or remove it"
         )
 
 

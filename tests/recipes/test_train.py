@@ -117,7 +117,7 @@ def test_a_lower_cased_recipe_is_trained_on_and_scored(prepared):
     recipes.main(["train", *rest, "--max-update", "6"])
     log = (work / "baseline-1" / "train.log").read_text()
     assert "Loaded checkpoint" in log
-    with pytest.raises(UserError, match=r"baseline-1 was begun otherwise \(--dropout 0.3\)"):
+    with pytest.raises(UserError, match=r"baseline-1 was begun otherwise \(now --dropout 0.3\)"):
         recipes.main(["train", *rest, "--dropout", "0.3"])
     with (
         locked(work / "baseline-1", "training"),
@@ -183,7 +183,7 @@ def test_a_model_is_evaluated_on_no_data_but_those_it_had(prepared):
         UserError, match=r"baseline-1 was trained on other data than .*binary is now: train again"
     ):
         recipes.main(["evaluate", *rest])
-    with pytest.raises(UserError, match=r"begun otherwise \(data\)"):
+    with pytest.raises(UserError, match=r"begun otherwise \(with other data\)"):
         recipes.main(["train", *rest])
 
 
@@ -191,7 +191,7 @@ def test_what_does_not_shape_a_training_may_change(tmp_path):
     flags = {"lr": 0.1, "cpu": True, "num-workers": 2, "log-interval": 10}
     began.go_on(tmp_path / "run", tmp_path, flags)
     began.go_on(tmp_path / "run", tmp_path, {"lr": "1e-1", "fp16": True})
-    with pytest.raises(UserError, match=r"begun otherwise \(--max-tokens 100\)"):
+    with pytest.raises(UserError, match=r"begun otherwise \(now --max-tokens 100\)"):
         began.go_on(tmp_path / "run", tmp_path, {**flags, "max-tokens": 100})
     with pytest.raises(UserError, match=r"begun otherwise \(--clip-norm 0.5\)"):
         began.go_on(tmp_path / "run", tmp_path, {**flags, "clip-norm": 0.5})

@@ -94,7 +94,7 @@ def test_images_are_not_translated(digits):
     task = ("--task", "image_classification", "--path", path, "--cpu")
     ended = run("fairseq-generate", "digits", *task, succeeds=False)
     assert ended.output.splitlines()[-1].startswith(
-        "skipln_fairseq: error: --task image_classification: images have"
+        "skipln_fairseq: error: --task image_classification: images are classified"
     )
     assert "Traceback" not in ended.output
 

@@ -193,7 +193,7 @@ def test_what_does_not_shape_a_training_may_change(tmp_path):
     began.go_on(tmp_path / "run", tmp_path, {"lr": "1e-1", "fp16": True})
     with pytest.raises(UserError, match=r"begun otherwise \(now --max-tokens 100\)"):
         began.go_on(tmp_path / "run", tmp_path, {**flags, "max-tokens": 100})
-    with pytest.raises(UserError, match=r"begun otherwise \(--clip-norm 0.5\)"):
+    with pytest.raises(UserError, match=r"begun otherwise \(now --clip-norm 0.5\)"):
         began.go_on(tmp_path / "run", tmp_path, {**flags, "clip-norm": 0.5})
     (tmp_path / "run" / "settings.json").write_text("")
     with pytest.raises(UserError, match=r"settings\.json cannot be read: remove .*run and train again"):

@@ -1,4 +1,4 @@
-"""From command-line flags to one frozen :class:`StackConfig` for each side.
+"""From command-line flags to one frozen :class:`StackConfig` for each side; :mod:`.choices` reads the axes.
 
 Each flag exists for both sides at once (``--skip-order``) and for one side (``--encoder-skip-order``),
 which overrides; norms also for one kind of sub-layer (``--encoder-ffn-skip-norm``). A flag that was not given
@@ -13,7 +13,6 @@ from typing import Any
 
 from ..common.errors import UserError
 from ..nn import (
-    EMBEDDINGS,
     MIXINGS,
     NORMS,
     PLACEMENTS,
@@ -25,166 +24,40 @@ from ..nn import (
     VALUES,
     ConnectionConfig,
 )
-from ..nn.valid import (
-    valid_mixings,
-    valid_norms,
-    valid_placements,
-    valid_qk_norms,
-    valid_solvers,
-    valid_sources,
-    valid_values,
-)
+from ..nn.valid import valid_placements
 from ..nn.variant import Declaration, Option
 from .attention_flags import attentions
 from .by_layer import Part, parts, with_choices
+from .choices import (
+    SIDES,
+    checked_mixing,
+    checked_solver,
+    embedding_of,
+    given,
+    mixing_of,
+    norm_of,
+    norms_of_side,
+    placement_of,
+    qk_norm_of,
+    sides_of,
+    skip_type_of,
+    slots_of,
+    solver_of,
+    source_of,
+    start_of,
+    value_of,
+)
 from .config import StackConfig
 from .family import flag_of, option_owners
 from .forms import form_of
 
 __all__ = [
-    "SIDES",
-    "SLOTS",
     "connections",
-    "embedding_of",
     "fill_defaults",
     "fill_placement",
     "parts_of",
     "remember_depth",
-    "skip_type_of",
-    "slots_of",
 ]
-
-SIDES = ("encoder", "decoder")
-SLOTS = {"encoder": ("self_attn", "ffn"), "decoder": ("self_attn", "cross_attn", "ffn")}
-
-
-def _sides(args) -> tuple[str, ...]:
-    """The sides that the model has; a language model's preset says that it is one."""
-    return ("decoder",) if getattr(args, "language_model", False) else SIDES
-
-
-def slots_of(args, side: str) -> list[str]:
-    """The sub-layers that a side has."""
-    alone = getattr(args, "language_model", False) or getattr(args, "no_cross_attention", False)
-    return [slot for slot in SLOTS[side] if not (alone and slot == "cross_attn")]
-
-
-def _given(args, *names: str) -> tuple[str, Any]:
-    """The first of these flags that was given, and its value; the last one and None if none was."""
-    for name in names:
-        if getattr(args, name, None) is not None:
-            break
-    return "--" + name.replace("_", "-"), getattr(args, name, None)
-
-
-def _choice(flag: str, value: Any, choices: dict) -> str:
-    if value not in choices:
-        raise UserError(f"{flag} {value}: valid are {', '.join(choices)}")
-    return value
-
-
-def skip_type_of(args, side: str) -> str:
-    """The skip type of a side."""
-    flag, value = _given(args, f"{side}_skip_type", "skip_type")
-    return _choice(flag, "plain" if value is None else value, SKIPS)
-
-
-def _norm(args, side: str, slot: str) -> str:
-    skip = skip_type_of(args, side)
-    flag, value = _given(args, f"{side}_{slot}_skip_norm", f"{side}_skip_norm", "skip_norm")
-    norm = _choice(flag, valid_norms(skip)[0] if value is None else value, NORMS)
-    if norm not in valid_norms(skip):
-        raise UserError(
-            f"{flag} {norm} does not go with --skip-type {skip}: valid are {', '.join(valid_norms(skip))}"
-        )
-    return norm
-
-
-def mixing_of(args, side: str) -> str:
-    """The mixing of depths of a side."""
-    flag, value = _given(args, f"{side}_depth_mixing", "depth_mixing")
-    return _choice(flag, "none" if value is None else value, MIXINGS)
-
-
-def _mixing(args, side: str, norm: str) -> str:
-    """The same, checked against the side's other choices."""
-    skip, placement, mixing = skip_type_of(args, side), _placement(args, side, norm), mixing_of(args, side)
-    valid = valid_mixings(skip, norm, placement)
-    if mixing not in valid:
-        instead = " stands in the place of the skip, and" if MIXINGS[mixing].skip else ""
-        raise UserError(
-            f"--depth-mixing {mixing}{instead} does not go with --skip-type {skip} --skip-norm {norm} "
-            f"--norm-placement {placement} of the {side}: valid there are {', '.join(valid)}"
-        )
-    return mixing
-
-
-def solver_of(args, side: str) -> str:
-    """How the blocks of a side are applied; a decoder's once."""
-    value = getattr(args, "encoder_solver", None) if side == "encoder" else None
-    return _choice("--encoder-solver", "none" if value is None else value, SOLVERS)
-
-
-def _solver(args, side: str, norm: str) -> str:
-    """The same, checked against the side's other choices."""
-    skip, placement, mixing = skip_type_of(args, side), _placement(args, side, norm), mixing_of(args, side)
-    solver, valid = solver_of(args, side), valid_solvers(skip, norm, placement, mixing)
-    if solver not in valid:
-        raise UserError(
-            f"--encoder-solver {solver} does not go with --skip-type {skip} --skip-norm {norm} --norm-placement "
-            f"{placement} --depth-mixing {mixing}: valid there are {', '.join(valid)}"
-        )
-    return solver
-
-
-def value_of(args, side: str) -> str:
-    """The value residual of a side, checked against its solver."""
-    flag, value = _given(args, f"{side}_value_residual", "value_residual")
-    chosen, solver = _choice(flag, "none" if value is None else value, VALUES), solver_of(args, side)
-    if chosen not in valid_values(solver):
-        raise UserError(
-            f"{flag} {chosen} does not go with --encoder-solver {solver}, which applies a block again"
-        )
-    return chosen
-
-
-def source_of(args) -> str:
-    """What attention to the encoder reads, checked against the encoder's other choices."""
-    flag, value = _given(args, "cross_attention_source")
-    chosen = _choice(flag, "last" if value is None else value, SOURCES)
-    if value is not None and "cross_attn" not in slots_of(args, "decoder"):
-        raise UserError(f"{flag} has no meaning with --no-cross-attention")
-    if chosen != "last":
-        skip, mixing = skip_type_of(args, "encoder"), mixing_of(args, "encoder")
-        if chosen not in valid_sources(skip, mixing):
-            raise UserError(
-                f"{flag} {chosen} does not go with --skip-type {skip} --depth-mixing {mixing} of the encoder: valid "
-                f"there are {', '.join(valid_sources(skip, mixing))}"
-            )
-    return chosen
-
-
-def _norms(args, side: str) -> list[str]:
-    return [_norm(args, side, slot) for slot in slots_of(args, side)]
-
-
-def _placement(args, side: str, norm: str) -> str:
-    """Where the norm stands in a side: our flag, or fairseq's, or the skip type's own."""
-    skip = skip_type_of(args, side)
-    valid = valid_placements(skip, norm)
-    flag, value = _given(args, f"{side}_norm_placement", "norm_placement")
-    before = bool(getattr(args, f"{side}_normalize_before", False))
-    if value is None:
-        flag, value = (f"--{side}-normalize-before", "pre") if before else (flag, valid[0])
-    elif before and value != "pre":
-        raise UserError(f"--{side}-normalize-before means pre and contradicts {flag} {value}")
-    placement = _choice(flag, value, PLACEMENTS)
-    if placement not in valid:
-        raise UserError(
-            f"{flag}{'' if flag.endswith('before') else f' {placement}'} does not go with --skip-type {skip} "
-            f"--skip-norm {norm}: valid placements of the norm are {', '.join(valid)}"
-        )
-    return placement
 
 
 def fill_defaults(args, skip_type: str, order: int | None = None) -> None:
@@ -194,7 +67,9 @@ def fill_defaults(args, skip_type: str, order: int | None = None) -> None:
     """
     args.skip_type = getattr(args, "skip_type", skip_type)
     used = {
-        option.flag for side in _sides(args) for option in SKIPS[skip_type_of(args, side)].declaration.options
+        option.flag
+        for side in sides_of(args)
+        for option in SKIPS[skip_type_of(args, side)].declaration.options
     }
     if order is not None and "skip_order" in used and not hasattr(args, "skip_order"):
         args.skip_order = order
@@ -207,35 +82,11 @@ def fill_placement(args, side: str) -> None:
     our flag do.
     """
     skip = skip_type_of(args, side)
-    _, value = _given(args, f"{side}_norm_placement", "norm_placement")
+    _, value = given(args, f"{side}_norm_placement", "norm_placement")
     pre = value == "pre"
     if value is None:
-        pre = all("pre" in valid_placements(skip, norm) for norm in _norms(args, side))
+        pre = all("pre" in valid_placements(skip, norm) for norm in norms_of_side(args, side))
     setattr(args, f"{side}_normalize_before", pre)
-
-
-def _start(args, side: str) -> str:
-    flag, value = _given(args, f"{side}_initialisation", "initialisation")
-    return _choice(flag, "fairseq" if value is None else value, STARTS)
-
-
-def embedding_of(args) -> str:
-    """What word vectors are made of; one choice for both sides, which may share them."""
-    value = getattr(args, "embedding_norm", None)
-    return _choice("--embedding-norm", "none" if value is None else value, EMBEDDINGS)
-
-
-def _qk_norm(args, side: str) -> str:
-    placement = _placement(args, side, _norm(args, side, "self_attn"))
-    flag, value = _given(args, f"{side}_qk_norm", "qk_norm")
-    valid = valid_qk_norms(placement)
-    chosen = _choice(flag, valid[0] if value is None else value, QK_NORMS)
-    if chosen not in valid:
-        raise UserError(
-            f"{flag} {chosen} does not go with --norm-placement {placement} of the {side}: valid there are "
-            f"{', '.join(valid)}"
-        )
-    return chosen
 
 
 def _refuse_two_starts(start: str, slots: Mapping[str, ConnectionConfig]) -> None:
@@ -252,11 +103,11 @@ def _refuse_two_starts(start: str, slots: Mapping[str, ConnectionConfig]) -> Non
 
 def _used(args, side: str) -> set[str]:
     """The further flags that a side's choices use."""
-    norms = _norms(args, side)
+    norms = norms_of_side(args, side)
     chosen = [SKIPS[skip_type_of(args, side)], *(NORMS[norm] for norm in norms)]
-    chosen += [PLACEMENTS[_placement(args, side, norm)] for norm in norms]
+    chosen += [PLACEMENTS[placement_of(args, side, norm)] for norm in norms]
     chosen += [MIXINGS[mixing_of(args, side)], SOLVERS[solver_of(args, side)]]
-    chosen += [STARTS[_start(args, side)], QK_NORMS[_qk_norm(args, side)], VALUES[value_of(args, side)]]
+    chosen += [STARTS[start_of(args, side)], QK_NORMS[qk_norm_of(args, side)], VALUES[value_of(args, side)]]
     chosen += [SOURCES[source_of(args)]] if side == "encoder" else []
     return {option.flag for variant in chosen for option in variant.declaration.options}
 
@@ -265,7 +116,7 @@ def _refuse_unused(args) -> None:
     """A flag given for a side (or for both) that none of its choices uses is an error."""
     if getattr(args, "decoder_cross_attn_skip_norm", None) and "cross_attn" not in slots_of(args, "decoder"):
         raise UserError("--decoder-cross-attn-skip-norm has no meaning with --no-cross-attention")
-    sides = _sides(args)
+    sides = sides_of(args)
     used = {side: _used(args, side) for side in sides}
     used[""] = {name for names in used.values() for name in names}
     for side, names in used.items():
@@ -280,7 +131,7 @@ def _refuse_unused(args) -> None:
 
 
 def _option(args, side: str, variant: Declaration, option: Option) -> Any:
-    flag, value = _given(args, f"{side}_{option.flag}", option.flag)
+    flag, value = given(args, f"{side}_{option.flag}", option.flag)
     if value is None:
         if option.default is None:
             raise UserError(f"{flag_of(variant)} needs {flag} {option.metavar}")
@@ -326,9 +177,9 @@ def _layers(args, side: str) -> tuple[int, ...]:
 
 
 def _connection(args, side: str, slot: str) -> ConnectionConfig:
-    skip, norm = skip_type_of(args, side), _norm(args, side, slot)
-    placement, form, mixing = _placement(args, side, norm), form_of(args), _mixing(args, side, norm)
-    solver = _solver(args, side, norm)
+    skip, norm = skip_type_of(args, side), norm_of(args, side, slot)
+    placement, form, mixing = placement_of(args, side, norm), form_of(args), checked_mixing(args, side, norm)
+    solver = checked_solver(args, side, norm)
     chosen = [registry[name] for registry, name in ((SKIPS, skip), (NORMS, norm), (PLACEMENTS, placement))]
     heads = getattr(args, f"{side}_attention_heads", 1)
     arguments = NORMS[norm].arguments(form, heads, **_options(args, side, NORMS[norm].declaration))
@@ -353,7 +204,7 @@ def _connection(args, side: str, slot: str) -> ConnectionConfig:
 
 def parts_of(args, side: str) -> list[Part]:
     """What is chosen otherwise for some layers; an option that such a part does not use is refused."""
-    flag, values = _given(args, f"{side}_by_layer", "by_layer")
+    flag, values = given(args, f"{side}_by_layer", "by_layer")
     options = {name: next(iter(owners.values())) for name, owners in option_owners().items()}
     found = parts(flag, values, _depth(args)[SIDES.index(side)], options)
     for part in found:
@@ -368,7 +219,7 @@ def parts_of(args, side: str) -> list[Part]:
 
 
 def _drop_path(args, side: str) -> float:
-    flag, value = _given(args, f"{side}_drop_path", "drop_path")
+    flag, value = given(args, f"{side}_drop_path", "drop_path")
     try:
         rate = float(value or 0)
     except ValueError:
@@ -388,10 +239,10 @@ def _stack(args, side: str) -> StackConfig:
 
 def _alone(args, side: str) -> StackConfig:
     slots = {slot: _connection(args, side, slot) for slot in slots_of(args, side)}
-    start = _start(args, side)
+    start = start_of(args, side)
     _refuse_two_starts(start, slots)
     slots.setdefault("cross_attn", slots["self_attn"])
-    kinds, qk_norm, source = attentions(args), _qk_norm(args, side), source_of(args)
+    kinds, qk_norm, source = attentions(args), qk_norm_of(args, side), source_of(args)
     return StackConfig(
         **slots,
         attention=kinds[side],
@@ -426,4 +277,4 @@ def connections(args) -> dict[str, StackConfig]:
             combination that is not in the family.
     """
     _refuse_unused(args)
-    return {side: _stack(args, side) for side in _sides(args)}
+    return {side: _stack(args, side) for side in sides_of(args)}

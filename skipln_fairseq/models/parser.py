@@ -8,8 +8,8 @@ from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, SOURCES, 
 from ..nn.variant import Option
 from ..probe.log import add_probe_args
 from .attention_flags import add_attention_args
+from .choices import SIDES, SLOTS
 from .family import option_owners
-from .flags import SIDES, SLOTS
 from .forms import FORMS
 from .kernels import add_kernels_arg
 from .word_vectors import add_embedding_arg

@@ -24,7 +24,8 @@ from fairseq.models.transformer_lm import (
 
 from ..common.errors import UserError
 from ..nn import SKIPS
-from .flags import fill_defaults, fill_placement, skip_type_of
+from .choices import skip_type_of
+from .flags import fill_defaults, fill_placement
 
 __all__ = ["ALIGN_PRESETS", "LM_PRESETS", "MODELS", "PRESETS", "Preset", "register_presets"]
 

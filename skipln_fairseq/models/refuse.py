@@ -9,8 +9,9 @@ from ..nn import NORMS, SKIPS, SOLVERS
 from ..nn.norm.workers import is_parallel
 from ..nn.skip import Site
 from .attention_flags import refuse_attention
+from .choices import SIDES, slots_of
 from .config import StackConfig
-from .flags import SIDES, connections, parts_of, slots_of
+from .flags import connections, parts_of
 from .word_vectors import refuse_embedding_norm
 
 __all__ = ["refuse"]

@@ -26,8 +26,9 @@ from ..compat.patch import around
 from ..nn import Connection
 from .attention import AttentionConfig
 from .attention_flags import attentions
+from .choices import SIDES, SLOTS, embedding_of
 from .config import StackConfig
-from .flags import SIDES, SLOTS, connections, embedding_of
+from .flags import connections
 
 __all__ = ["check_checkpoints_when_training"]
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from ..common.errors import UserError
 from ..nn import EMBEDDINGS, STARTS, Start, WordVectors
+from .choices import SIDES, embedding_of
 from .config import StackConfig
-from .flags import SIDES, embedding_of
 
 __all__ = ["add_embedding_arg", "refuse_embedding_norm", "with_word_vectors"]
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from skipln_fairseq.models.choices import SLOTS
 from skipln_fairseq.models.family import REGISTRIES
-from skipln_fairseq.models.flags import SLOTS, connections
+from skipln_fairseq.models.flags import connections
 from skipln_fairseq.nn import (
     EMBEDDINGS,
     MIXINGS,

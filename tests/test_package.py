@@ -44,11 +44,27 @@ def output(*arguments, **keywords):
 
 @pytest.mark.parametrize("room", ["models", "images", "compat", "probe", "runs", "plugin"])
 def test_a_missing_fairseq_is_named_with_the_command_that_installs_it(room):
-    done = python(f"{NO_FAIRSEQ}import skipln_fairseq.{room}")
-    assert done.returncode != 0
-    error = done.stderr.strip().splitlines()[-1]
-    assert error.startswith("ImportError: skipln_fairseq needs fairseq")
-    assert "pip install --no-deps ve-fairseq==" in error
+    assert_one_line_without_fairseq(f"import skipln_fairseq.{room}")
+    caught = f"try:\n    import skipln_fairseq.{room}\nexcept ImportError as error:\n    print(error)"
+    assert output(NO_FAIRSEQ + caught).startswith("fairseq is not installed. ")
+
+
+TOOLS = ("attack", "average", "bench", "compare", "images.predict", "probe", "recipes", "to_ctranslate2")
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_tool_without_fairseq_ends_in_one_line(tool):
+    assert_one_line_without_fairseq(
+        f"import runpy; runpy.run_module('skipln_fairseq.{tool}', run_name='__main__', alter_sys=True)"
+    )
+
+
+def assert_one_line_without_fairseq(code):
+    done = python(NO_FAIRSEQ + code)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("skipln_fairseq: error: fairseq is not installed. ")
+    assert "pip install --no-deps ve-fairseq==" in line
 
 
 def test_torch_alone_is_enough_for_the_modules():
@@ -130,4 +146,4 @@ def test_an_environment_with_torch_alone(tmp_path):
     alone = {"cwd": tmp_path, "executable": executable, "env": {"HOME": str(tmp_path)}}
     assert output(None, "-m", "skipln_fairseq", **alone) == f"{site / 'skipln_fairseq'}\n"
     output(USES, **alone)
-    assert "skipln_fairseq needs fairseq" in python("import skipln_fairseq.models", **alone).stderr
+    assert "fairseq is not installed" in python("import skipln_fairseq.models", **alone).stderr

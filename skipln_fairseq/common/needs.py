@@ -4,7 +4,11 @@ from importlib.util import find_spec
 
 from .errors import UserError
 
-__all__ = ["need"]
+__all__ = ["FairseqMissing", "need"]
+
+
+class FairseqMissing(UserError, ImportError):
+    """There is no fairseq. A command ends with the one line; ``except ImportError`` catches it too."""
 
 
 def need(extra: str, *packages: str) -> None:

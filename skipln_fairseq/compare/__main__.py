@@ -137,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     places = _places(args, _gpus(args, flags))
     failed = 0
     if not args.report_only:
+        experiment.check_commands()
         with locked(args.work_dir, "comparison"):
             failed = experiment.run(Slots(places), lambda line: print(line, flush=True))
     output = args.output or args.work_dir / args.grid.stem

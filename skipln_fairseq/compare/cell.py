@@ -57,6 +57,14 @@ class Cell(ABC):
             UserError: names them.
         """
 
+    @abstractmethod
+    def check_command(self, name: str) -> None:
+        """Refuse flags that the evaluation does not know.
+
+        Raises:
+            UserError: begins with ``name``.
+        """
+
     @property
     @abstractmethod
     def command(self) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..common.errors import UserError
+from ..images.predict import check_flags
 from ..runs import read_lines, run
 from ..runs.settings import words
 from .cell import Cell
@@ -33,6 +34,9 @@ class Classification(Cell):
     def check_options(options) -> None:
         if options:
             raise UserError(f"score: {', '.join(options)}: the accuracy has no options")
+
+    def check_command(self, name) -> None:
+        check_flags(name, words(self.flags))
 
     @property
     def command(self) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import UserError
+from ..runs import CommandFailed
 from .cell import Cell
 from .data import Data
 from .grid import Grid
@@ -40,6 +41,29 @@ class Experiment:
         """
         for data in self.grid.data:
             self.grid.measure.check(data)
+
+    def check_commands(self) -> None:
+        """Refuse flags that a training or an evaluation would refuse, before the first of them runs.
+
+        Only for what is still to be trained.
+
+        Raises:
+            UserError: names data, variant and flag.
+        """
+        for data in self.grid.data:
+            for variant in self.grid.variants:
+                name = f"{data.name} / {variant}"
+                for training in self._first_trainings(data, variant):
+                    training.check(name)
+                    cell = self.grid.measure(training, self.grid.evaluate, self.grid.score)
+                    cell.check_command(f"{name}: evaluate")
+
+    def _first_trainings(self, data: Data, variant: str) -> Iterator[Training]:
+        """One training for each set of flags, those that have not ended."""
+        trainings = list(self.candidates(data, variant).values())
+        if not trainings:
+            trainings = [self._training(data, variant, self.grid.seeds[0], self.grid.flags(data, variant))]
+        return (training for training in trainings if training.result() is None)
 
     def candidates(self, data: Data, variant: str) -> dict[Any, Training]:
         """The trainings among whose values of the tuned flag the variant chooses."""
@@ -132,7 +156,8 @@ def _run_all(jobs: dict[str, Job], slots: Slots, say: Callable[[str], None]) -> 
         ended += 1
         if isinstance(outcome, UserError):
             failed += 1
-            outcome = f"failed: {outcome}"
+            said = f": {outcome.reason}" if isinstance(outcome, CommandFailed) else ""
+            outcome = f"failed: {outcome}{said}"
         left = (time.monotonic() - start) / ended * (len(jobs) - ended)
         say(f"[{ended}/{len(jobs)}, {_duration(left)} left] {name}: {outcome}")
 
@@ -142,5 +167,5 @@ def _run_all(jobs: dict[str, Job], slots: Slots, say: Callable[[str], None]) -> 
 
 
 def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60}:{minutes % 60:02d} h"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

@@ -8,7 +8,8 @@ which takes the other as fixed:
 * seeds: a t test of the seeds' scores. Three seeds say little about their own spread, so it is pooled over the
   variants, as in an analysis of variance. A variant with a failed run has a spread of its own: it is left out of the
   pool and compared by Welch's test, as all are where the baseline has one. A run has failed if it diverged or scored
-  less than :data:`FAILED` of the baseline's mean.
+  less than :data:`FAILED` of the baseline's mean. Where that mean is below :data:`LEARNT`, nobody has learnt, and only
+  who diverged has failed.
 
 The verdict uses a combined test: the difference over the root of the sum of both variances, with Satterthwaite's
 degrees of freedom. Where few seeds know the spread this test finds too much: with 2 degrees of freedom, at the level
@@ -28,6 +29,7 @@ from scipy import optimize, stats
 
 __all__ = [
     "FAILED",
+    "LEARNT",
     "LEVEL",
     "POWER",
     "RESAMPLES",
@@ -44,6 +46,7 @@ __all__ = [
 LEVEL = 0.05
 POWER = 0.8
 FAILED = 0.5
+LEARNT = 1.0
 RESAMPLES = 1000
 SEED = 12345  # sacreBLEU's
 STEPS = 1000

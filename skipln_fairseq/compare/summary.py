@@ -13,6 +13,7 @@ from .data import Data
 from .experiment import Experiment
 from .significance import (
     FAILED,
+    LEARNT,
     LEVEL,
     Error,
     Spread,
@@ -116,7 +117,7 @@ def _row(measure: type[Cell], cells: dict[int, Cell]) -> dict[str, Any]:
 
 def _failed(row: dict[str, Any], baseline: float | None) -> int:
     """How many runs have failed, see :mod:`.significance`."""
-    low = 0 if baseline is None else FAILED * baseline
+    low = 0 if baseline is None or baseline < LEARNT else FAILED * baseline
     runs = zip(row["diverged_each"], row["each"], strict=True)
     return sum(diverged or score < low for diverged, score in runs)
 

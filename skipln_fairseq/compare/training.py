@@ -16,6 +16,7 @@ from ..common.files import write_json
 from ..runs import CommandFailed, read_log, run
 from ..runs.machine import where
 from ..runs.settings import Flags, words
+from .built import check_training
 from .data import Data, file_name
 
 __all__ = ["Training"]
@@ -95,6 +96,14 @@ class Training:
         result["where"] = where("cuda" if torch.cuda.is_available() and not self.flags.get("cpu") else "cpu")
         write_json(self.folder / ENDED, result)
         return result
+
+    def check(self, name: str) -> None:
+        """Build the model, to learn whether the training would begin.
+
+        Raises:
+            UserError: it would not; begins with ``name``.
+        """
+        check_training(name, self.command[1:])
 
     def still_falling(self) -> bool:
         """Whether the lowest validation loss is the last one: a longer training may reach a lower one."""

@@ -10,6 +10,7 @@ from ..common.files import write_text
 from ..runs import Translations, read_lines, run
 from ..runs.bleu import check_bleu
 from ..runs.settings import words
+from .built import check_generation
 from .cell import Cell
 from .data import Data
 
@@ -45,6 +46,9 @@ class Translation(Cell):
     @staticmethod
     def check_options(options) -> None:
         check_bleu("score", options)
+
+    def check_command(self, name) -> None:
+        check_generation(name, self.command[1:])
 
     @property
     def command(self) -> list[str]:

@@ -19,7 +19,7 @@ from .checkpoint import load_model
 from .ranks import ranked
 from .task import ImageClassificationTask
 
-__all__ = ["main"]
+__all__ = ["check_flags", "main"]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,6 +46,21 @@ def _parser() -> argparse.ArgumentParser:
         help="the model diverged, and there is none: write 0 for every image; then the flags of its training",
     )
     return parser
+
+
+def check_flags(name: str, words: Sequence[str]) -> None:
+    """Refuse what the command does not know; the checkpoint and the output need not be there.
+
+    Raises:
+        UserError: begins with ``name``.
+    """
+
+    def refuse(message: str) -> None:
+        raise UserError(f"{name}: {message}")
+
+    parser = _parser()
+    parser.error = refuse
+    parser.parse_args(["--path", "none", "--output", "none", *words])
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """One choice on each axis from plain keyword arguments, checked by what the variants declare."""
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn, Optional
 
@@ -12,6 +13,21 @@ from .valid import valid_mixings, valid_norms, valid_placements
 from .variant import Declaration, Option
 
 __all__ = ["ChoiceError", "choose"]
+
+# what else the callers of this module take by name, and people misspell
+FURTHER = (
+    "skip",
+    "norm",
+    "placement",
+    "mixing",
+    "heads",
+    "dropout",
+    "branch",
+    "layer",
+    "depth",
+    "index",
+    "size",
+)
 
 
 class ChoiceError(ValueError):
@@ -97,18 +113,27 @@ def _options(chosen: list[Declaration], given: Mapping[str, Any]) -> dict[str, d
         if option.name != option.flag and option.name in left and option.flag in left:
             raise ChoiceError(f"{option.flag}= says again what {option.name}= says: valid is one of them")
         value = left.pop(option.name, left.pop(option.flag, None))
-        taken[variant.axis][option.name] = _read(variant, option, value)
+        taken[variant.axis][option.name] = option.default if value is None else _read(option, value)
+    # a misspelt option is one that is missing too: it is named first, as that is the cause
     if left:
         _refuse_unknown(next(iter(left)), chosen, [option for _, option in own])
+    _ask_for_missing(
+        [(variant, option) for variant, option in own if taken[variant.axis][option.name] is None]
+    )
     return taken
 
 
-def _read(variant: Declaration, option: Option, value: Any) -> Any:
-    if value is None:
-        if option.default is None:
-            needed = option.valid() if option.metavar is None else f"{option.metavar}, {option.valid()}"
-            raise ChoiceError(f"{variant.axis} {variant.choice!r} needs {option.name}=: {needed}")
-        return option.default
+def _ask_for_missing(missing: list[tuple[Declaration, Option]]) -> None:
+    needed = "; ".join(
+        f"{variant.axis} {variant.choice!r} needs {option.name}=: "
+        + (option.valid() if option.metavar is None else f"{option.metavar}, {option.valid()}")
+        for variant, option in missing
+    )
+    if needed:
+        raise ChoiceError(needed)
+
+
+def _read(option: Option, value: Any) -> Any:
     try:
         return option.read(value)
     except ValueError as error:
@@ -117,7 +142,10 @@ def _read(variant: Declaration, option: Option, value: Any) -> Any:
 
 def _refuse_unknown(name: str, chosen: list[Declaration], own: list[Option]) -> NoReturn:
     variants = ", ".join(f"{variant.axis} {variant.choice!r}" for variant in chosen)
-    names = ", ".join(option.name for option in own)
+    names = [option.name for option in own]
+    alike = difflib.get_close_matches(name, [*names, *FURTHER], 1)
     raise ChoiceError(
-        f"{name}= is no option of {variants}: " + (f"valid are {names}" if own else "they have none")
+        f"{name}= is no option of {variants}: "
+        + (f"valid are {', '.join(names)}" if own else "they have none")
+        + (f"; did you mean {alike[0]}=?" if alike else "")
     )

@@ -6,7 +6,7 @@ from .choice import ChoiceError
 from .connection import ConnectionConfig
 from .skip import Site
 
-__all__ = ["PLACE", "asking", "is_whole", "place"]
+__all__ = ["PLACE", "Standing", "is_whole", "place"]
 
 PLACE = {
     "layer": "the number of the block's layer, from 0",
@@ -56,17 +56,40 @@ def _depths(side: str, depth: Union[int, tuple[int, int], None]) -> Optional[tup
     return depths
 
 
-def asking(config: ConnectionConfig, told: dict[str, Any]) -> type[Site]:
-    """Sites that ask for those fields of the place that they were not told, once something reads them."""
+class Standing:
+    """Where a block stands, for those who read it. What they read and were not told is asked for, all at once.
 
-    class Asking(Site):
-        def __getattribute__(self, name: str) -> Any:
-            missing = ("index", "size") if name == "last" else (name,)
-            if name not in told and (name == "last" or name in PLACE):
-                needed = "; ".join(f"{one}=, {PLACE[one]}" for one in missing if one not in told)
-                raise ChoiceError(
-                    f"skip {config.skip!r} with placement {config.placement!r} depends on the place: it needs {needed}"
-                )
-            return super().__getattribute__(name)
+    Args:
+        told: the fields that are known, see :func:`place`.
+    """
 
-    return Asking
+    def __init__(self, told: dict[str, Any]):
+        self.told = told
+        self.missing: set[str] = set()
+
+    def site(self, dim: int, **fields: Any) -> Site:
+        """A site with stand-ins for what is not told. Reading one is noted, until :meth:`check`."""
+        told, missing = self.told, self.missing
+        layer, index = told.get("layer", 0), told.get("index", 1)
+        # a block in the middle of its layer: the first and the last are those that are known by one field alone
+        stand_ins = {"depth": (layer + 1, layer + 1), "index": index, "size": index + 2}
+
+        class Noting(Site):
+            def __getattribute__(self, name: str) -> Any:
+                parts = ("index", "size") if name == "last" else (name,)
+                missing.update(part for part in parts if part in PLACE and part not in told)
+                return super().__getattribute__(name)
+
+        return Noting(dim, **(stand_ins | fields))
+
+    def check(self, config: ConnectionConfig) -> None:
+        """Ask for all that was read and not told.
+
+        Raises:
+            ChoiceError: names it.
+        """
+        needed = "; ".join(f"{name}=, {text}" for name, text in PLACE.items() if name in self.missing)
+        if needed:
+            raise ChoiceError(
+                f"skip {config.skip!r} with placement {config.placement!r} depends on the place: it needs {needed}"
+            )

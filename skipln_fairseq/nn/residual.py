@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .choice import ChoiceError, choose
 from .connection import ConnectionConfig, build_connection, build_end
-from .place import asking, is_whole, place
+from .place import Standing, is_whole, place
 from .placement import PLACEMENTS, Connection
 from .skip import SKIPS, Branch, Site
 from .skip.scheduled import ScheduledBranch
@@ -79,17 +79,21 @@ class Residual(nn.Module):
         if first is not None and first.config.skip != skip:
             raise ChoiceError(f"first= has skip {first.config.skip!r}: valid is a block with skip {skip!r}")
         told = place(side, layer, depth, index, size)
-        make_site = asking(config, told)
+        standing = Standing(told)
         self.function = function
         self.dim = dim
         self.dropout = float(dropout)
         self.config: ConnectionConfig = config
         self.told = told
         self.connection: Connection = build_connection(
-            dim, config, make_site, first=None if first is None else first.connection, **told
+            dim, config, standing.site, first=None if first is None else first.connection, **told
         )
         if config.has_start():
-            _start(branch, config, make_site(dim, form=config.form, **told))
+            site = standing.site(dim, form=config.form, **told)
+            _start(Branch((), ()), config, site)  # only to learn what of the place it reads
+            standing.check(config)
+            _start(branch, config, site)
+        standing.check(config)
         _connect_projection(branch, config, self.connection)
 
     def forward(self, x: Tensor, *args: Any, padding_mask: Optional[Tensor] = None, **kwargs: Any) -> Tensor:

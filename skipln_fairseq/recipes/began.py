@@ -39,7 +39,10 @@ def go_on(save_dir: Path, work_dir: Path, flags: Flags) -> None:
         "data": _data(work_dir),
         "flags": sorted(" ".join(words({name: _number(shaping[name])})) for name in shaping),
     }
-    if not (save_dir / SETTINGS).is_file():
+    nothing_made = not any(
+        save_dir.glob("checkpoint*.pt")
+    )  # it failed before its first checkpoint, or never began
+    if nothing_made or not (save_dir / SETTINGS).is_file():
         write_json(save_dir / SETTINGS, here)
         return
     before = _began(save_dir)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..common.arguments import whole
 from ..common.errors import UserError
-from ..runs import locked, record
+from ..runs import locked, progress
 from ..runs.settings import words
 from .began import go_on
 from .commands import USER_DIR, run
@@ -154,10 +154,9 @@ def train(
         go_on(save_dir, work_dir, shaping)
 
         def on_line(line: str) -> None:
-            found = record(line)
-            if found and "num_updates" in found:
-                bar.n = int(found["num_updates"])
-                bar.set_postfix({"loss": found.get("loss")}, refresh=True)
+            if told := progress(line):
+                bar.n, loss = told
+                bar.set_postfix({"loss": loss}, refresh=True)
 
         run(command, save_dir / log, say, on_line)
     return save_dir

@@ -4,7 +4,7 @@ from .. import plugin  # noqa: F401  (prepares fairseq)
 from .command import CommandFailed, Usage, run
 from .lines import read_lines
 from .lock import locked
-from .log import read_log, record
+from .log import progress, read_log, record
 from .resumable import run_resumable
 from .stages import Stages
 from .translations import Translations
@@ -15,6 +15,7 @@ __all__ = [
     "Translations",
     "Usage",
     "locked",
+    "progress",
     "read_lines",
     "read_log",
     "record",

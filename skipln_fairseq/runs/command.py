@@ -42,6 +42,11 @@ class CommandFailed(UserError):
         super().__init__(message)
         self.last = tuple(last)
 
+    @property
+    def reason(self) -> str:
+        """The last line that says something: of a traceback the error, of other commands their message."""
+        return next((line.strip() for line in reversed(self.last) if line.strip()), "no output")
+
 
 @dataclass(frozen=True)
 class Usage:

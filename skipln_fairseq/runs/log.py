@@ -4,16 +4,30 @@ import json
 import re
 from pathlib import Path
 
-__all__ = ["read_log", "record"]
+__all__ = ["progress", "read_log", "record"]
 
 
 def record(line: str) -> dict[str, float] | None:
     """A record with numbers for its values, or None if ``line`` is none."""
-    found = re.search(r"\| (train_inner|valid) \| (\{.*\})", line)
+    return _numbers(line, "train_inner|valid")
+
+
+def progress(line: str) -> tuple[int, float | None] | None:
+    """How many updates were made, and the loss (base 2), or None where a line does not tell.
+
+    Records within an epoch tell both. So does the one of an epoch, which is the only one of a short training.
+    """
+    found = _numbers(line, "train_inner|train") or {}
+    updates = found.get("num_updates", found.get("train_num_updates"))
+    return None if updates is None else (int(updates), found.get("loss", found.get("train_loss")))
+
+
+def _numbers(line: str, kinds: str) -> dict[str, float] | None:
+    found = re.search(rf"\| (?:{kinds}) \| (\{{.*\}})", line)
     if not found:
         return None
     numbers = {}
-    for key, value in json.loads(found[2]).items():
+    for key, value in json.loads(found[1]).items():
         try:
             numbers[key] = float(value)
         except ValueError:

@@ -10,7 +10,7 @@ from scipy import stats
 from skipln_fairseq import __version__
 from skipln_fairseq.compare.curves import draw_curves
 from skipln_fairseq.compare.report import differing
-from skipln_fairseq.compare.summary import _at_edge
+from skipln_fairseq.compare.summary import _at_edge, _failed
 from skipln_fairseq.runs import machine
 
 
@@ -91,10 +91,21 @@ def test_differences_are_tested_and_told(compared):
     assert (same["difference"], same["p_corrected"]) == (0, 1)
 
 
-def test_one_seed_is_not_tested(compared):
+def test_one_seed_is_not_tested(compared, tmp_path):
     table, _ = compared(seeds=[1])
     assert table["rows"]["good"]["verdict"] == "one seed: not tested"
     assert table["rows"]["good"]["p_examples"] < 0.05
+    for kind in ("md", "html", "tex"):
+        text = (tmp_path / "work" / "grid" / f"report.{kind}").read_text()
+        text, _, _ = text.partition("<figure>")
+        assert not re.search("±|pm|Holm's|Welch|dagger|mean over", text), kind
+        assert ("One seed does not say" in text) == (kind != "tex")
+
+
+def test_of_models_that_have_learnt_nothing_only_a_diverged_one_has_failed():
+    row = {"diverged_each": [False, True], "each": [0.1, 0.1]}
+    assert _failed(row, 0.9) == 1
+    assert _failed(row, 1.1) == 2
 
 
 def test_a_value_at_which_all_diverges_is_told_so(compared, tmp_path):

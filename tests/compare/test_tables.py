@@ -69,12 +69,12 @@ def test_the_table_in_latex_has_the_numbers_of_the_report(report):
 def test_marks_follow_from_the_corrected_p(p, mark):
     row = {"mean": 1.0, "deviation": None, "difference": -0.5, "p_corrected": p, "further": {}, "loss": None}
     base = row | {"difference": None, "p_corrected": None, "mean": 1.5}
-    summary = {"title": "t", "score": "BLEU", "further": [], "seeds": [1], "baseline": "b", "data": []}
+    summary = {"title": "t", "score": "BLEU", "further": [], "seeds": [1, 2], "baseline": "b", "data": []}
     summary["data"] = [{"name": "d", "family": 1, "rows": {"b": base, "v": row}}]
     text = latex(summary)
     assert f"v & 1.00 & $-0.50{mark}$ & -- " in text
     assert "\\textbf{1.50}" in text
-    assert "over 1 seed;" in text
+    assert "over 2 seeds;" in text
     assert "1 comparison." in text
 
 

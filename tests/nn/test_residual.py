@@ -319,7 +319,15 @@ REFUSED = {
     ),
     "a mistyped option": (
         {"skip": "recursive", "order": 2, "shared": True},
-        "shared= is no option of .*: valid are order, share",
+        "shared= is no option of .*: valid are order, share.*; did you mean share=?",
+    ),
+    "a mistyped place": (
+        {"skip": "deepnorm", "depths": 2},
+        "depths= is no option of .*: they have none; did you mean depth=?",
+    ),
+    "a mistyped option that is missing": (
+        {"skip": "recursive", "ordre": 2},
+        "ordre= is no option of .*: valid are order, share.*; did you mean order=?",
     ),
     "two options of one name": (
         {"skip": "expanded", "norm": "ada", "scale": 2},
@@ -331,7 +339,14 @@ REFUSED = {
     ),
     "no depth": ({"skip": "deepnorm"}, "skip 'deepnorm' .* needs depth=, how many layers the model has"),
     "no layer": ({"placement": "lns"}, "placement 'lns' .* needs layer=, the number of the block's layer"),
-    "no place in the layer": ({"skip": "b2t"}, "skip 'b2t' .* needs index="),
+    "no place in the layer": (
+        {"skip": "b2t"},
+        "skip 'b2t' .* needs depth=, .*; index=, .*; size=, how many blocks",
+    ),
+    "no place in the model": (
+        {"skip": "prores", "placement": "lns", "steps": 9},
+        "depends on the place: it needs layer=",
+    ),
     "no maps of F": ({"skip": "deepnorm", "depth": 2}, "sets first weights of F: it needs branch="),
     "a measurement": ({"skip": "admin"}, "measures a whole model in its first step, .*: valid are .*plain"),
     "norms inside attention": ({"placement": "hybrid"}, "norms inside attention too, .*: valid are post, "),

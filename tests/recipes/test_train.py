@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -108,12 +109,14 @@ def test_two_processes_train_wmt_and_its_scores_are_those_of_its_files(prepared,
     assert tokenised_bleu(tokens, tokens, True) == pytest.approx(100)
 
 
-def test_a_lower_cased_recipe_is_trained_on_and_scored(prepared):
+def test_a_lower_cased_recipe_is_trained_on_and_scored(prepared, capsys):
     recipe, work = prepared("iwslt14-de-en", train={**TINY, "max-update": 4}, average=0)
     rest = [recipe, "--work-dir", str(work), "--variant", "baseline", "--cpu"]
     with pytest.raises(UserError, match="run train first"):
         recipes.main(["evaluate", *rest])
     recipes.main(["train", *rest])
+    # fewer updates than --log-interval: only an epoch's record tells them
+    assert re.search(r"100%\S* 4/4 .*loss=\d", capsys.readouterr().err)
     recipes.main(["train", *rest, "--max-update", "6"])
     log = (work / "baseline-1" / "train.log").read_text()
     assert "Loaded checkpoint" in log
@@ -189,7 +192,9 @@ def test_a_model_is_evaluated_on_no_data_but_those_it_had(prepared):
 
 def test_what_does_not_shape_a_training_may_change(tmp_path):
     flags = {"lr": 0.1, "cpu": True, "num-workers": 2, "log-interval": 10}
-    began.go_on(tmp_path / "run", tmp_path, flags)
+    began.go_on(tmp_path / "run", tmp_path, {**flags, "dropout": 0.5})
+    began.go_on(tmp_path / "run", tmp_path, flags)  # nothing was trained yet
+    (tmp_path / "run" / "checkpoint_last.pt").write_text("")
     began.go_on(tmp_path / "run", tmp_path, {"lr": "1e-1", "fp16": True})
     with pytest.raises(UserError, match=r"begun otherwise \(now --max-tokens 100\)"):
         began.go_on(tmp_path / "run", tmp_path, {**flags, "max-tokens": 100})

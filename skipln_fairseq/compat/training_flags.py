@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from fairseq import options
 from fairseq.dataclass.configs import CheckpointConfig, DatasetConfig, GenerationConfig
 from fairseq.distributed.fully_sharded_data_parallel import has_FSDP
@@ -125,6 +126,16 @@ def _refuse_shards_that_are_not_put_together(flags: Namespace) -> None:
         )
 
 
+def _refuse_sharding_that_cannot_be(flags: Namespace) -> None:
+    """fairseq shards by fairscale, which asks CUDA where the parameters are."""
+    if flags.ddp_backend != "fully_sharded":
+        return
+    if not has_FSDP:
+        raise UserError("--ddp-backend fully_sharded: fairscale is not installed: pip install fairscale")
+    if flags.cpu or not torch.cuda.is_available():
+        raise UserError("--ddp-backend fully_sharded: fairscale shards on GPUs alone")
+
+
 def _refuse_what_does_nothing(flags: Namespace) -> None:
     for flag, other in NEEDS.items():
         if _given(flags, flag) and not _given(flags, other):
@@ -211,6 +222,7 @@ def _within(flag: str, valid: str, holds: Callable[[Any], bool]) -> Callable[[Na
 
 OF_TRAINING = (
     _refuse_what_cannot_be_loaded,
+    _refuse_sharding_that_cannot_be,
     *(
         _within(flag, "a whole number from 1", lambda n: n >= 1)
         for flag in (

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from ..common.errors import UserError
-from ..nn import NORMS, SKIPS, SOLVERS
+from ..nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, SOLVERS
 from ..nn.norm.workers import is_parallel
 from ..nn.skip import Site
 from .attention_flags import refuse_attention
@@ -93,6 +93,16 @@ def _refuse_streams_that_do_not_fit(stacks: dict[str, StackConfig]) -> None:
             raise UserError(
                 f"--{side}-by-layer: --skip-type {wide[0]} hands on more than x, so that all layers have to have it, "
                 "with the same numbers"
+            )
+
+
+def _refuse_mixings_of_two_kinds(stacks: dict[str, StackConfig]) -> None:
+    for side, config in stacks.items():
+        kinds = {PLACEMENTS[one.ffn.placement].ends_with_norm for one in config.all()}
+        if MIXINGS[config.ffn.mixing].needs_one_kind and len(kinds) > 1:
+            raise UserError(
+                f"--{side}-by-layer: --depth-mixing {config.ffn.mixing} norms plain sums before it adds them up, and "
+                "the sum of normed outputs after: all layers have to have a norm after x + F(x), or none of them"
             )
 
 
@@ -190,6 +200,7 @@ def refuse(args) -> None:
     stacks = connections(args)
     refuse_embedding_norm(args, stacks.values())
     _refuse_streams_that_do_not_fit(stacks)
+    _refuse_mixings_of_two_kinds(stacks)
     _refuse_base_layers(args, stacks)
     _refuse_layerdrop_across_workers(args, stacks)
     _refuse_narrow_uses_of_wide_streams(args, stacks)

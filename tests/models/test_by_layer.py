@@ -132,3 +132,10 @@ def test_what_means_nothing_is_refused(value, said):
     with pytest.raises(UserError) as error:
         refuse(parse("transformer_rskip", *PLAIN, "--encoder-by-layer", *value.split()))
     assert said in str(error.value)
+
+
+def test_dlcl_is_defined_for_blocks_of_one_kind():
+    flags = (*PLAIN, "--depth-mixing", "dlcl", "--norm-placement", "pre")
+    refuse(parse("transformer_rskip", *flags, "--by-layer", "0:norm-placement=sandwich"))
+    with pytest.raises(UserError, match="^--encoder-by-layer: --depth-mixing dlcl norms plain sums before"):
+        refuse(parse("transformer_rskip", *flags, "--encoder-by-layer", "0:norm-placement=post"))

@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from skipln_fairseq.nn import MIXINGS, SKIPS, SOLVERS
+from skipln_fairseq.models.family import example
+from skipln_fairseq.nn import EMBEDDINGS, MIXINGS, QK_NORMS, SKIPS, SOLVERS, SOURCES, STARTS, VALUES
 from skipln_fairseq.nn.valid import valid_norms, valid_placements
 from tests.models.test_variants import CASES, DIM, MIXING_OPTIONS, SOLVER_OPTIONS, Stack, config
+from tests.support.build import batch, build
 
 INNER = {"softmax", "log_softmax", "logsumexp", "exp", "sigmoid", "silu", "tanh", "erf"}
 # functions of every feature of the activations, which are no gates of a token, and stay in the activations' precision
@@ -78,6 +80,32 @@ def test_between_blocks_in_half_precision(mixing, solver, dtype):
     steps = tuple(SOLVER_OPTIONS.get(solver, [{}])[0].items())
     chosen = replace(chosen, mixing=mixing, mixing_options=numbers, solver=solver, solver_options=steps)
     assert_half(Stack(chosen, "encoder"), dtype)
+
+
+OF_MODELS = [
+    variant.declaration
+    for registry in (QK_NORMS, STARTS, VALUES, SOURCES, EMBEDDINGS)
+    for variant in registry.values()
+]
+
+
+@pytest.mark.parametrize("dtype", ROUNDING, ids=str)
+@pytest.mark.parametrize("chosen", OF_MODELS, ids=lambda chosen: f"{chosen.axis} {chosen.choice}")
+@torch.no_grad()
+def test_a_model_in_half_precision(chosen, dtype):
+    """What belongs to attention, embeddings and first weights: the whole model beside itself in single precision."""
+    torch.manual_seed(1)
+    model = build("transformer_rskip", *example(chosen).split()).eval()
+    for parameter in model.parameters():
+        parameter.copy_(parameter.to(dtype))
+    source, lengths, target = batch()
+    expected = model(source, lengths, target)[0]
+    with Watched() as watched:
+        found = model.to(dtype)(source, lengths, target)[0]
+    assert not watched.half
+    assert found.dtype == dtype
+    difference = (found.float() - expected).abs().max()
+    assert difference < ROUNDING[dtype] * expected.abs().max(), difference / expected.abs().max()
 
 
 def test_all_skip_rules_are_here():

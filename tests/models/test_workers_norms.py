@@ -11,6 +11,7 @@ from torch import nn
 from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.images.running_statistics import BatchNorm2d, average_running_statistics
 from skipln_fairseq.models.admin import profile
+from skipln_fairseq.models.family import declarations, example
 from skipln_fairseq.nn import NORMS, AdminSkip
 from skipln_fairseq.nn.norm.statistics import standing_in
 from tests.compat.test_torchrun import free_port
@@ -279,11 +280,31 @@ MEMBERS = {
 }
 
 
+# of a batch's own statistics, which tests above compare with the joined batch, two halves know two
+JOINED = ("norm batch", "norm power", "skip admin")
+EACH = {
+    f"{variant.axis} {variant.choice}": example(variant)
+    for variant in declarations()
+    if f"{variant.axis} {variant.choice}" not in JOINED
+}
+
+
 @pytest.mark.parametrize("name", MEMBERS)
 def test_two_workers_are_one_process_with_update_freq_2(name, tmp_path, data):
-    """All parameters and all counters after three updates of plain gradient descent."""
+    counters = assert_two_are_one(MEMBERS[name], tmp_path, data)
+    assert counters == {2}  # what the last update was told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EACH)
+def test_every_choice_on_two_workers(name, tmp_path, data):
+    assert_two_are_one(EACH[name], tmp_path, data)
+
+
+def assert_two_are_one(choices, tmp_path, data):
+    """All parameters and all counters after three updates of plain gradient descent; gives the counters."""
     flags = (
-        *MEMBERS[name].split(),
+        *choices.split(),
         "--max-update=3",
         "--dropout=0",
         "--optimizer=sgd",
@@ -298,8 +319,7 @@ def test_two_workers_are_one_process_with_update_freq_2(name, tmp_path, data):
         for folder in (tmp_path / "checkpoints", one)
     ]
     torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
-    counters = {int(value) for name, value in states[0].items() if name.endswith("skip.updates")}
-    assert counters == {2}  # what the last update was told
+    return {int(value) for name, value in states[0].items() if name.endswith("skip.updates")}
 
 
 def test_fairseq_train_refuses_layerdrop_on_two_workers(tmp_path, data):

@@ -56,6 +56,9 @@ class Mixing(Variant, nn.Module):
     skip: Optional[type[Skip]] = None
     """The skip rule of the sub-layers, where the mixing stands in its place; else the chosen one remains."""
 
+    needs_one_kind = False
+    """Whether all blocks of a stack have to write plain sums, or all of them outputs of a norm."""
+
     @classmethod
     def build(cls, place: Place, *args: Any, **options: Any) -> "Mixing":
         """The mixing of one place; ``options`` are those that it declares."""

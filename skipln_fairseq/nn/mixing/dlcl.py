@@ -41,6 +41,8 @@ class DLCL(Mixing):
         before: whether it stands before the sum.
     """
 
+    needs_one_kind = True
+
     def __init__(self, outputs: int, norm: Optional[nn.Module], before: bool):
         super().__init__()
         self.weight = nn.Parameter(torch.full((outputs,), 1.0 / outputs))

@@ -137,5 +137,5 @@ def test_what_means_nothing_is_refused(value, said):
 def test_dlcl_is_defined_for_blocks_of_one_kind():
     flags = (*PLAIN, "--depth-mixing", "dlcl", "--norm-placement", "pre")
     refuse(parse("transformer_rskip", *flags, "--by-layer", "0:norm-placement=sandwich"))
-    with pytest.raises(UserError, match="^--encoder-by-layer: --depth-mixing dlcl norms plain sums before"):
+    with pytest.raises(UserError, match=r"^--encoder-by-layer: --depth-mixing dlcl norms plain sums before"):
         refuse(parse("transformer_rskip", *flags, "--encoder-by-layer", "0:norm-placement=post"))

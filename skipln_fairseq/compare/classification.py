@@ -1,12 +1,12 @@
 """The images of the test set classified by a trained model."""
 
 import sys
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from ..common.errors import UserError
-from ..images.predict import check_flags
 from ..runs import read_lines, run
 from ..runs.settings import words
 from .cell import Cell
@@ -36,7 +36,8 @@ class Classification(Cell):
             raise UserError(f"score: {', '.join(options)}: the accuracy has no options")
 
     def check_command(self, name) -> None:
-        check_flags(name, words(self.flags))
+        # imported by its name, as it runs by it: comparisons of translations need no images
+        import_module(COMMAND).check_flags(name, words(self.flags))
 
     @property
     def command(self) -> list[str]:

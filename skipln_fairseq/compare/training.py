@@ -14,9 +14,9 @@ import torch
 
 from ..common.files import write_json
 from ..runs import CommandFailed, read_log, run
+from ..runs.built import check_training
 from ..runs.machine import where
 from ..runs.settings import Flags, words
-from .built import check_training
 from .data import Data, file_name
 
 __all__ = ["Training"]

@@ -9,8 +9,8 @@ from ..common.errors import UserError
 from ..common.files import write_text
 from ..runs import Translations, read_lines, run
 from ..runs.bleu import check_bleu
+from ..runs.built import check_generation
 from ..runs.settings import words
-from .built import check_generation
 from .cell import Cell
 from .data import Data
 

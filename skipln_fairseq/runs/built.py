@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
-from .. import plugin  # noqa: F401  (registers what the commands name)
 from ..common.errors import UserError
 
 __all__ = ["check_generation", "check_training"]

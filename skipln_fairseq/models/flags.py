@@ -114,8 +114,6 @@ def _used(args, side: str) -> set[str]:
 
 def _refuse_unused(args) -> None:
     """A flag given for a side (or for both) that none of its choices uses is an error."""
-    if getattr(args, "decoder_cross_attn_skip_norm", None) and "cross_attn" not in slots_of(args, "decoder"):
-        raise UserError("--decoder-cross-attn-skip-norm has no meaning with --no-cross-attention")
     sides = sides_of(args)
     used = {side: _used(args, side) for side in sides}
     used[""] = {name for names in used.values() for name in names}

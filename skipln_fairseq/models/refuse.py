@@ -9,7 +9,7 @@ from ..nn import MIXINGS, NORMS, PLACEMENTS, SKIPS, SOLVERS
 from ..nn.norm.workers import is_parallel
 from ..nn.skip import Site
 from .attention_flags import refuse_attention
-from .choices import SIDES, slots_of
+from .choices import SIDES, SLOTS, slots_of
 from .config import StackConfig
 from .flags import connections, parts_of
 from .word_vectors import refuse_embedding_norm
@@ -126,7 +126,7 @@ def _refuse_widths(args, stacks: dict[str, StackConfig]) -> None:
 
 def _norms_of_slots(args, side: str, layers: int) -> Iterator[tuple[str, str, range]]:
     """Each norm that was chosen for one kind of sub-layer: its flag, the sub-layer, and the layers that have it."""
-    for slot in slots_of(args, side):
+    for slot in SLOTS[side]:
         if getattr(args, f"{side}_{slot}_skip_norm", None):
             yield f"--{side}-{slot.replace('_', '-')}-skip-norm", slot, range(layers)
     for part in parts_of(args, side):

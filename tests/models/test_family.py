@@ -151,10 +151,12 @@ def part_flags(rng, side, choice, qk_norm):
     Where the stream is wider than x the skip rule is the same, with the same numbers.
     """
     wide = SKIPS[choice.skip].is_wide
+    normed = PLACEMENTS[choice.placement].ends_with_norm
     same = [
         one
         for one in FAMILY
         if one[3:] == choice[3:]
+        and (PLACEMENTS[one.placement].ends_with_norm == normed or not MIXINGS[choice.mixing].needs_one_kind)
         and (one.skip == choice.skip if wide else not SKIPS[one.skip].is_wide)
         and qk_norm in valid_qk_norms(one.placement)
     ]

@@ -188,7 +188,7 @@ def build_end(dim: int, config: ConnectionConfig, **where: Any) -> Optional[nn.M
     if NORMS[config.norm].declaration.kind == "none":
         return None
     end = SKIPS[config.skip].build_end(
-        dim, lambda: config.make_norm(dim), config.form, **dict(config.options)
+        dim, lambda: config.make_end_norm(dim), config.form, **dict(config.options)
     )
     if end is not None or not config.placed(Site(dim, form=config.form, **where)).ends_with_norm:
         return end

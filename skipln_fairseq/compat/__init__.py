@@ -11,6 +11,7 @@
 | `too_long` | long sentences vanish unnamed, a set of nothing else gives a traceback | fairseq says which |
 | `user_dir` | a second spelling of `--user-dir` is "not globally unique" | fairseq compares resolved paths |
 | `torchrun` | `torchrun … --cpu` trains N copies, `--cpu` beside GPUs fails | fairseq counts no GPUs on a CPU |
+| `sharding` | `--ddp-backend fully_sharded` needs fairscale and GPUs | fairseq shards by torch |
 | `same_batches` | a resumed run sees other batches | fairseq seeds them without the epoch |
 | `stand_in_batches` | a worker without a batch repeats one into BatchNorm's statistics | fairseq tells the model |
 | `last_batch` | up to a batch of sentences is left out | fairseq keeps the last batch, issue 5036 |

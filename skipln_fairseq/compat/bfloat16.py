@@ -104,9 +104,11 @@ class BF16Optimizer(optim.FP16Optimizer):
 
     def all_reduce_grads(self, module: nn.Module) -> None:
         """The mean over processes of the masters' gradients, as fairseq takes it of the parameters'."""
-        if hasattr(module, "all_reduce_grads"):
-            masters = dict(zip(self.fp16_params, self.fp32_params, strict=True))
-            own = nn.ParameterList(masters[p] for p in module.parameters() if p in masters)
+        masters = dict(zip(self.fp16_params, self.fp32_params, strict=True))
+        own = nn.ParameterList(masters[p] for p in module.parameters() if p in masters)
+        if hasattr(module, "average_wholes"):  # a sharded model
+            module.average_wholes(own)
+        elif hasattr(module, "all_reduce_grads"):
             LegacyDistributedDataParallel(own, module.process_group).all_reduce_grads()
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from fairseq import options
 from fairseq.dataclass.configs import CheckpointConfig, DatasetConfig, GenerationConfig
 from fairseq.distributed.fully_sharded_data_parallel import has_FSDP
@@ -19,6 +18,7 @@ from fairseq.tasks.translation import TranslationConfig
 
 from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
+from skipln_fairseq.compat.sharding import refuse_beside_sharding
 
 __all__ = ["apply"]
 
@@ -121,19 +121,9 @@ def _refuse_shards_that_are_not_put_together(flags: Namespace) -> None:
     shards = getattr(flags, "checkpoint_shard_count", 1)  # not every command has the flag
     if shards != 1 and not has_FSDP:
         raise UserError(
-            f"--checkpoint-shard-count {shards}: fairseq puts together what --ddp-backend "
-            "fully_sharded has saved, and nothing else; it takes fairscale, which is not installed"
+            f"--checkpoint-shard-count {shards}: fairseq puts together what fairscale has "
+            "saved, and nothing else; that is not installed"
         )
-
-
-def _refuse_sharding_that_cannot_be(flags: Namespace) -> None:
-    """fairseq shards by fairscale, which asks CUDA where the parameters are."""
-    if flags.ddp_backend != "fully_sharded":
-        return
-    if not has_FSDP:
-        raise UserError("--ddp-backend fully_sharded: fairscale is not installed: pip install fairscale")
-    if flags.cpu or not torch.cuda.is_available():
-        raise UserError("--ddp-backend fully_sharded: fairscale shards on GPUs alone")
 
 
 def _refuse_what_does_nothing(flags: Namespace) -> None:
@@ -222,7 +212,7 @@ def _within(flag: str, valid: str, holds: Callable[[Any], bool]) -> Callable[[Na
 
 OF_TRAINING = (
     _refuse_what_cannot_be_loaded,
-    _refuse_sharding_that_cannot_be,
+    refuse_beside_sharding,
     *(
         _within(flag, "a whole number from 1", lambda n: n >= 1)
         for flag in (

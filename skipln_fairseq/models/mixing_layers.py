@@ -3,7 +3,6 @@
 from typing import Dict, List, Optional, Tuple
 
 import torch
-from fairseq.distributed import fsdp_wrap
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -41,9 +40,9 @@ class _MixingLayer:
 
 
 def wrap_layer(layer: nn.Module, cfg) -> nn.Module:
-    """As the stacks without mixing do: activation checkpointing, then FSDP."""
+    """As the stacks without mixing do, for activation checkpointing."""
     layer.recomputed = cfg.checkpoint_activations
-    return fsdp_wrap(layer, min_num_params=0 if layer.recomputed else cfg.min_params_to_wrap)
+    return layer
 
 
 class MixingEncoderLayer(_MixingLayer, SkipEncoderLayer):

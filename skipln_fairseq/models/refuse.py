@@ -179,13 +179,9 @@ def _refuse_what_draws_in_a_projection(args, stacks: dict[str, StackConfig]) -> 
 
 def _refuse_what_our_loops_cannot_have(args, stacks: dict[str, StackConfig]) -> None:
     for side, config in stacks.items():
-        solver = config.ffn.solver
         for flag, choice in config.own_loop().items():
             if getattr(args, "offload_activations", False):
                 raise UserError(f"--offload-activations does not go with {flag} {choice} of the {side}")
-        # each wrapped layer would cut a coefficient that they share into pieces of its own
-        if solver != "none" and getattr(args, "ddp_backend", None) == "fully_sharded":
-            raise UserError(f"--ddp-backend fully_sharded does not go with --encoder-solver {solver}")
 
 
 def refuse(args) -> None:

@@ -3,7 +3,6 @@
 from typing import Dict, Optional
 
 import torch
-from fairseq.distributed import fsdp_wrap
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
@@ -18,14 +17,10 @@ __all__ = ["SkipDecoder", "SkipEncoder"]
 
 
 def _wrap_layer(layer: nn.Module, cfg) -> nn.Module:
-    """What stock does to a layer it has built: activation checkpointing, then FSDP.
-
-    A checkpointed layer is wrapped whatever its size, as in stock.
-    """
+    """What stock does to a layer it has built, for activation checkpointing. Shards are made of whole models."""
     if cfg.checkpoint_activations:
-        layer = checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
-        return fsdp_wrap(layer, min_num_params=0)
-    return fsdp_wrap(layer, min_num_params=cfg.min_params_to_wrap)
+        return checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
+    return layer
 
 
 class SkipEncoder(TransformerEncoderBase):

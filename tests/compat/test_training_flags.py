@@ -62,7 +62,6 @@ REFUSED = {
         ("--quantization-config-path=x.yaml", "--quantization-config-path: fairseq has no way to load"),
         ("--disable-validation --patience=2", "--patience does nothing beside --disable-validation"),
         ("--disable-validation --eval-bleu", "--eval-bleu does nothing beside --disable-validation"),
-        ("--ddp-backend=fully_sharded", "--ddp-backend fully_sharded: fairscale "),
         ("--validate-interval=0", "--validate-interval 0: valid is a whole number from 1"),
         ("--max-valid-steps=0", "--max-valid-steps 0: valid is a whole number from 1"),
         ("--batch-size-valid=0", "--batch-size-valid 0: valid is a whole number from 1"),
@@ -84,7 +83,7 @@ REFUSED = {
         ("--valid-subset=test", "--valid-subset: fairseq-generate does not read it"),
         (
             "--checkpoint-shard-count=2",
-            "--checkpoint-shard-count 2: fairseq puts together what --ddp-backend",
+            "--checkpoint-shard-count 2: fairseq puts together what fairscale",
         ),
     ],
     "fairseq-interactive": [("--gen-subset=valid", "--gen-subset: fairseq-interactive does not read it")],

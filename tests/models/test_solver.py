@@ -170,7 +170,6 @@ def test_a_dropped_layer_and_a_pruned_one_may_have_a_solver():
         ("--encoder-solver pc4 --encoder-layers-to-keep 0,1", "--encoder-layers-to-keep does not go with"),
         ("--encoder-solver rk2 --ema-per-block", "it belongs to --encoder-solver ema2"),
         ("--encoder-solver ema2 --decoder-ema-per-block", "--decoder-ema-per-block has no meaning"),
-        ("--encoder-solver ema2 --ddp-backend fully_sharded", "--ddp-backend fully_sharded does not go with"),
         ("--encoder-solver rk4 --checkpoint-activations --offload-activations", "--encoder-solver rk4"),
     ],
 )

@@ -174,7 +174,16 @@ def test_the_site_follows_links(link, found):
 
 
 # of pip, sbatch and the authors of DLCL
-OTHERS = {"no-build-isolation", "gpus-per-node", "normalize-embed"}
+OTHERS = {
+    "no-build-isolation",
+    "gpus-per-node",
+    "ntasks-per-node",
+    "array",
+    "dependency",
+    "parsable",
+    "wrap",
+    "normalize-embed",
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))

@@ -74,7 +74,7 @@ def test_what_many_rooms_share_imports_none_of_them():
 
 
 def test_the_tests_have_the_same_rooms():
-    others = {"commands", "docs", "examples", "oracles", "support"}
+    others = {"cluster", "commands", "docs", "examples", "oracles", "support"}
     # tried through the commands of `commands`
     untested = {"to_ctranslate2"}
     assert rooms(ROOT / "tests") == (rooms(PACKAGE) - untested) | others

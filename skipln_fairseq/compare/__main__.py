@@ -3,6 +3,7 @@
     python -m skipln_fairseq.compare examples/evidence/multi30k-connections.yaml
     python -m skipln_fairseq.compare GRID.yaml --report-only      # also while another process is at work
     python -m skipln_fairseq.compare --example > grid.yaml        # a grid to begin with
+    python -m skipln_fairseq.compare GRID.yaml --list             # its runs, to start each as a job of a cluster
 
 After an interruption start it again: it goes on, each training from its last checkpoint.
 """
@@ -74,8 +75,16 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="examples to show in the report (default: 5); 0 where a corpus may not be quoted",
     )
-    parser.add_argument(
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument(
         "--report-only", action="store_true", help="train nothing; write the report of the runs that exist"
+    )
+    parts.add_argument("--list", action="store_true", help="check the grid and print its runs, numbered")
+    parts.add_argument(
+        "--run",
+        type=int,
+        metavar="N",
+        help="only the run of this number, without the report; others may run at the same time, on other machines too",
     )
     return parser
 
@@ -108,6 +117,10 @@ def _gpus(args: argparse.Namespace, flags: Iterable["Flags"]) -> Sequence[int]:
     return range(torch.cuda.device_count())
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command.
 
@@ -132,14 +145,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     user_dir = str(package.relative_to(Path.cwd()) if package.is_relative_to(Path.cwd()) else package)
     experiment = Experiment(read_grid(args.grid), args.work_dir, user_dir)
     experiment.check()
+    if args.list:
+        experiment.check_commands()
+        print(*(f"{number}\t{name}" for number, name in enumerate(experiment.names())), sep="\n")
+        return
     grid = experiment.grid
     flags = [grid.flags(data, variant) for data in grid.data for variant in grid.variants]
     places = _places(args, _gpus(args, flags))
     failed = 0
+    if args.run is not None:
+        with locked(args.work_dir, "comparison, of all runs,", shared=True):
+            failed = experiment.run_one(args.run, Slots(places[:1]), _say)
+        if failed:
+            raise UserError(f"run {args.run} failed, as said above")
+        return
     if not args.report_only:
         experiment.check_commands()
         with locked(args.work_dir, "comparison"):
-            failed = experiment.run(Slots(places), lambda line: print(line, flush=True))
+            failed = experiment.run(Slots(places), _say)
     output = args.output or args.work_dir / args.grid.stem
     for file in write_report(summarise(experiment, args.samples), output):
         print(file)

@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..common.errors import UserError
-from ..runs import CommandFailed
+from ..runs import CommandFailed, locked
 from .cell import Cell
 from .data import Data
 from .grid import Grid
@@ -110,28 +111,67 @@ class Experiment:
         """
         failed = 0
         for data in self.grid.data:
-            failed += _run_all(dict(self._tuning_jobs(data)), slots, say)
-            failed += _run_all(dict(self._jobs(data)), slots, say)
+            failed += _run_all(_missing(self._tunings(data)), slots, say)
+            failed += _run_all(_missing(self._cells(data)), slots, say)
         return failed
 
-    def _tuning_jobs(self, data: Data) -> Iterator[tuple[str, Job]]:
+    def names(self) -> list[str]:
+        """Of all runs, by their numbers: every tuning comes before what depends on it."""
+        return [name for name, _ in self._numbered()]
+
+    def run_one(self, number: int, slots: Slots, say: Callable[[str], None]) -> int:
+        """The run of that number alone. Gives 1 if it failed.
+
+        Raises:
+            UserError: there is none, or what it depends on is missing.
+        """
+        runs = list(self._numbered())
+        if not 0 <= number < len(runs):
+            raise UserError(f"--run {number}: valid are 0 to {len(runs) - 1}, see --list")
+        name, one = runs[number]
+        if one is None:
+            raise UserError(f"--run {number}: {name}: not all runs of its tuning are there, see --list")
+        if one.result() is not None:
+            say(f"{name}: is there")
+        return _run_all(_missing([(name, one)]), slots, say)
+
+    def _numbered(self) -> Iterator[tuple[str, "Run | None"]]:
+        for of_data in (self._tunings, self._cells):
+            for data in self.grid.data:
+                yield from of_data(data)
+
+    def _tunings(self, data: Data) -> Iterator[tuple[str, Training]]:
         for value in self.grid.tune.values if self.grid.tune else ():
             for variant in self.grid.variants:
-                training = self.candidates(data, variant)[value]
-                if training.result() is None:
-                    yield f"{data.name} / {variant} / {self.grid.tune.flag} {value}", _train(training)
+                name = f"{data.name} / {variant} / {self.grid.tune.flag} {value}"
+                yield name, self.candidates(data, variant)[value]
 
-    def _jobs(self, data: Data) -> Iterator[tuple[str, Job]]:
+    def _cells(self, data: Data) -> Iterator[tuple[str, Cell | None]]:
         for seed in self.grid.seeds:
             for variant in self.grid.variants:
-                cell = self.cell(data, variant, seed)
-                if cell is not None and cell.result() is None:
-                    yield f"{data.name} / {variant} / seed {seed}", _evaluate(cell)
+                yield f"{data.name} / {variant} / seed {seed}", self.cell(data, variant, seed)
+
+
+Run = Training | Cell
+
+
+def _missing(runs: Iterable[tuple[str, Run | None]]) -> dict[str, Job]:
+    return {
+        name: _train(one) if isinstance(one, Training) else _evaluate(one)
+        for name, one in runs
+        if one is not None and one.result() is None
+    }
+
+
+def _alone(training: Training) -> AbstractContextManager[int]:
+    """Keep others out of the folder. The training shares the lock: it keeps them out even if this process is killed."""
+    return locked(training.folder, "run of the comparison")
 
 
 def _train(training: Training) -> Job:
     def job(environment, on_start) -> str:
-        result = training.train(environment, on_start)
+        with _alone(training) as lock:
+            result = training.result() or training.train(environment, on_start, (lock,))
         loss = "none" if result["best_loss"] is None else f"{result['best_loss']:.3f}"
         return f"validation loss {loss}" + (", diverged" if result["diverged"] else "")
 
@@ -140,10 +180,11 @@ def _train(training: Training) -> Job:
 
 def _evaluate(cell: Cell) -> Job:
     def job(environment, on_start) -> str:
-        if cell.training.result() is None:
-            cell.training.train(environment, on_start)
-        scores = cell.evaluate(environment, on_start)["scores"]
-        return ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+        with _alone(cell.training) as lock:
+            if cell.training.result() is None:
+                cell.training.train(environment, on_start, (lock,))
+            result = cell.result() or cell.evaluate(environment, on_start)
+        return ", ".join(f"{name} {score:.2f}" for name, score in result["scores"].items())
 
     return job
 

@@ -66,6 +66,7 @@ class Training:
         self,
         environment: Mapping[str, str],
         on_start: Callable[[subprocess.Popen], None],
+        keep_open: tuple[int, ...] = (),
     ) -> dict[str, Any]:
         """Train, or go on where an interruption came. Gives, and keeps, a record:
 
@@ -74,6 +75,11 @@ class Training:
         * ``updates``, ``parameters``, ``tokens_per_second`` (median), ``seconds``, ``cpu_seconds``,
           ``peak_bytes`` (of the process), ``gpu_peak_gib``; times of the last start alone,
         * ``where``: processor and versions.
+
+        Args:
+            environment: variables of the training beside the present ones.
+            on_start: gets the process.
+            keep_open: file descriptors that it inherits: of a lock.
 
         Raises:
             CommandFailed: the training failed otherwise.
@@ -88,7 +94,14 @@ class Training:
             diverged = diverged or line.startswith(NOT_FINITE)
 
         try:
-            usage = run(self.command, log, on_line, environment=environment, on_start=on_start)
+            usage = run(
+                self.command,
+                log,
+                on_line,
+                environment=environment,
+                keep_open=keep_open,
+                on_start=on_start,
+            )
         except CommandFailed:
             if not diverged:
                 raise

@@ -12,6 +12,7 @@
 | `user_dir` | a second spelling of `--user-dir` is "not globally unique" | fairseq compares resolved paths |
 | `torchrun` | `torchrun … --cpu` trains N copies, `--cpu` beside GPUs fails | fairseq counts no GPUs on a CPU |
 | `sharding` | `--ddp-backend fully_sharded` needs fairscale and GPUs | fairseq shards by torch |
+| `slurm` | `srun … --cpu` trains N copies, or nothing | fairseq counts tasks on a CPU |
 | `same_batches` | a resumed run sees other batches | fairseq seeds them without the epoch |
 | `stand_in_batches` | a worker without a batch repeats one into BatchNorm's statistics | fairseq tells the model |
 | `last_batch` | up to a batch of sentences is left out | fairseq keeps the last batch, issue 5036 |
@@ -41,6 +42,7 @@
 | `restore_file` | `--restore-file` of a missing file trains from scratch | fairseq refuses it |
 | `finished` | a run that is started again after its last update makes one more | fairseq counts before |
 | `interrupted` | a damaged or older last checkpoint stops or sets back a training | fairseq looks for a whole one |
+| `saves_at_signal` | a signal before a time limit kills without a save | fairseq saves at a signal |
 | `tensorboard_advice` | each tool says first that tensorboardX is to be installed | fairseq says it where it is used |
 | `commands` | a wrong path or encoding gives a traceback | fairseq reports it in one line |
 

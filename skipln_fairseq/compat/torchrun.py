@@ -12,7 +12,7 @@ from fairseq.distributed import utils as distributed_utils
 
 from skipln_fairseq.compat.patch import around
 
-__all__ = ["apply"]
+__all__ = ["TORCHRUN", "apply", "on_cpus"]
 
 # What torchrun sets for each process. Some clusters set WORLD_SIZE alone, for purposes of their own.
 TORCHRUN = {"WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT"}
@@ -39,11 +39,15 @@ def apply() -> None:
 
 def join_torchrun(cfg: Any) -> None:
     """Fill the distributed flags from torchrun's environment, unless the user has set how to meet."""
-    if cfg.distributed_init_method is not None:
-        return
-    cfg.distributed_init_method = "env://"
-    cfg.distributed_world_size = int(os.environ["WORLD_SIZE"])
-    cfg.distributed_rank = int(os.environ["RANK"])
+    if cfg.distributed_init_method is None:
+        on_cpus(cfg, "env://", int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"]))
+
+
+def on_cpus(cfg: Any, init_method: str, world_size: int, rank: int) -> None:
+    """Set how processes that something else has started meet on CPUs; a backend that the user has chosen is kept."""
+    cfg.distributed_init_method = init_method
+    cfg.distributed_world_size = world_size
+    cfg.distributed_rank = rank
     cfg.distributed_no_spawn = True
     if cfg.distributed_backend == "nccl":  # the default, for GPUs only
         cfg.distributed_backend = "gloo"

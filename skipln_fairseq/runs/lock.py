@@ -11,12 +11,13 @@ __all__ = ["locked"]
 
 
 @contextmanager
-def locked(work_dir: Path, who: str) -> Iterator[int]:
+def locked(work_dir: Path, who: str, shared: bool = False) -> Iterator[int]:
     """Keep a second process out of ``work_dir``. Gives the lock's file descriptor: heirs share the lock.
 
     Args:
         work_dir: is made if need be.
         who: works there, for the message to who must wait: "another demo".
+        shared: others may work there too, if they also share it.
 
     Raises:
         UserError: another process holds the lock, or the folder cannot be made.
@@ -30,7 +31,7 @@ def locked(work_dir: Path, who: str) -> Iterator[int]:
         ) from error
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(
                 f"another {who}, or the end of an interrupted one, is at work in {work_dir}: "

@@ -19,6 +19,9 @@ def run_resumable(main: Callable[[], None]) -> None:
     """
     print_user_errors_in_one_line()
     signal.signal(signal.SIGTERM, _interrupt)
+    # with it Slurm tells all processes of a job: a training saves and ends, and what waits for it must outlive that;
+    # a launcher between them inherits this
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
         main()
     except KeyboardInterrupt:

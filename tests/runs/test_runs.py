@@ -1,10 +1,12 @@
 """Commands that are run for the user: what they print, and what they cost."""
 
+import subprocess
 import sys
 
 import pytest
 
 from skipln_fairseq.runs import CommandFailed, Translations, read_log, run
+from tests.support.commands import REPOSITORY
 
 LOG = """2026-01-01 00:00:00 | INFO | train_inner | {"epoch": 1, "nll_loss": "9.5", "num_updates": "20"}
 2026-01-01 00:00:00 | INFO | valid | {"epoch": 1, "valid_nll_loss": "8.5", "valid_num_updates": "20"}
@@ -51,3 +53,24 @@ def test_a_command_that_fails_says_its_last_lines(tmp_path):
     with pytest.raises(CommandFailed, match="exit status 3") as failed:
         run([sys.executable, "-c", "print('why'); raise SystemExit(3)"], tmp_path / "log")
     assert failed.value.last == ("why",)
+
+
+OUTLIVES = """
+import os, signal, subprocess, sys
+from skipln_fairseq.runs import run_resumable
+
+TELL_ALL = "import os, signal; os.kill(os.getpid(), signal.SIGUSR1)"
+
+def main():
+    exec(TELL_ALL)
+    subprocess.run([sys.executable, "-c", TELL_ALL], check=True)
+    print("went on")
+
+run_resumable(main)
+"""
+
+
+def test_the_signal_for_a_training_ends_neither_its_command_nor_a_launcher():
+    """Slurm sends it to all processes of a job."""
+    done = subprocess.run([sys.executable, "-c", OUTLIVES], cwd=REPOSITORY, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr

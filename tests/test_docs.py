@@ -173,12 +173,13 @@ def test_the_site_follows_links(link, found):
         )
 
 
-# of pip, sbatch and the authors of DLCL
+# of pip, sbatch, torchrun and the authors of DLCL
 OTHERS = {
     "no-build-isolation",
     "gpus-per-node",
     "ntasks-per-node",
     "array",
+    "max-restarts",
     "dependency",
     "parsable",
     "wrap",

@@ -13,6 +13,7 @@
 | `torchrun` | `torchrun … --cpu` trains N copies, `--cpu` beside GPUs fails | fairseq counts no GPUs on a CPU |
 | `sharding` | `--ddp-backend fully_sharded` needs fairscale and GPUs | fairseq shards by torch |
 | `slurm` | `srun … --cpu` trains N copies, or nothing | fairseq counts tasks on a CPU |
+| `lost_workers` | a lost process: the others wait half an hour, or crash | fairseq hands on `--heartbeat-timeout` |
 | `same_batches` | a resumed run sees other batches | fairseq seeds them without the epoch |
 | `stand_in_batches` | a worker without a batch repeats one into BatchNorm's statistics | fairseq tells the model |
 | `last_batch` | up to a batch of sentences is left out | fairseq keeps the last batch, issue 5036 |
@@ -41,6 +42,7 @@
 | `data_folders` | a kill leaves half a data folder, which is not filled again | fairseq writes dictionaries last |
 | `restore_file` | `--restore-file` of a missing file trains from scratch | fairseq refuses it |
 | `finished` | a run that is started again after its last update makes one more | fairseq counts before |
+| `tokens_per_update` | elastic torchrun goes on with half the tokens in an update | fairseq compares them |
 | `interrupted` | a damaged or older last checkpoint stops or sets back a training | fairseq looks for a whole one |
 | `saves_at_signal` | a signal before a time limit kills without a save | fairseq saves at a signal |
 | `tensorboard_advice` | each tool says first that tensorboardX is to be installed | fairseq says it where it is used |

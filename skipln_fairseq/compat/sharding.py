@@ -14,7 +14,6 @@ from types import ModuleType
 from typing import Any
 
 from fairseq import models, utils
-from fairseq.distributed import DistributedTimeoutWrapper
 from fairseq.models import BaseFairseqModel
 from fairseq.trainer import Trainer
 from torch import Tensor, nn
@@ -115,8 +114,6 @@ def _shard_the_model() -> None:
             raise UserError(f"--ddp-backend fully_sharded: {type(model).__name__} has parameters of its own")
         model = _shards().ShardedModel(model.to(device), process_group, not args.no_reshard_after_forward)
         logger.info(f"--ddp-backend fully_sharded: {model.holds()}")
-        if args.heartbeat_timeout > 0:
-            return DistributedTimeoutWrapper(model, timeout=args.heartbeat_timeout)
         return model
 
 

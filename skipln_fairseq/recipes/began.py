@@ -14,7 +14,7 @@ SETTINGS = "settings.json"
 # what may change on the way: the devices, how long it trains, and what is written
 FREE = frozenset(
     (
-        *("cpu", "fp16", "bf16", "num-workers", "ddp-backend"),
+        *("cpu", "fp16", "bf16", "num-workers", "ddp-backend", "heartbeat-timeout"),
         *("max-update", "max-epoch", "patience"),
         *("log-interval", "log-file", "tensorboard-logdir", "wandb-project", "no-progress-bar"),
         *("validate-interval", "validate-interval-updates", "save-interval", "save-interval-updates"),

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def run(
     say: Callable[[str], None],
     on_line: Callable[[str], None] = lambda line: None,
     environment: dict[str, str] | None = None,
+    on_start: Callable[[subprocess.Popen], None] = lambda process: None,
 ) -> None:
     """Run and log a command; if it fails, its last lines are said.
 
@@ -27,7 +29,7 @@ def run(
     """
     say("$ " + shlex.join(command))
     try:
-        runs.run(command, log, on_line, environment=environment)
+        runs.run(command, log, on_line, environment=environment, on_start=on_start)
     except runs.CommandFailed as failed:
         for line in failed.last:
             say(f"  {line}")

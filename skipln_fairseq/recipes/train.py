@@ -14,6 +14,7 @@ from ..runs import locked, progress
 from ..runs.settings import words
 from .began import go_on
 from .commands import USER_DIR, run
+from .launcher import Launcher
 from .recipe import NOT_HERE, Recipe
 
 __all__ = ["Devices", "folder", "train", "train_command"]
@@ -153,10 +154,13 @@ def train(
     ):
         go_on(save_dir, work_dir, shaping)
 
+        launcher = Launcher()
+
         def on_line(line: str) -> None:
+            launcher.heard(line)
             if told := progress(line):
                 bar.n, loss = told
                 bar.set_postfix({"loss": loss}, refresh=True)
 
-        run(command, save_dir / log, say, on_line)
+        run(command, save_dir / log, say, on_line, on_start=launcher.started)
     return save_dir

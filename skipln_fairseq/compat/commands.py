@@ -17,7 +17,9 @@ def apply() -> None:
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        problem = users_problem(error) if inside_a_command(trace) else None
+        problem = None
+        if inside_a_command(trace):
+            problem = users_problem(error) or told_by_a_command(error, trace)
         if problem:
             previous(UserError, UserError(problem), None)
         else:
@@ -61,6 +63,19 @@ def users_problem(error: BaseException) -> str | None:
     return None
 
 
+def told_by_a_command(error: BaseException, trace: TracebackType | None) -> str | None:
+    """What a command itself asserts of its flags, in words; deeper down an assertion is about the code."""
+    last = None
+    while trace:
+        last, trace = trace, trace.tb_next
+    ours = last is not None and _of_a_command(last)
+    return " ".join(str(error).split()) if ours and isinstance(error, AssertionError) and str(error) else None
+
+
+def _of_a_command(trace: TracebackType) -> bool:
+    return trace.tb_frame.f_globals.get("__package__") == "fairseq_cli"
+
+
 def _encoding_of(error: UnicodeError) -> str:
     return getattr(error, "encoding", "utf-8").lower().replace("utf8", "utf-8")
 
@@ -68,7 +83,7 @@ def _encoding_of(error: UnicodeError) -> str:
 def inside_a_command(trace: TracebackType | None) -> bool:
     """Whether a function of ``fairseq_cli`` was running."""
     while trace:
-        if trace.tb_frame.f_globals.get("__package__") == "fairseq_cli":
+        if _of_a_command(trace):
             return True
         trace = trace.tb_next
     return False

@@ -4,7 +4,8 @@ import errno
 
 import pytest
 
-from skipln_fairseq.compat.commands import users_problem
+from skipln_fairseq.compat.commands import told_by_a_command, users_problem
+from tests.compat.test_bad_data import one_line
 from tests.support.commands import run
 
 
@@ -53,3 +54,44 @@ def test_a_script_that_imports_the_plugin_keeps_its_tracebacks():
     finished = run("-c", "import skipln_fairseq; open('no such file')", succeeds=False)
     assert "Traceback" in finished.output
     assert "FileNotFoundError" in finished.output
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "said"),
+    [
+        (
+            "fairseq-preprocess",
+            "--joined-dictionary --srcdict a --tgtdict b",
+            "cannot use both --srcdict and --tgtdict with --joined-dictionary",
+        ),
+        (
+            "fairseq-preprocess",
+            "",
+            "--trainpref must be set if --srcdict is not specified",
+        ),
+        ("fairseq-train", ". --arch transformer_rskip_tiny --cpu --batch-size 0", "--batch-size 0: valid is"),
+        (
+            "fairseq-train",
+            ". --arch transformer_rskip_tiny --cpu",
+            "Must specify batch size either with --max-tokens",
+        ),
+    ],
+)
+def test_what_a_command_asserts_of_its_flags_is_one_line(command, flags, said, texts, tmp_path):
+    where = ("-s", "en", "-t", "de", "--destdir", tmp_path / "out", "--testpref", texts / "test")
+    where = where if command == "fairseq-preprocess" else ()
+    assert said in one_line(run(command, *flags.split(), *where, succeeds=False))
+
+
+def test_what_is_asserted_deeper_down_keeps_its_traceback():
+    """The innermost function says whose assertion it is."""
+
+    def library():
+        raise AssertionError("a bug")
+
+    command = {"__package__": "fairseq_cli"}
+    exec("def main(inner):\n    inner()\n    raise AssertionError('give\\n --inner')", command)
+    for inner, told in ((str, "give --inner"), (library, None)):
+        with pytest.raises(AssertionError) as caught:
+            command["main"](inner)
+        assert told_by_a_command(caught.value, caught.value.__traceback__) == told

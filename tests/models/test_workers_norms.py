@@ -282,8 +282,10 @@ MEMBERS = {
 
 # of a batch's own statistics, which tests above compare with the joined batch, two halves know two
 JOINED = ("norm batch", "norm power", "skip admin")
+# two workers draw other numbers than one
+NO_DRAWS = {"transparent": "--transparent-dropout 0"}
 EACH = {
-    f"{variant.axis} {variant.choice}": example(variant)
+    f"{variant.axis} {variant.choice}": f"{example(variant)} {NO_DRAWS.get(variant.choice, '')}"
     for variant in declarations()
     if f"{variant.axis} {variant.choice}" not in JOINED
 }

@@ -12,9 +12,11 @@ from argparse import Action, Namespace
 from collections.abc import Callable
 from typing import Any
 
+from fairseq.dataclass import utils as dataclass_utils
 from omegaconf import DictConfig, OmegaConf
 
 from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.compat.patch import around
 
 __all__ = ["MODULES", "apply", "literal"]
 
@@ -66,6 +68,13 @@ def apply() -> None:
         except ImportError:
             continue
         module.eval = literal
+
+    @around(dataclass_utils, "eval_str_list")
+    def eval_str_list(stock, x: Any, x_type: type = float) -> Any:
+        try:
+            return stock(x, x_type)
+        except SyntaxError as error:  # argparse names the flag of a ValueError alone
+            raise ValueError(f"{x!r} is no number and no list of numbers") from error
 
 
 def literal(text: Any) -> Any:

@@ -74,6 +74,7 @@ class Residual(nn.Module):
     ):
         super().__init__()
         _check(function, dim, dropout, heads)
+        _check_branch(branch)
         config = choose(skip, norm, placement, heads=heads, **options)
         _check_alone(dim, config)
         if first is not None and first.config.skip != skip:
@@ -150,6 +151,16 @@ def _check(function: Any, dim: Any, dropout: Any, heads: Any) -> None:
         raise ChoiceError(f"dropout={dropout!r}: valid is a probability from 0, below 1")
     if not is_whole(heads, 1) or dim % heads:
         raise ChoiceError(f"heads={heads!r}: valid is what divides dim={dim}")
+
+
+def _check_branch(branch: Any) -> None:
+    maps = () if branch is None else (branch.scores, branch.others) if isinstance(branch, Branch) else (None,)
+    for some in maps:
+        if not isinstance(some, (tuple, list)) or not all(isinstance(one, nn.Linear) for one in some):
+            raise ChoiceError(
+                "branch= is of no use so: valid is Branch(scores=(…), others=(…)), two tuples of F's nn.Linear: "
+                "those of queries and keys, and all others, the last projection last"
+            )
 
 
 def _check_alone(dim: int, config: ConnectionConfig) -> None:

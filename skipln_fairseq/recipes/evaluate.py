@@ -52,7 +52,8 @@ def evaluate(
     if comet and importlib.util.find_spec("comet") is None:
         raise UserError("--comet: COMET is not installed: pip install unbabel-comet")
     references = read_lines(work_dir / f"test.{recipe.target_lang}")
-    checkpoint = _averaged(recipe, where, say) if recipe.average else best
+    count = _epochs_to_average(recipe, where, say)
+    checkpoint = _averaged(count, where, say) if count else best
     with tqdm(total=len(references), unit=" sentences", desc="translating") as bar:
         tokens = _translate(recipe, work_dir, where, checkpoint, cpu, say, lambda _: bar.update())
     target = recipe.text_of(recipe.target_lang)
@@ -114,12 +115,22 @@ def tokenised_bleu(hypotheses: Sequence[str], references: Sequence[str], split_c
     return metric.corpus_score(prepared(hypotheses), [prepared(references)]).score
 
 
-def _averaged(recipe: Recipe, where: Path, say: Callable[[str], None]) -> Path:
+def _epochs_to_average(recipe: Recipe, where: Path, say: Callable[[str], None]) -> int:
+    """As many as the recipe asks for, or all that a short training has left."""
+    there = sum(bool(re.fullmatch(r"checkpoint\d+\.pt", file.name)) for file in where.iterdir())
+    if there < recipe.average:
+        say(
+            f"the recipe averages {recipe.average} epochs' checkpoints, and there are {there}: these are taken"
+        )
+    return min(there, recipe.average)
+
+
+def _averaged(count: int, where: Path, say: Callable[[str], None]) -> Path:
     averaged = where / "checkpoint_averaged.pt"
     run(
         [
             *("python", "-m", "skipln_fairseq.average", "--inputs", str(where)),
-            *("--num-epoch-checkpoints", str(recipe.average), "--output", str(averaged)),
+            *("--num-epoch-checkpoints", str(count), "--output", str(averaged)),
         ],
         where / "average.log",
         say,

@@ -329,6 +329,10 @@ BAD = {
         {"variants": {"a": None, "b": {"encoder-layers": "x"}}},
         "d / b: argument --encoder-layers: ",
     ),
+    "a comma for a point": (
+        {"variants": {"a": None, "b": {"lr": "0,002"}}},
+        "d / b: argument --lr: invalid ",
+    ),
     "what stock refuses": (
         {"variants": {"a": None, "b": {"share-all-embeddings": True, "decoder-embed-dim": 2}}},
         "d / b: ValueError: --share-all-embeddings requires ",

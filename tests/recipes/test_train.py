@@ -4,6 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sacrebleu
@@ -203,6 +204,15 @@ def test_what_does_not_shape_a_training_may_change(tmp_path):
     (tmp_path / "run" / "settings.json").write_text("")
     with pytest.raises(UserError, match=r"settings\.json cannot be read: remove .*run and train again"):
         began.go_on(tmp_path / "run", tmp_path, flags)
+
+
+@pytest.mark.parametrize(("there", "taken", "lines"), [(0, 0, 1), (2, 2, 1), (5, 5, 0), (7, 5, 0)])
+def test_a_short_training_averages_what_it_has(tmp_path, there, taken, lines):
+    for name in ("_last", "_best", "_1_100", *range(1, there + 1)):
+        (tmp_path / f"checkpoint{name}.pt").touch()
+    said = []
+    assert evaluation._epochs_to_average(SimpleNamespace(average=5), tmp_path, said.append) == taken
+    assert len(said) == lines
 
 
 def test_tokenised_bleu_is_multi_bleus():

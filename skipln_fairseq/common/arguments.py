@@ -1,12 +1,17 @@
-"""Numbers on the command line: ``read(flag, value)`` gives one, or says in one line which are valid."""
+"""Arguments on the command line, with one line for what is wrong.
 
+``whole(flag, value)`` and its like give a number, or say which are valid.
+"""
+
+import argparse
 import math
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .errors import UserError
 
-__all__ = ["count", "finite", "positive", "whole"]
+__all__ = ["count", "finite", "positive", "refuse_in_one_line", "whole"]
 
 Number = TypeVar("Number", int, float)
 
@@ -41,3 +46,16 @@ def finite(flag: str, value: Any) -> float:
 def positive(flag: str, value: Any) -> float:
     """Above 0."""
     return _read(flag, value, float, lambda n: 0 < n < math.inf, "a finite number above 0")
+
+
+# fairseq has hundreds of architectures
+LONG_LIST = re.compile(r" \(choose from .{200,}\)$")
+
+
+def refuse_in_one_line(parser: argparse.ArgumentParser, name: str = "") -> None:
+    """Have a parser raise a ``UserError`` that begins with ``name``, where it would print its usage and exit."""
+
+    def refuse(message: str) -> None:
+        raise UserError(f"{name}: " * bool(name) + LONG_LIST.sub("", message))
+
+    parser.error = refuse

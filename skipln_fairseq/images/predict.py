@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..common.arguments import refuse_in_one_line
 from ..common.errors import UserError, print_user_errors_in_one_line
 from ..common.files import write_text
 from .checkpoint import load_model
@@ -54,12 +55,8 @@ def check_flags(name: str, words: Sequence[str]) -> None:
     Raises:
         UserError: begins with ``name``.
     """
-
-    def refuse(message: str) -> None:
-        raise UserError(f"{name}: {message}")
-
     parser = _parser()
-    parser.error = refuse
+    refuse_in_one_line(parser, name)
     parser.parse_args(["--path", "none", "--output", "none", *words])
 
 

@@ -74,6 +74,7 @@ def skip_type_of(args, side: str) -> str:
 
 
 def norm_of(args, side: str, slot: str) -> str:
+    """The norm of one sub-layer, checked against the side's skip type, whose own it is where no flag is given."""
     skip = skip_type_of(args, side)
     flag, value = given(args, f"{side}_{slot}_skip_norm", f"{side}_skip_norm", "skip_norm")
     norm = _choice(flag, valid_norms(skip)[0] if value is None else value, NORMS)
@@ -149,6 +150,7 @@ def source_of(args) -> str:
 
 
 def norms_of_side(args, side: str) -> list[str]:
+    """The norm of each of a side's sub-layers, in their order."""
     return [norm_of(args, side, slot) for slot in slots_of(args, side)]
 
 
@@ -172,6 +174,7 @@ def placement_of(args, side: str, norm: str) -> str:
 
 
 def start_of(args, side: str) -> str:
+    """The initialisation of a side."""
     flag, value = given(args, f"{side}_initialisation", "initialisation")
     return _choice(flag, "fairseq" if value is None else value, STARTS)
 
@@ -183,6 +186,7 @@ def embedding_of(args) -> str:
 
 
 def qk_norm_of(args, side: str) -> str:
+    """The norm of queries, keys and values of a side, checked against its placement, whose own it is by default."""
     placement = placement_of(args, side, norm_of(args, side, "self_attn"))
     flag, value = given(args, f"{side}_qk_norm", "qk_norm")
     valid = valid_qk_norms(placement)

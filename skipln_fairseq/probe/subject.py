@@ -13,6 +13,7 @@ from fairseq import checkpoint_utils, criterions, options, tasks
 from fairseq.models import ARCH_MODEL_REGISTRY, FairseqLanguageModel
 from torch import Tensor, nn
 
+from ..common.arguments import refuse_in_one_line
 from ..common.errors import UserError
 from .batch import RandomTask, data_batch, random_batch
 from .measure import Reading, measure
@@ -121,12 +122,8 @@ def parse(wanted: Variant, batch: Batch) -> Namespace:
     task = (
         "language_modeling" if issubclass(ARCH_MODEL_REGISTRY[arch], FairseqLanguageModel) else "translation"
     )
-
-    def refuse(message: str) -> None:
-        raise UserError(f"{wanted.name}: {message}")
-
     parser = options.get_training_parser()
-    parser.error = refuse
+    refuse_in_one_line(parser, wanted.name)
     flags = (str(batch.data or "random"), "--task", task, "--arch", arch, *wanted.flags)
     return options.parse_args_and_arch(parser, list(flags))
 

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +9,10 @@ from contextlib import contextmanager
 from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
+from ..common.arguments import refuse_in_one_line
 from ..common.errors import UserError
 
 __all__ = ["check_generation", "check_training"]
-
-# of architectures and criteria there are hundreds
-LONG_LIST = re.compile(r" \(choose from .{200,}\)$")
 
 
 def check_training(name: str, words: Sequence[str]) -> None:
@@ -48,10 +45,7 @@ def check_generation(name: str, words: Sequence[str]) -> None:
 
 
 def _parsed(name: str, parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
-    def refuse(message: str) -> None:
-        raise UserError(LONG_LIST.sub("", message))
-
-    parser.error = refuse
+    refuse_in_one_line(parser)
     try:
         return options.parse_args_and_arch(parser, list(words))
     except UserError as error:

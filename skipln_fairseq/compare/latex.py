@@ -5,7 +5,7 @@ from typing import Any
 import jinja2
 from pylatexenc.latexencode import UnicodeToLatexEncoder
 
-from .significance import LEVEL
+from .significance import LEARNT, LEVEL, unlearnt
 
 __all__ = ["MARKS", "latex"]
 
@@ -21,7 +21,7 @@ def latex(summary: dict[str, Any]) -> str:
 
     The best mean is bold. A difference that is significant after Holm's correction has a mark. The caption explains it.
     """
-    return _environment().get_template("report.tex.jinja").render(summary, marks=MARKS)
+    return _environment().get_template("report.tex.jinja").render(summary, marks=MARKS, learnt=LEARNT)
 
 
 def _best(table: dict[str, Any]) -> float | None:
@@ -65,5 +65,10 @@ def _environment() -> jinja2.Environment:
         comment_end_string="#>",
     )
     environment.filters |= {"text": lambda value: _ENCODER.unicode_to_latex(str(value)), "number": _number}
-    environment.globals |= {"best": _best, "score_of": _score, "difference_of": _difference}
+    environment.globals |= {
+        "best": _best,
+        "score_of": _score,
+        "difference_of": _difference,
+        "unlearnt": unlearnt,
+    }
     return environment

@@ -12,7 +12,7 @@ from .curves import draw_curves
 from .data import file_name
 from .latex import latex
 from .rows import as_csv
-from .significance import FAILED, LEVEL, POWER, RESAMPLES
+from .significance import FAILED, LEARNT, LEVEL, POWER, RESAMPLES, unlearnt
 
 __all__ = ["differing", "write_report"]
 
@@ -28,7 +28,7 @@ def write_report(summary: dict[str, Any], folder: Path) -> list[Path]:
     write_text(folder / "report.tex", latex(summary))
     commands = [command for table in summary["data"] for command in table["commands"]]
     write_text(folder / "commands.sh", "".join(f"{command}\n" for command in commands))
-    constants = {"level": LEVEL, "power": POWER, "resamples": RESAMPLES, "failed": FAILED}
+    constants = {"level": LEVEL, "power": POWER, "resamples": RESAMPLES, "failed": FAILED, "learnt": LEARNT}
     for kind in ("md", "html"):
         template = _environment().get_template(f"report.{kind}.jinja")
         text = template.render(summary, figures=figures, names=names, **constants)
@@ -103,5 +103,6 @@ def _environment() -> jinja2.Environment:
         "at_edge": _at_edge,
         "falling": _falling,
         "tried": _tried,
+        "unlearnt": unlearnt,
     }
     return environment

@@ -41,6 +41,7 @@ __all__ = [
     "over_examples",
     "over_seeds",
     "pooled",
+    "unlearnt",
 ]
 
 LEVEL = 0.05
@@ -164,3 +165,9 @@ def detectable(by_seeds: Error, by_examples: Error, family: int) -> float:
         return found.mean() - POWER
 
     return optimize.brentq(missing, 0, bars.max() + 10 * scale)
+
+
+def unlearnt(means: Sequence[float | None]) -> bool:
+    """Whether there are mean scores, and none of them says that its variant has learnt anything."""
+    known = [mean for mean in means if mean is not None]
+    return bool(known) and max(known) < LEARNT

@@ -27,7 +27,7 @@
 | `interval_checkpoints` | no checkpoint of an update that ends an epoch | fairseq saves it |
 | `repeated_ngrams` | `--no-repeat-ngram-size` blocks nothing | fairseq reads the words that are written |
 | `decoding_flags` | decoding flags do nothing, or end in an assertion | fairseq checks them |
-| `training_flags` | saving and validation flags do nothing, or end in an error after an epoch | fairseq checks them |
+| `training_flags` | flags of training do nothing, or end in an error later | fairseq checks them |
 | `best_metric` | a metric that is not measured ends the run before it saves | fairseq looks it up before |
 | `best_checkpoints` | `--keep-best-checkpoints` keeps too few | fairseq compares with the worst kept, issue 2195 |
 | `subsets` | parts as valid and valid1 can be neither joined nor named | fairseq repeats none -1 times |

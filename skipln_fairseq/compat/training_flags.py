@@ -1,4 +1,4 @@
-"""A flag of fairseq's saving and validation acts, or is refused in one line.
+"""A flag of fairseq's saving, validation and optimisation acts, or is refused in one line.
 
 All of fairseq's commands take these flags, though most of them read few; some act only beside a second flag, and some
 values end in an error after the first epoch.
@@ -6,6 +6,7 @@ values end in an error after the first epoch.
 
 import ast
 import json
+import math
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from fairseq.distributed.fully_sharded_data_parallel import has_FSDP
 from fairseq.tasks.translation import TranslationConfig
 
 from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.compat.evaluated import literal
 from skipln_fairseq.compat.patch import around
 from skipln_fairseq.compat.sharding import refuse_beside_sharding
 
@@ -171,6 +173,22 @@ def _refuse_what_resumes_nothing(flags: Namespace) -> None:
         raise UserError("--optimizer-overrides: the scheduler sets lr; give --lr and --reset-lr-scheduler")
 
 
+def _refuse_numbers_that_no_optimizer_takes(flags: Namespace) -> None:
+    """fairseq finds out when the first update begins: after the data were read, and in ``compare`` run by run."""
+    if any(not 0 <= rate < math.inf for rate in flags.lr):
+        raise UserError(f"--lr {','.join(map(str, flags.lr))}: valid are finite numbers from 0")
+    betas = getattr(flags, "adam_betas", None)
+    if isinstance(betas, str):
+        try:
+            read = tuple(map(float, literal(betas)))
+        except (UserError, TypeError, ValueError):
+            read = ()
+        if len(read) != 2 or not all(0 <= one < 1 for one in read):
+            raise UserError(
+                f'--adam-betas {betas!r}: valid is "(0.9, 0.98)" and its like, two numbers from 0, below 1'
+            )
+
+
 def _refuse_unknown_names_in_eval_bleu_args(flags: Namespace) -> None:
     if not getattr(flags, "eval_bleu", False):
         return
@@ -237,6 +255,7 @@ OF_TRAINING = (
     _refuse_what_does_nothing,
     _refuse_names_that_are_not_found_again,
     _refuse_what_resumes_nothing,
+    _refuse_numbers_that_no_optimizer_takes,
     _refuse_unknown_names_in_eval_bleu_args,
 )
 

@@ -126,7 +126,11 @@ def _options(chosen: list[Declaration], given: Mapping[str, Any]) -> dict[str, d
 def _ask_for_missing(missing: list[tuple[Declaration, Option]]) -> None:
     needed = "; ".join(
         f"{variant.axis} {variant.choice!r} needs {option.name}=: "
-        + (option.valid() if option.metavar is None else f"{option.metavar}, {option.valid()}")
+        + (
+            option.valid()
+            if option.metavar is None or option.choices
+            else f"{option.metavar}, {option.valid()}"
+        )
         for variant, option in missing
     )
     if needed:
@@ -143,7 +147,7 @@ def _read(option: Option, value: Any) -> Any:
 def _refuse_unknown(name: str, chosen: list[Declaration], own: list[Option]) -> NoReturn:
     variants = ", ".join(f"{variant.axis} {variant.choice!r}" for variant in chosen)
     names = [option.name for option in own]
-    alike = difflib.get_close_matches(name, [*names, *FURTHER], 1)
+    alike = difflib.get_close_matches(name, [*names, *(option.flag for option in own), *FURTHER], 1)
     raise ChoiceError(
         f"{name}= is no option of {variants}: "
         + (f"valid are {', '.join(names)}" if own else "they have none")

@@ -65,7 +65,7 @@ class Standing:
 
     def __init__(self, told: dict[str, Any]):
         self.told = told
-        self.missing: set[str] = set()
+        self.missing: dict[str, str] = {}
 
     def site(self, dim: int, **fields: Any) -> Site:
         """A site with stand-ins for what is not told. Reading one is noted, until :meth:`check`."""
@@ -77,19 +77,21 @@ class Standing:
         class Noting(Site):
             def __getattribute__(self, name: str) -> Any:
                 parts = ("index", "size") if name == "last" else (name,)
-                missing.update(part for part in parts if part in PLACE and part not in told)
+                missing.update((part, PLACE[part]) for part in parts if part in PLACE and part not in told)
                 return super().__getattribute__(name)
 
         return Noting(dim, **(stand_ins | fields))
 
     def check(self, config: ConnectionConfig) -> None:
-        """Ask for all that was read and not told.
+        """Ask for all that was read and not told, and whatever else was noted in ``missing``.
 
         Raises:
             ChoiceError: names it.
         """
-        needed = "; ".join(f"{name}=, {text}" for name, text in PLACE.items() if name in self.missing)
+        order = [*PLACE, *self.missing]
+        needed = sorted(self.missing.items(), key=lambda item: order.index(item[0]))
         if needed:
             raise ChoiceError(
-                f"skip {config.skip!r} with placement {config.placement!r} depends on the place: it needs {needed}"
+                f"skip {config.skip!r} with placement {config.placement!r} needs "
+                + "; ".join(f"{name}=, {text}" for name, text in needed)
             )

@@ -14,6 +14,11 @@ from .skip.scheduled import ScheduledBranch
 
 __all__ = ["Residual", "set_num_updates"]
 
+BRANCH = (
+    "a Branch of F's linear maps (of queries and keys; all others), whose first weights are part of the method, "
+    "or Branch((), ()) if you set them"
+)
+
 
 class Residual(nn.Module):
     """``y = block(x, *args, padding_mask=None)``: F with its skip connection, its norms and its dropout.
@@ -92,9 +97,11 @@ class Residual(nn.Module):
         if config.has_start():
             site = standing.site(dim, form=config.form, **told)
             _start(Branch((), ()), config, site)  # only to learn what of the place it reads
-            standing.check(config)
-            _start(branch, config, site)
+            if branch is None:
+                standing.missing["branch"] = BRANCH
         standing.check(config)
+        if branch is not None and config.has_start():
+            _start(branch, config, site)
         _connect_projection(branch, config, self.connection)
 
     def forward(self, x: Tensor, *args: Any, padding_mask: Optional[Tensor] = None, **kwargs: Any) -> Tensor:
@@ -182,13 +189,8 @@ def _check_alone(dim: int, config: ConnectionConfig) -> None:
         raise ChoiceError(f"skip {config.skip!r}: {refusal}")
 
 
-def _start(branch: Optional[Branch], config: ConnectionConfig, site: Site) -> None:
+def _start(branch: Branch, config: ConnectionConfig, site: Site) -> None:
     """Give F the first weights that are part of the method."""
-    if branch is None:
-        raise ChoiceError(
-            f"skip {config.skip!r} with placement {config.placement!r} sets first weights of F: it needs branch=, a "
-            "Branch of F's linear maps (of queries and keys; all others), or Branch((), ()) if you set them"
-        )
     config.placed(site).initialise(branch, site)
     SKIPS[config.skip].initialise(branch, site)
 

@@ -39,6 +39,6 @@ def learn_pieces(
         )
     except (RuntimeError, ValueError) as error:
         limit = re.search(r"<= ?(\d+)", str(error))
-        valid = f"at most {limit[1]} are possible" if limit else "give another number"
-        raise UserError(f"{flag} {size}: not possible with this corpus, {valid}") from error
+        valid = f"at most {limit[1]} are possible" if limit else "another number may be"
+        raise UserError(f"{flag} {size}: not possible with this corpus, {valid}: change it there") from error
     return sentencepiece.SentencePieceProcessor(model_file=f"{model}.model")

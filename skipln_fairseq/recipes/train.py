@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ..common.arguments import whole
 from ..common.errors import UserError
 from ..runs import locked, progress
+from ..runs.built import check_training
 from ..runs.settings import words
 from .began import go_on
 from .commands import USER_DIR, run
@@ -129,12 +130,14 @@ def train(
     """Train to the end, or go on; gives the folder.
 
     Raises:
-        UserError: nothing is prepared, or the training failed.
+        UserError: nothing is prepared, fairseq-train refuses the flags, or the training failed.
     """
     if not (work_dir / "binary").exists():
         raise UserError(f"{work_dir / 'binary'} is missing: run prepare first")
     command = train_command(recipe, variant, seed, work_dir, devices, extra)
     flags = train_flags(recipe, variant, devices, extra)
+    # before it is compared with what began here: a misspelt flag is no other training
+    check_training(f"recipes train {recipe.name}", command[command.index("fairseq-train") + 1 :])
     save_dir = folder(work_dir, variant, seed)
     shaping = dict(flags)
     if recipe.tokens_per_update:

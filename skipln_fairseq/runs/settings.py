@@ -71,12 +71,12 @@ def check_mapping(name: str, value: Any) -> None:
 def check_keys(name: str, value: Any, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
     """Refuse a mapping without what is needed, or with what nobody knows."""
     check_mapping(name, value)
-    for key in needed:
-        if key not in value:
-            raise UserError(f"{name} has no {key!r}")
-    for key in value:
-        if key not in (*needed, *optional):
-            raise UserError(f"{name} has {key!r}: valid are {', '.join((*needed, *optional))}")
+    known = (*needed, *optional)
+    missing = [f"has no {key!r}" for key in needed if key not in value]
+    unknown = [f"has {key!r}" for key in value if key not in known]
+    if missing or unknown:  # together: one may be the other, misspelt
+        valid = f": valid are {', '.join(known)}" if unknown else ""
+        raise UserError(f"{name} {' and '.join(missing + unknown)}{valid}")
 
 
 def check_flags(name: str, value: Any, not_here: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -30,6 +30,12 @@ def test_data_override_the_grids_flags_and_variants_override_both(grid, tmp_path
     assert read.flags(read.data[0], "same") == {"a": 1, "b": 2, "c": 2}
 
 
+def test_a_misspelt_key_is_named_beside_the_missing_one(grid, tmp_path):
+    grid["trian"] = grid.pop("train")
+    with pytest.raises(UserError, match="the grid has no 'train' and has 'trian': valid are title"):
+        read_grid(written(grid, tmp_path))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

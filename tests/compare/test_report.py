@@ -1,6 +1,7 @@
 """python -m skipln_fairseq.compare: what its report says, and how."""
 
 import html.parser
+import json
 import re
 import subprocess
 
@@ -9,7 +10,7 @@ from scipy import stats
 
 from skipln_fairseq import __version__
 from skipln_fairseq.compare.curves import draw_curves
-from skipln_fairseq.compare.report import differing
+from skipln_fairseq.compare.report import differing, write_report
 from skipln_fairseq.compare.summary import _at_edge, _failed
 from skipln_fairseq.runs import machine
 
@@ -106,6 +107,23 @@ def test_of_models_that_have_learnt_nothing_only_a_diverged_one_has_failed():
     row = {"diverged_each": [False, True], "each": [0.1, 0.1]}
     assert _failed(row, 0.9) == 1
     assert _failed(row, 1.1) == 2
+
+
+@pytest.mark.parametrize("kind", ["md", "html", "tex"])
+def test_reports_say_what_is_missing_and_that_nothing_was_learnt(compared, tmp_path, kind):
+    compared()
+    folder = tmp_path / "work" / "grid"
+    before = (folder / f"report.{kind}").read_text()
+    assert not re.search("No model has learnt|Missing", before)
+    summary = json.loads((folder / "results.json").read_text())
+    (table,) = summary["data"]
+    table["missing"] = ["good, seed 3"]
+    for row in table["rows"].values():
+        row["mean"] = 0.9
+    write_report(summary, folder)
+    text = re.sub("<b>|</b>|[*]", "", (folder / f"report.{kind}").read_text())
+    assert "No model has learnt: every BLEU is below 1" in text
+    assert "Missing: good, seed 3." in text
 
 
 def test_a_value_at_which_all_diverges_is_told_so(compared, tmp_path):

@@ -70,7 +70,7 @@ def test_marks_follow_from_the_corrected_p(p, mark):
     row = {"mean": 1.0, "deviation": None, "difference": -0.5, "p_corrected": p, "further": {}, "loss": None}
     base = row | {"difference": None, "p_corrected": None, "mean": 1.5}
     summary = {"title": "t", "score": "BLEU", "further": [], "seeds": [1, 2], "baseline": "b", "data": []}
-    summary["data"] = [{"name": "d", "family": 1, "rows": {"b": base, "v": row}}]
+    summary["data"] = [{"name": "d", "family": 1, "missing": [], "rows": {"b": base, "v": row}}]
     text = latex(summary)
     assert f"v & 1.00 & $-0.50{mark}$ & -- " in text
     assert "\\textbf{1.50}" in text

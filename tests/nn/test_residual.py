@@ -306,7 +306,7 @@ REFUSED = {
     "no order": ({"skip": "recursive"}, "skip 'recursive' needs order=: K, a whole number of at least 1"),
     "no choice of words": (
         {"skip": "mhc", "readout": "sum"},
-        "skip 'mhc' needs start=: START, megatron or factory",
+        "skip 'mhc' needs start=: megatron or factory",
     ),
     "a bad order": ({"skip": "recursive", "order": 0}, "order=0: valid is a whole number of at least 1"),
     "half an order": (
@@ -329,6 +329,10 @@ REFUSED = {
         {"skip": "recursive", "ordre": 2},
         "ordre= is no option of .*: valid are order, share.*; did you mean order=?",
     ),
+    "a mistyped flag": (
+        {"skip": "recursive", "skip_odrer": 2},
+        "skip_odrer= is no option of .*; did you mean skip_order=?",
+    ),
     "two options of one name": (
         {"skip": "expanded", "norm": "ada", "scale": 2},
         "scale= has two meanings here: valid are skip_scale and adanorm_scale",
@@ -345,9 +349,16 @@ REFUSED = {
     ),
     "no place in the model": (
         {"skip": "prores", "placement": "lns", "steps": 9},
-        "depends on the place: it needs layer=",
+        "needs layer=",
     ),
-    "no maps of F": ({"skip": "deepnorm", "depth": 2}, "sets first weights of F: it needs branch="),
+    "no maps of F": (
+        {"skip": "deepnorm", "depth": 2},
+        "needs branch=, a Branch of F's linear maps .*first weights are part of the method",
+    ),
+    "neither a depth nor maps": (
+        {"skip": "deepnorm"},
+        "needs depth=, how many layers .*; branch=, a Branch of F's linear maps",
+    ),
     "a module for maps": ({"branch": nn.Linear(DIM, DIM)}, r"valid is Branch\(scores=\(…\), others=\(…\)\)"),
     "one map for a tuple": ({"branch": Branch((), nn.Linear(DIM, DIM))}, r"two tuples of F's nn\.Linear"),
     "what is no map": ({"branch": Branch((), (nn.ReLU(),))}, r"two tuples of F's nn\.Linear"),

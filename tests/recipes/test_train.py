@@ -123,6 +123,9 @@ def test_a_lower_cased_recipe_is_trained_on_and_scored(prepared, capsys):
     assert "Loaded checkpoint" in log
     with pytest.raises(UserError, match=r"baseline-1 was begun otherwise \(now --dropout 0.3\)"):
         recipes.main(["train", *rest, "--dropout", "0.3"])
+    # the cause, not that it is another training
+    with pytest.raises(UserError, match="recipes train recipe: unrecognized arguments: --dropuot"):
+        recipes.main(["train", *rest, "--dropuot", "0.3"])
     with (
         locked(work / "baseline-1", "training"),
         pytest.raises(UserError, match="another training, or the end of an interrupted one"),

@@ -24,6 +24,7 @@
 | `binarised` | a damaged data folder gives tracebacks or garbage | fairseq checks what it maps |
 | `dictionaries` | a damaged or another dictionary gives a traceback | fairseq names the line, or the size |
 | `plain_text` | `fairseq-preprocess` writes half a folder from bad text | fairseq checks before it writes |
+| `preprocess_progress` | `fairseq-preprocess` is silent for minutes or hours | fairseq says how far it is |
 | `interval_checkpoints` | no checkpoint of an update that ends an epoch | fairseq saves it |
 | `repeated_ngrams` | `--no-repeat-ngram-size` blocks nothing | fairseq reads the words that are written |
 | `decoding_flags` | decoding flags do nothing, or end in an assertion | fairseq checks them |

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from .text import fits
 __all__ = ["prepare"]
 
 Pairs = Iterator[tuple[str, str]]
+
+READ = re.compile(r"([^/\s]+): (\d+) % read")
+"""How fairseq-preprocess says how far it has come."""
 
 
 def prepare(
@@ -171,6 +175,10 @@ def _write_pieces(recipe: Recipe, tokens: Path, folder: Path) -> None:
 
 
 def _binarise(recipe: Recipe, pieces: Path, folder: Path, workers: int, say: Callable[[str], None]) -> None:
+    def on_line(line: str) -> None:
+        if told := READ.search(line):
+            say(f"binarising {told[1]}: {told[2]} %")
+
     run(
         [
             *("fairseq-preprocess", "--user-dir", USER_DIR),
@@ -181,4 +189,5 @@ def _binarise(recipe: Recipe, pieces: Path, folder: Path, workers: int, say: Cal
         ],
         folder / "preprocess.log",
         say,
+        on_line,
     )

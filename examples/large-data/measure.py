@@ -7,6 +7,7 @@ are there are not made again: the trainings alone are repeated where the machine
 """
 
 import argparse
+import io
 import json
 import os
 import re
@@ -16,7 +17,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from skipln_fairseq.common.files import write_json
+import matplotlib
+from matplotlib.figure import Figure
+
+from skipln_fairseq.common.files import write_json, write_text
 from skipln_fairseq.recipes.generator import generate
 from skipln_fairseq.runs import progress, run
 from skipln_fairseq.runs.machine import where
@@ -102,6 +106,22 @@ def train(data: str, processes: int, updates: int, folder: Path) -> dict[str, ob
     }
 
 
+def draw(rows: dict[tuple[str, int], dict[str, object]]) -> str:
+    """An SVG picture of the tokens in a second and of the seconds to the start, over processes."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    for axes, key in zip(figure.subplots(1, 2), ("tokens/s", "seconds to update 10"), strict=True):
+        for data in dict.fromkeys(name for name, _ in rows):
+            points = [(processes, found[key]) for (name, processes), found in rows.items() if name == data]
+            axes.plot(*zip(*points, strict=True), marker="o", label=data)
+        axes.set(title=key, xlabel="processes", xticks=sorted({processes for _, processes in rows}))
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "large-data", "svg.fonttype": "path"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -123,9 +143,7 @@ def main() -> None:
     rows = {}
     for name, data in (("whole", whole), (f"{args.parts} parts", parts)):
         for processes in (1, 2):
-            rows[f"{name}, {processes} process{'es' * (processes > 1)}"] = found = train(
-                data, processes, args.updates, args.folder
-            )
+            rows[name, processes] = found = train(data, processes, args.updates, args.folder)
             print(name, processes, found, flush=True)
     size = sum(file.stat().st_size for file in Path(whole).iterdir()) / 2**20
     report = {
@@ -134,7 +152,9 @@ def main() -> None:
         "whole MiB": round(size),
         "where": where("cpu"),
     }
-    write_json(args.folder / "measured.json", {**report, "prepared": seconds, "trained": rows})
+    trained = [{"data": name, "processes": processes, **found} for (name, processes), found in rows.items()]
+    write_json(args.folder / "measured.json", {**report, "prepared": seconds, "trained": trained})
+    write_text(args.folder / "measured.svg", draw(rows))
 
 
 if __name__ == "__main__":

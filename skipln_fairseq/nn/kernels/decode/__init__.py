@@ -5,17 +5,26 @@ In C, compiled on first use; where :func:`fits` or :func:`has_tiles` say no, the
 
 from .attend import attend
 from .best import Choice, best
+from .encode import Encoder, EncoderLayer
 from .library import fits
 from .product import Product, has_tiles, product
 from .records import Records
-from .step import Decoder, Layer, Wiring, Workspace
+from .search import Plan, Translations, search
+from .space import Space
+from .step import Decoder, Layer, Workspace
+from .wiring import Wiring
 
 __all__ = [
     "Choice",
     "Decoder",
+    "Encoder",
+    "EncoderLayer",
     "Layer",
+    "Plan",
     "Product",
     "Records",
+    "Space",
+    "Translations",
     "Wiring",
     "Workspace",
     "attend",
@@ -23,4 +32,5 @@ __all__ = [
     "fits",
     "has_tiles",
     "product",
+    "search",
 ]

@@ -1,14 +1,15 @@
 // Attention of one query a row to keys and values that lie where the step that made them left them. Arithmetic is
 // float32 whatever the tensors hold.
 
+#pragma once
+
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "exponential.h"
-
-enum { FLOAT32, BFLOAT16 };
+#include "number.h"
+#include "softmax.h"
 
 typedef struct {
     int64_t rows, heads, dim, positions;  // dim: of a head
@@ -19,28 +20,6 @@ typedef struct {
 } Memory;
 
 enum { TOGETHER = 8 };  // rows: those of a sentence's beams attend to the same records, which are read once for all
-
-static inline float to_float(uint16_t half) {
-    const uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static inline float read_one(const void *from, int type, int64_t place) {
-    return type == FLOAT32 ? ((const float *)from)[place] : to_float(((const uint16_t *)from)[place]);
-}
-
-static inline void write_one(void *to, int type, int64_t place, float value) {
-    if (type == FLOAT32) {
-        ((float *)to)[place] = value;
-        return;
-    }
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    const uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;  // to the nearest, ties to even
-    ((uint16_t *)to)[place] = (uint16_t)(value == value ? rounded : 0x7FC0);
-}
 
 static inline float dot(const float *restrict q, const void *records, int type, int64_t at, int64_t dim) {
     const float *restrict floats = (const float *)records + at;
@@ -66,19 +45,6 @@ static inline void add_times(float *restrict sum, float weight, const void *reco
 #pragma omp simd
         for (int64_t j = 0; j < dim; j++) sum[j] += weight * to_float(halves[j]);
     }
-}
-
-// Of scores that are not numbers, or all infinite, none becomes a number.
-static void softmax(float *restrict score, int64_t size) {
-    float largest = -INFINITY, total = 0;
-    for (int64_t t = 0; t < size; t++) largest = score[t] > largest ? score[t] : largest;
-#pragma omp simd reduction(+ : total)
-    for (int64_t t = 0; t < size; t++) {
-        score[t] = exponential(score[t] - largest);
-        total += score[t];
-    }
-    const float factor = 1 / total;
-    for (int64_t t = 0; t < size; t++) score[t] *= factor;
 }
 
 static int attends(const int32_t *table, int64_t positions) {

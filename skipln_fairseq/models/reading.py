@@ -78,15 +78,15 @@ def maps(*linears: nn.Module, form: str, rectified: bool = False) -> Product:
     return Product(linears, form, rectified)
 
 
-def check_layer(layer: nn.Module, kind: type[nn.Module], *attentions: FastAttention) -> None:
+def check_layer(layer: nn.Module, of: type[nn.Module], *attentions: FastAttention) -> None:
     """Refuse a layer that is more than attention, feed-forward with ReLU, and their connections."""
-    is_known(layer, kind, what="layer")
+    is_known(layer, of, what="layer")
     for attention in attentions:
         is_known(attention, FastAttention, what="attention")
     known(layer.activation_fn is F.relu, "its activation function, which is not ReLU")
 
 
-def check_stack(stack: nn.Module, kind: type[nn.Module]) -> None:
+def check_stack(stack: nn.Module, of: type[nn.Module]) -> None:
     """Refuse an encoder or decoder whose loop over layers is another one, or that is no float32 on the CPU."""
     like = next(stack.parameters())
     known(like.dtype == torch.float32 and like.device.type == "cpu", "its type or device")
@@ -95,7 +95,7 @@ def check_stack(stack: nn.Module, kind: type[nn.Module]) -> None:
     known(not any(map(is_watched, stack.modules())), "hooks")
     own_loop = stack.config.own_loop()
     known(not own_loop, ", ".join(map(" ".join, own_loop.items())))
-    is_known(stack, kind, what="class")
+    is_known(stack, of, what="class")
     known(not any(one.training for one in stack.modules()), "modules in training mode")
     is_known(stack.embed_tokens, nn.Embedding, what="embedding")
     known(len(stack.layers) > 0, "a stack without layers")

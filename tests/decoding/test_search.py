@@ -1,5 +1,6 @@
 """A whole search in one call finds what fairseq's generator finds with the reference kernels."""
 
+import importlib
 import math
 
 import pytest
@@ -9,9 +10,10 @@ from fairseq.sequence_generator import SequenceGenerator
 
 from skipln_fairseq.decoding.generator import QuickGenerator
 from skipln_fairseq.nn.kernels.decode import kind
-from skipln_fairseq.nn.kernels.decode import search as kernel
 from tests.decoding.test_generator import assert_same, sharpened, sources
 from tests.support.build import Task, batch, parse
+
+kernel = importlib.import_module("skipln_fairseq.nn.kernels.decode.search")  # not its function
 
 pytestmark = pytest.mark.skipif(kind() is None, reason="no C compiler")
 
@@ -45,7 +47,6 @@ SETTINGS = {
     "temperature": {"temperature": 0.6},
     "forbidden words": {"tokens_to_suppress": ("w3", "w7", "w11")},
     "other end": {"eos": 9},
-    "the end forbidden": {"tokens_to_suppress": ("w3",), "eos": 7, "min_len": 3},
 }
 
 
@@ -174,6 +175,13 @@ def test_what_is_no_number_ends_no_hypothesis(where, steps):
         model.decoder.search = lambda *_: None
     with pytest.raises(AssertionError):
         generator.generate([model], sources())
+
+
+def test_an_end_that_is_forbidden_ends_no_hypothesis(pair, in_one_call):
+    for model, generator in zip(pair, (QuickGenerator, SequenceGenerator), strict=True):
+        forbidden = {"eos": 7, "tokens_to_suppress": ("w3",), "max_len_b": 4}
+        with pytest.raises(AssertionError):
+            generator([model], model.decoder.dictionary, **forbidden).generate([model], sources())
 
 
 @pytest.mark.parametrize("word", [-1, 44, 10**9])

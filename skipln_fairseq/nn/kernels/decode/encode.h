@@ -34,7 +34,7 @@ typedef struct {
 // Parts of the pool.
 enum { FIRST, COLUMN, STATES, JOINED, ENCODING, OF_ENCODER };
 
-enum { ROWS = 256 };  // are computed at a time
+enum { SOME = 256 };  // are computed at a time
 
 enum { NO_MEMORY = -1, NO_WORD = -2 };
 
@@ -68,16 +68,16 @@ static void embed_source(const Encoder *e, const Source *s, const Packed *p) {
 }
 
 static size_t scratch_of_encoder(const Encoder *e) {  // in bytes
-    return (size_t)(ROWS * (2 * e->dim + e->ffn)) * sizeof(float) + 64 +
-           (size_t)scratch_size(ROWS, e->ffn > e->dim ? e->ffn : e->dim);
+    return (size_t)(SOME * (2 * e->dim + e->ffn)) * sizeof(float) + 64 +
+           (size_t)scratch_size(SOME, e->ffn > e->dim ? e->ffn : e->dim);
 }
 
 // y = x W' + b of many rows, some at a time, so that scratch is small.
-static void multiply_rows(
+static void multiply_in_parts(
     const Product *p, const float *x, float *y, int64_t rows, void *scratch, int64_t threads
 ) {
-    for (int64_t row = 0; row < rows; row += ROWS) {
-        const int64_t some = rows - row < ROWS ? rows - row : ROWS;
+    for (int64_t row = 0; row < rows; row += SOME) {
+        const int64_t some = rows - row < SOME ? rows - row : SOME;
         multiply(p, x + row * p->inputs, y + row * p->outputs, p->outputs, some, scratch, threads);
     }
 }
@@ -87,16 +87,16 @@ static void encode_layer(
     int64_t threads
 ) {
     const int64_t dim = e->dim;
-    float *f = scratch, *space = f + ROWS * dim, *h = space + ROWS * dim;
-    void *split = (void *)(((uintptr_t)(h + ROWS * e->ffn) + 63) / 64 * 64);
-    for (int64_t row = 0; row < p->rows; row += ROWS) {
-        const int64_t rows = p->rows - row < ROWS ? p->rows - row : ROWS;
+    float *f = scratch, *space = f + SOME * dim, *h = space + SOME * dim;
+    void *split = (void *)(((uintptr_t)(h + SOME * e->ffn) + 63) / 64 * 64);
+    for (int64_t row = 0; row < p->rows; row += SOME) {
+        const int64_t rows = p->rows - row < SOME ? p->rows - row : SOME;
         const float *in = enter(&layer->self, p->x + row * dim, space, rows, dim, threads);
         multiply(&layer->itself, in, joined + row * 3 * dim, 3 * dim, rows, split, threads);
     }
     attend_to_itself(joined, p->first, sentences, p->longest, e->heads, dim / e->heads, threads);
-    for (int64_t row = 0; row < p->rows; row += ROWS) {
-        const int64_t rows = p->rows - row < ROWS ? p->rows - row : ROWS;
+    for (int64_t row = 0; row < p->rows; row += SOME) {
+        const int64_t rows = p->rows - row < SOME ? p->rows - row : SOME;
         float *x = p->x + row * dim;
         for (int64_t i = 0; i < rows; i++) memcpy(space + i * dim, joined + (row + i) * 3 * dim, dim * sizeof(float));
         multiply(&layer->out, space, f, dim, rows, split, threads);

@@ -74,7 +74,7 @@ static void read_source(Searching *s, int64_t threads) {
     const void **records = take(&s->pool, SOURCE_RECORDS, s->packed.longest * sizeof(void *));
     if (s->pool.failed) return;
     for (int64_t t = 0; t < s->packed.longest; t++) records[t] = keys + t * width;
-    multiply_rows(&s->plan.source_maps, s->packed.x, keys, rows, s->pool.part[ENCODING].at, threads);
+    multiply_in_parts(&s->plan.source_maps, s->packed.x, keys, rows, s->pool.part[ENCODING].at, threads);
 }
 
 // Of the choice, what the rows are that the next step begins with.

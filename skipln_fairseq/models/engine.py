@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..nn.fused import FusedPost, FusedPre, are_one_kernel
-from ..nn.kernels.decode import Decoder, Layer, Product, Records, Wiring, Workspace, has_tiles, product
+from ..nn.kernels.decode import Decoder, Layer, Product, Records, Wiring, Workspace, kind, product
 from ..nn.norm.layer import LayerNorm
 from ..nn.placement import connection_class
 from ..nn.plain import is_plain, is_watched
@@ -88,7 +88,7 @@ class Engine:
     """The steps of a decoder's incremental decoding, each in one call.
 
     For LayerNorm with plain, expanded, DeepNorm and recursive skips, Post- and Pre-LN, softmax attention and ReLU, in
-    float32 on processors with matrix tiles; what it is made of is read once, when it is made: :class:`.Preparation`
+    float32 on CPUs; what it is made of is read once, when it is made: :class:`.Preparation`
     makes another one when that has changed.
 
     Args:
@@ -100,7 +100,7 @@ class Engine:
     """
 
     def __init__(self, decoder: SkipDecoder, form: str):
-        _known(has_tiles(), "this processor, which has no tiles")
+        _known(kind() is not None, "a machine without a C compiler")
         like = next(decoder.parameters())
         _known(like.dtype == torch.float32 and like.device.type == "cpu", "its type or device")
         rest = (

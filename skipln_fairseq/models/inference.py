@@ -11,7 +11,7 @@ from torch import nn
 
 from ..common.errors import UserError
 from ..compat.patch import around
-from ..nn.kernels.decode import has_tiles
+from ..nn.kernels.decode import kind
 from ..nn.linear import Int8Forward, ProductForward
 from ..nn.plain import is_plain
 from .engine import Engine, Unknown
@@ -43,15 +43,15 @@ def _in_float32_here(model: nn.Module) -> bool:
     return like.dtype == torch.float32 and like.device.type == "cpu"
 
 
-def _by_tiles(model: nn.Module, form: str) -> list[TakeBack]:
-    """Products by tiles, and whole decoding steps in one call where that is known."""
+def _by_products(model: nn.Module, form: str) -> list[TakeBack]:
+    """Products in C, and whole decoding steps in one call where that is known."""
     rest, done = model, []
     try:
         done.append(Engine(model.decoder, form).take_back)
         rest = model.encoder
     except Unknown as what:
         logger.info(f"decoding layer by layer: a step in one call does not know {what}")
-    if has_tiles() and _in_float32_here(model):
+    if kind() and _in_float32_here(model):
         done.append(_parted(model))
         done += [ProductForward(linear, form).give_back for linear in _linears(rest)]
     return done
@@ -65,20 +65,20 @@ def _fp32(model: nn.Module) -> list[TakeBack]:
             "decoding layer by layer with fairseq's products: --kernels reference, or dropout is retained"
         )
         return []
-    return _by_tiles(model, "fp32")
+    return _by_products(model, "fp32")
 
 
 def _bf16(model: nn.Module) -> list[TakeBack]:
-    if not (has_tiles() and _in_float32_here(model)):
+    if not (kind() and _in_float32_here(model)):
         model.to(torch.bfloat16)
-    return _by_tiles(model, "bf16")
+    return _by_products(model, "bf16")
 
 
 def _int8(model: nn.Module) -> list[TakeBack]:
     if not _in_float32_here(model):
         raise UserError("--int8 is for models in float32 on CPUs; on a GPU decode with --fp16")
-    if has_tiles():
-        return _by_tiles(model, "int8")
+    if kind():
+        return _by_products(model, "int8")
     return [_parted(model), *(Int8Forward(linear).give_back for linear in _linears(model))]
 
 

@@ -285,7 +285,7 @@ def test_a_side_without_layers_mixes_its_embedding_alone(side):
 
 @pytest.mark.parametrize("mixing", MIXED)
 def test_the_engine_of_decoding_steps_steps_aside_and_says_why(mixing, monkeypatch):
-    monkeypatch.setattr(engine, "has_tiles", lambda: True)
+    monkeypatch.setattr(engine, "kind", lambda: "portable")
     plain, mixed = model(), model("--decoder-depth-mixing", mixing)
     with pytest.raises(engine.Unknown) as what:
         engine.Engine(mixed.decoder, "fp32")

@@ -143,7 +143,7 @@ void step(const Decoder *d, const Step *s, int64_t threads) {
     multiply(&d->projection, x, s->logits, d->words, rows, split, threads);
 }
 
-int has_tiles(void) { return TILES; }
+const char *kind(void) { return KIND; }
 
 int64_t product_size(int64_t inputs, int64_t outputs, int64_t form) { return packed_size(inputs, outputs, form); }
 

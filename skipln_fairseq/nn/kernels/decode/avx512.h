@@ -34,7 +34,7 @@ static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
 #ifdef __AVX512BF16__
 #define MULTIPLIES_HALVES
 
-static inline Floats add_halves(Floats sum, Word x, Wholes w) {
-    return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int32_t)x), (__m512bh)w);
+static inline Floats add_halves(Floats sum, float x, Floats w) {  // two halves each, whatever they are called
+    return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_ps(x), (__m512bh)w);
 }
 #endif

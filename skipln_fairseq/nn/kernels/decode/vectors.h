@@ -102,26 +102,42 @@ static Rows write_rows(const Product *p, const float *x, void *scratch, int64_t 
     return (Rows){scratch, words, scales};
 }
 
-INLINE Wholes load(int form, const char *from) {
-    Wholes w;
-    if (form == INT8) return load_eighths(from);
-    if (form == BF16 && HALVES == 1) {
-        Halves halves;
-        memcpy(&halves, from, sizeof halves);
-        return (Wholes)(__builtin_convertvector(halves, Words) << 16);
-    }
-    memcpy(&w, from, sizeof w);
-    return w;
+INLINE Floats load_halves(const char *from) {
+    Halves halves;
+    memcpy(&halves, from, sizeof halves);
+    return (Floats)(__builtin_convertvector(halves, Words) << 16);
 }
 
-INLINE Wholes add_product(int form, Wholes sum, const Word *x, Wholes w) {
-    if (form == INT8) return add_eighths(sum, *x, w);
+// Of a panel; they are there as Floats for FP32 and BF16, as Wholes for INT8.
+typedef struct {
+    Floats floats[ROWS][VECTORS];
+    Wholes wholes[ROWS][VECTORS];
+} Sums;
+
+// One word of the rows from x on times what a panel has for it.
+INLINE void add_word(int form, int count, Sums *sums, const Word *x, int64_t stride, const char *panel) {
+    Floats w[VECTORS];
+    Wholes whole[VECTORS];
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++) {
+        const char *from = panel + v * WIDTH * inputs_of_word(form) * bytes_of_weight(form);
+        if (form == INT8) whole[v] = load_eighths(from);
+        else if (form == BF16 && HALVES == 1) w[v] = load_halves(from);
+        else memcpy(&w[v], from, sizeof w[v]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < count; i++) {
+        float value;
+        memcpy(&value, x + i * stride, sizeof value);
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++) {
+            if (form == INT8) sums->wholes[i][v] = add_eighths(sums->wholes[i][v], x[i * stride], whole[v]);
 #ifdef MULTIPLIES_HALVES
-    if (form == BF16) return (Wholes)add_halves((Floats)sum, *x, w);
+            else if (form == BF16) sums->floats[i][v] = add_halves(sums->floats[i][v], value, w[v]);
 #endif
-    float value;
-    memcpy(&value, x, sizeof value);
-    return (Wholes)((Floats)sum + value * (Floats)w);
+            else sums->floats[i][v] += value * w[v];
+        }
+    }
 }
 
 // What becomes of a panel's sums.
@@ -139,63 +155,46 @@ static Finish finish_of(const Product *p, int64_t start) {
     return f;
 }
 
-INLINE void finish_row(int form, const Finish *f, const Wholes *sums, float scale, float *y) {
-    Floats values[VECTORS];
-    for (int v = 0; v < VECTORS; v++) {
-        const Floats product = form == INT8 ? scale * __builtin_convertvector(sums[v], Floats) * f->scales[v] : (Floats)sums[v];
-        const Floats value = product + f->bias[v];
-        values[v] = (Floats)((Wholes)value & ~((value < 0) & f->least));  // a NaN is not below zero and stays one
-    }
-    if (f->wide == PANEL) memcpy(y, values, sizeof values);
-    else memcpy(y, values, f->wide * sizeof(float));
-}
-
-// `count` rows by a panel. A few sums would wait for one another, so a single row has several for one output.
+// y: whole panels, rows of `stride` elements. Few sums would wait for themselves, so few rows have several for an output.
 INLINE void multiply_rows(
-    int form, int count, const Rows *r, int64_t row, const char *panel, int64_t words, const Finish *f, float *y, int64_t stride
+    int form, int count, const Rows *r, int64_t row, const char *panel, int64_t words, const Finish *f,
+    float *restrict y, int64_t stride
 ) {
-    enum { MOST = 4 };
-    const int splits = count == 1 ? MOST : count <= 3 ? 2 : 1;
+    const int splits = count == 1 ? 4 : count <= 3 ? 2 : 1;
     const int64_t step = PANEL * inputs_of_word(form) * bytes_of_weight(form);
     const Word *x = r->words + row * r->stride;
-    Wholes sums[MOST][ROWS][VECTORS];
+    Sums sums[4];
 #pragma GCC unroll 4
-    for (int s = 0; s < splits; s++)
+    for (int v = 0; v < VECTORS; v++) {
+        Wholes start = {0};
+        if (form == INT8) memcpy(&start, panel + v * sizeof start, sizeof start);
 #pragma GCC unroll 16
         for (int i = 0; i < count; i++)
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; v++) {
-                if (form == INT8 && s == 0) memcpy(&sums[s][i][v], panel + v * sizeof(Wholes), sizeof(Wholes));
-                else sums[s][i][v] = (Wholes){0};
+            for (int s = 0; s < splits; s++) {
+                sums[s].floats[i][v] = (Floats){0};
+                sums[s].wholes[i][v] = s == 0 ? start : (Wholes){0};
             }
-    if (form == INT8) panel += VECTORS * sizeof(Wholes);
+    }
+    if (form == INT8) panel += PANEL * sizeof(int32_t);
     int64_t k = 0;
     for (; k + splits <= words; k += splits)
 #pragma GCC unroll 4
-        for (int s = 0; s < splits; s++, panel += step) {
-            Wholes w[VECTORS];
-#pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; v++) w[v] = load(form, panel + v * (step / VECTORS));
+        for (int s = 0; s < splits; s++, panel += step) add_word(form, count, sums + s, x + k + s, r->stride, panel);
+    for (; k < words; k++, panel += step) add_word(form, count, sums, x + k, r->stride, panel);
 #pragma GCC unroll 16
-            for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++)
 #pragma GCC unroll 4
-                for (int v = 0; v < VECTORS; v++) sums[s][i][v] = add_product(form, sums[s][i][v], x + i * r->stride + k + s, w[v]);
+        for (int v = 0; v < VECTORS; v++) {
+            Floats value = sums[0].floats[i][v];
+            Wholes whole = sums[0].wholes[i][v];
+#pragma GCC unroll 4
+            for (int s = 1; s < splits; s++) value += sums[s].floats[i][v], whole += sums[s].wholes[i][v];
+            if (form == INT8) value = r->scales[row + i] * __builtin_convertvector(whole, Floats) * f->scales[v];
+            value += f->bias[v];
+            value = (Floats)((Wholes)value & ~((value < 0) & f->least));  // a NaN is not below zero and stays one
+            memcpy(y + i * stride + v * WIDTH, &value, sizeof value);
         }
-    for (; k < words; k++, panel += step)
-#pragma GCC unroll 16
-        for (int i = 0; i < count; i++)
-#pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; v++)
-                sums[0][i][v] = add_product(form, sums[0][i][v], x + i * r->stride + k, load(form, panel + v * (step / VECTORS)));
-#pragma GCC unroll 16
-    for (int i = 0; i < count; i++) {
-#pragma GCC unroll 4
-        for (int s = 1; s < splits; s++)
-#pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; v++)
-                sums[0][i][v] = form == INT8 ? sums[0][i][v] + sums[s][i][v] : (Wholes)((Floats)sums[0][i][v] + (Floats)sums[s][i][v]);
-        finish_row(form, f, sums[0][i], form == INT8 ? r->scales[row + i] : 1, y + (row + i) * stride);
-    }
 }
 
 // Rows are shared out evenly, so that none of the blocks is a small one.
@@ -203,13 +202,18 @@ INLINE void multiply_panel(int form, const Product *p, const Rows *r, int64_t in
     const char *panel = (const char *)p->packed + index * panel_size(p->inputs, form);
     const int64_t words = words_of(form, p->inputs), groups = blocks(rows, ROWS);
     const Finish f = finish_of(p, index * PANEL);
-    y += index * PANEL;
+    const int whole = f.wide == PANEL;
+    float space[ROWS * PANEL];
     for (int64_t g = 0; g < groups; g++) {
-        const int64_t row = rows * g / groups;
-        switch (rows * (g + 1) / groups - row) {
-#define CASE(n) case n: if (n <= ROWS) multiply_rows(form, n, r, row, panel, words, &f, y, stride); break;
+        const int64_t row = rows * g / groups, count = rows * (g + 1) / groups - row;
+        float *to = y + row * stride + index * PANEL, *sums = whole ? to : space;
+        const int64_t apart = whole ? stride : PANEL;
+        switch (count) {
+#define CASE(n) case n: if (n <= ROWS) multiply_rows(form, n, r, row, panel, words, &f, sums, apart); break;
             CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
         }
+        if (!whole)
+            for (int64_t i = 0; i < count; i++) memcpy(to + i * stride, space + i * PANEL, f.wide * sizeof(float));
     }
 }
 

@@ -6,7 +6,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
-from ..nn.kernels.decode import Decoder, Layer, Records, Workspace, has_tiles, product
+from ..nn.kernels.decode import Decoder, Layer, Records, Workspace, product
 from .beams import Beams
 from .layers import SkipDecoderLayer
 from .reading import Positions, check_layer, check_stack, known, maps, norm, wiring
@@ -37,7 +37,7 @@ class Engine:
     """The steps of a decoder's incremental decoding, each in one call.
 
     For LayerNorm with plain, expanded, DeepNorm and recursive skips, Post- and Pre-LN, softmax attention and ReLU, in
-    float32 on processors with matrix tiles; what it is made of is read once, when it is made: :class:`.Preparation`
+    float32 on CPUs; what it is made of is read once, when it is made: :class:`.Preparation`
     makes another one when that has changed.
 
     Args:
@@ -49,7 +49,6 @@ class Engine:
     """
 
     def __init__(self, decoder: SkipDecoder, form: str):
-        known(has_tiles(), "this processor, which has no tiles")
         check_stack(decoder, SkipDecoder)
         rest = (decoder.adaptive_softmax, decoder.project_in_dim, decoder.project_out_dim)
         known(all(one is None for one in rest), "its embedding or output layer")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..nn.fused import FusedPost, FusedPre, are_one_kernel
-from ..nn.kernels.decode import Product, Wiring
+from ..nn.kernels.decode import Product, Wiring, kind
 from ..nn.norm.layer import LayerNorm
 from ..nn.placement import connection_class
 from ..nn.plain import is_plain, is_watched
@@ -88,6 +88,7 @@ def check_layer(layer: nn.Module, of: type[nn.Module], *attentions: FastAttentio
 
 def check_stack(stack: nn.Module, of: type[nn.Module]) -> None:
     """Refuse an encoder or decoder whose loop over layers is another one, or that is no float32 on the CPU."""
+    known(kind() is not None, "a machine without a C compiler")
     like = next(stack.parameters())
     known(like.dtype == torch.float32 and like.device.type == "cpu", "its type or device")
     known(stack.quant_noise is None, "its embedding layer")

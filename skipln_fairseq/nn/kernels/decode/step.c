@@ -48,7 +48,7 @@ int64_t search_sizes(const Searching *s, int64_t *found) {
 
 void search_read(const Searching *s, const Hypotheses *to) { read_hypotheses(s, to); }
 
-int has_tiles(void) { return TILES; }
+const char *kind(void) { return KIND; }
 
 int64_t product_size(int64_t inputs, int64_t outputs, int64_t form) { return packed_size(inputs, outputs, form); }
 

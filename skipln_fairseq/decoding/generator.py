@@ -130,12 +130,17 @@ class QuickGenerator(SequenceGenerator):
         constraints: Tensor | None = None,
         bos_token: int | None = None,
     ) -> list[list[Hypothesis]]:
-        if prefix_tokens is not None or constraints is not None or not self.knows(sample["net_input"]):
-            return super()._generate(sample, prefix_tokens, constraints, bos_token)
-        return self.search_beams(sample["net_input"], self.eos if bos_token is None else bos_token)
+        net_input, first = sample["net_input"], self.eos if bos_token is None else bos_token
+        if prefix_tokens is None and constraints is None and self.knows(net_input):
+            found = self.search_at_once(net_input, first)
+            if found is not None:
+                return found
+            if self.model.single_model.decoder.keeps_beams():
+                return self.search_by_steps(net_input, first)
+        return super()._generate(sample, prefix_tokens, constraints, bos_token)
 
     def knows(self, net_input: dict[str, Any]) -> bool:
-        """Whether this is plain beam search with a model whose decoder keeps its cache as :class:`.Beams`."""
+        """Whether this is plain beam search with one of our models."""
         return (
             is_ours(self.model)
             and "src_tokens" in net_input
@@ -143,32 +148,33 @@ class QuickGenerator(SequenceGenerator):
             and self.lm_model is None
             and self.repeat_ngram_blocker is None
             and not self.match_source_len
-            and self.model.single_model.decoder.keeps_beams()
         )
 
-    def search_beams(self, net_input: dict[str, Tensor], first: int) -> list[list[Hypothesis]]:
-        """Search.
+    def longest(self, net_input: dict[str, Tensor], first: int) -> int:
+        """How many words a hypothesis may have; and refuse what cannot be searched."""
+        words = self.model.single_model.decoder.embed_tokens.num_embeddings
+        src_len = net_input["src_tokens"].size(1)
+        max_len = min(int(self.max_len_a * src_len + self.max_len_b), self.max_len - 1)
+        assert self.min_len <= max_len, "min_len cannot be larger than max_len, please adjust these!"
+        if not 0 <= first < words:
+            raise IndexError(f"the word before the first is {first}, of {words} words")
+        return max_len
+
+    def search_at_once(self, net_input: dict[str, Tensor], first: int) -> list[list[Hypothesis]] | None:
+        """Search in one call, encoder included, where it is known how.
 
         Args:
             net_input: fairseq's batch of sources.
             first: the word before the first.
 
         Returns:
-            each sentence's hypotheses, the best first
+            each sentence's hypotheses, the best first; or None
         """
-        decoder = self.model.single_model.decoder
-        src_len = net_input["src_tokens"].size(1)
-        max_len = min(int(self.max_len_a * src_len + self.max_len_b), self.max_len - 1)
-        assert self.min_len <= max_len, "min_len cannot be larger than max_len, please adjust these!"
-        if not 0 <= first < decoder.embed_tokens.num_embeddings:
-            raise IndexError(
-                f"the word before the first is {first}, of {decoder.embed_tokens.num_embeddings} words"
-            )
-        if net_input.keys() <= {"src_tokens", "src_lengths", "prev_output_tokens"}:
-            found = decoder.search(net_input["src_tokens"], self.plan(first, max_len))
-            if found is not None:
-                return self.read(found)
-        return self.search_by_steps(net_input, first, max_len)
+        if not net_input.keys() <= {"src_tokens", "src_lengths", "prev_output_tokens"}:
+            return None
+        plan = self.plan(first, self.longest(net_input, first))
+        found = self.model.single_model.decoder.search(net_input["src_tokens"], plan)
+        return None if found is None else self.read(found)
 
     def plan(self, first: int, max_len: int) -> Plan:
         """What is searched for, as the kernel is told."""
@@ -183,15 +189,10 @@ class QuickGenerator(SequenceGenerator):
         hypotheses = iter(_as_fairseq(found.words, found.lengths, scores, found.each, found.attention))
         return [_sorted(list(itertools.islice(hypotheses, number))) for number in found.found.tolist()]
 
-    def search_by_steps(
-        self, net_input: dict[str, Tensor], first: int, max_len: int
-    ) -> list[list[Hypothesis]]:
-        """The same search with a call for each step of the decoder."""
-        decoder, beam, sentences = (
-            self.model.single_model.decoder,
-            self.beam_size,
-            len(net_input["src_tokens"]),
-        )
+    def search_by_steps(self, net_input: dict[str, Tensor], first: int) -> list[list[Hypothesis]]:
+        """The same with a call for each step, for a decoder that keeps its cache as :class:`.Beams`."""
+        decoder, beam = self.model.single_model.decoder, self.beam_size
+        sentences, max_len = len(net_input["src_tokens"]), self.longest(net_input, first)
         (encoder_out,) = self.model.forward_encoder(net_input)
         state, history = Beams(sentences).state(), _History()
         found: list[list[int]] = [[] for _ in range(sentences)]

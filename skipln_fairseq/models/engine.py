@@ -53,6 +53,8 @@ class Engine:
         rest = (decoder.adaptive_softmax, decoder.project_in_dim, decoder.project_out_dim)
         known(all(one is None for one in rest), "its embedding or output layer")
         known(all(layer.encoder_attn is not None for layer in decoder.layers), "a decoder without a source")
+        projection = maps(decoder.output_projection, form=form)
+        known(projection.outputs <= decoder.embed_tokens.num_embeddings, "words that are none of its embedding")
         layers = [_layer(layer, form) for layer in decoder.layers]
         sources = [
             one for layer in decoder.layers for one in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj)
@@ -64,7 +66,7 @@ class Engine:
             decoder.layers[0].self_attn.num_heads,
             decoder.embed_tokens.weight.detach(),
             decoder.embed_scale,
-            maps(decoder.output_projection, form=form),
+            projection,
             norm(decoder.layernorm_embedding),
             norm(decoder.layer_norm),
         )

@@ -115,9 +115,12 @@ def search(
         space: that nobody else writes to.
 
     Raises:
-        IndexError: for a number in the source that is no word.
+        IndexError: for a number in the source or the plan that is no word.
         AssertionError: for a sentence of which no hypothesis ends, as where logits are no numbers.
     """
+    numbers = (plan.first, plan.end, *plan.early, *plan.late)
+    if not 0 <= min(numbers) <= max(numbers) < decoder.words:
+        raise IndexError(f"a number in {sorted({*numbers})} is none of {decoder.words} words")
     source = source.contiguous()
     early, of_early = _changes(plan.early)
     late, of_late = _changes(plan.late)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.models import engine, inference, snapshot
+from skipln_fairseq.models import inference, reading, snapshot
 from skipln_fairseq.models.snapshot import Snapshot
 from skipln_fairseq.nn.kernels.decode import kind
 from tests.models.test_inference import in_one_call, translations
@@ -25,7 +25,7 @@ def compiler(request):
         yield True
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "kind", lambda: None)
+        patch.setattr(reading, "kind", lambda: None)
         patch.setattr(inference, "kind", lambda: None)
         yield False
 

@@ -172,6 +172,7 @@ INLINE void multiply_rows(
     }
     if (form == INT8) panel += PANEL * sizeof(int32_t);
     int64_t k = 0;
+#pragma GCC unroll 1  // there are no registers for more sums
     for (; k + splits <= words; k += splits)
 #pragma GCC unroll 4
         for (int s = 0; s < splits; s++, panel += step) add_word(form, count, sums + s, x + k + s, r->stride, panel);

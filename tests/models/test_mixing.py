@@ -16,6 +16,7 @@ from skipln_fairseq.models.mixing import MixingDecoder, MixingEncoder
 from skipln_fairseq.models.stacks import SkipDecoder, SkipEncoder
 from skipln_fairseq.nn import MIXINGS
 from tests.models import test_language_model as language_model
+from tests.models.test_inference import in_one_call
 from tests.oracles.mixing import attention
 from tests.support.build import assert_padding_never_leaks, batch, build, parse
 

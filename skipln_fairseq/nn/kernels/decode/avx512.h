@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-enum { WIDTH = 16, ROWS = 12 };
+enum { WIDTH = 16, ROWS = 12 };  // 24 sums in 32 registers
 
 #include "lanes.h"
 
@@ -36,5 +36,11 @@ static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
 
 static inline Floats add_halves(Floats sum, float x, Floats w) {  // two halves each, whatever they are called
     return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_ps(x), (__m512bh)w);
+}
+
+static inline Floats load_halves(const char *from) { return (Floats)_mm512_loadu_ps(from); }
+#else
+static inline Floats load_halves(const char *from) {
+    return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16);
 }
 #endif

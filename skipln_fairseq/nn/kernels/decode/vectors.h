@@ -102,12 +102,6 @@ static Rows write_rows(const Product *p, const float *x, void *scratch, int64_t 
     return (Rows){scratch, words, scales};
 }
 
-INLINE Floats load_halves(const char *from) {
-    Halves halves;
-    memcpy(&halves, from, sizeof halves);
-    return (Floats)(__builtin_convertvector(halves, Words) << 16);
-}
-
 // Of a panel; they are there as Floats for FP32 and BF16, as Wholes for INT8.
 typedef struct {
     Floats floats[ROWS][VECTORS];
@@ -122,7 +116,7 @@ INLINE void add_word(int form, int count, Sums *sums, const Word *x, int64_t str
     for (int v = 0; v < VECTORS; v++) {
         const char *from = panel + v * WIDTH * inputs_of_word(form) * bytes_of_weight(form);
         if (form == INT8) whole[v] = load_eighths(from);
-        else if (form == BF16 && HALVES == 1) w[v] = load_halves(from);
+        else if (form == BF16) w[v] = load_halves(from);
         else memcpy(&w[v], from, sizeof w[v]);
     }
 #pragma GCC unroll 16
@@ -178,6 +172,7 @@ INLINE void multiply_rows(
     }
     if (form == INT8) panel += PANEL * sizeof(int32_t);
     int64_t k = 0;
+#pragma GCC unroll 1  // there are no registers for more sums
     for (; k + splits <= words; k += splits)
 #pragma GCC unroll 4
         for (int s = 0; s < splits; s++, panel += step) add_word(form, count, sums + s, x + k + s, r->stride, panel);

@@ -54,7 +54,9 @@ class Engine:
         known(all(one is None for one in rest), "its embedding or output layer")
         known(all(layer.encoder_attn is not None for layer in decoder.layers), "a decoder without a source")
         projection = maps(decoder.output_projection, form=form)
-        known(projection.outputs <= decoder.embed_tokens.num_embeddings, "words that are none of its embedding")
+        known(
+            projection.outputs <= decoder.embed_tokens.num_embeddings, "words that are none of its embedding"
+        )
         layers = [_layer(layer, form) for layer in decoder.layers]
         sources = [
             one for layer in decoder.layers for one in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj)

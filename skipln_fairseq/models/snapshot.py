@@ -83,7 +83,9 @@ class Snapshot:
             id(one): one for one in self._values if isinstance(one, Tensor) and one.is_floating_point()
         }
         self._tensors = [one for one in tensors.values() if one.numel()]
-        self._counted = [one for one in self._tensors if not one.is_inference()]  # whose versions torch counts
+        self._counted = [
+            one for one in self._tensors if not one.is_inference()
+        ]  # whose versions torch counts
         self._places, self._versions = self._where(), list(map(_version, self._counted))
         self._samples = Samples(list(map(_some, self._tensors)))
         self._sums = self._read()

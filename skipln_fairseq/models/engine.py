@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..nn.fused import FusedPost, FusedPre, are_one_kernel
+from ..nn.fused import Fused
 from ..nn.kernels.decode import Decoder, Layer, Product, Records, Wiring, Workspace, has_tiles, product
 from ..nn.norm.layer import LayerNorm
 from ..nn.placement import connection_class
+from ..nn.placement.post import Post
+from ..nn.placement.pre import Pre
 from ..nn.plain import is_plain, is_watched
 from .beams import Beams
 from .fast_attention import FastAttention
@@ -24,7 +26,7 @@ class Unknown(Exception):
     """What about a decoder the kernel does not know."""
 
 
-CONNECTIONS = [connection_class(placement, LayerNorm) for placement in (FusedPost, FusedPre)]
+CONNECTIONS = [connection_class(Fused, placement, LayerNorm) for placement in (Post, Pre)]
 
 
 def _known(condition: bool, what: str) -> None:
@@ -39,15 +41,25 @@ def _is(module: nn.Module, *kinds: type[nn.Module], what: str) -> None:
 def _wiring(connection: nn.Module) -> Wiring:
     _is(connection, *CONNECTIONS, what="connection")
     _is(connection.skip, type(connection.skip), what="skip")
-    chain = connection.skip.chain()
-    _known(chain is not None, f"its skip {type(connection.skip).__name__}")
-    scale, norms = chain
+    links = connection.skip.chain()
+    _known(links is not None, f"its skip {type(connection.skip).__name__}")
+    factors = [factor for one in links for factor in (one.of_x, one.of_y)]
+    _known(not any(isinstance(factor, Tensor) for factor in factors), "its skip's factors, which are learned")
+    scale = factors[0]
+    _known(all((one.of_x, one.of_y) == (scale, 1) for one in links), "its skip's factors, which differ")
+    norms = [one.norm for one in links[:-1]]
     for norm in norms:
         _is(norm, LayerNorm, what="norm")
-    _known(are_one_kernel([*norms, connection]), "its norms, which have no gain, no bias or several eps")
-    if isinstance(connection, FusedPre):
+    if isinstance(connection, Pre):
+        _known(not norms and _affine([connection]), "its norms, which have no gain, no bias or several eps")
         return Wiring([connection], True, scale)
+    _known(_affine([*norms, connection]), "its norms, which have no gain, no bias or several eps")
     return Wiring([*norms, connection], False, scale)
+
+
+def _affine(norms: list[nn.Module]) -> bool:
+    """Whether these have gain and bias, and all one eps."""
+    return all(one.eps == norms[0].eps and one.weight is not None and one.bias is not None for one in norms)
 
 
 def _norm(norm: nn.Module | None) -> Wiring:

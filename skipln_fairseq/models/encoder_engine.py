@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..nn.kernels.decode import Encoder, EncoderLayer, Space
 from .layers import SkipEncoderLayer
-from .reading import Positions, check_layer, check_stack, maps, norm, wiring
+from .reading import Positions, activation, check_layer, check_stack, maps, norm, same_in_all, wiring
 from .stacks import SkipEncoder
 
 __all__ = ["EncoderEngine"]
@@ -21,10 +21,10 @@ def _layer(layer: nn.Module, form: str) -> EncoderLayer:
     return EncoderLayer(
         maps(itself.q_proj, itself.k_proj, itself.v_proj, form=form),
         maps(itself.out_proj, form=form),
-        maps(layer.fc1, form=form, rectified=True),
+        maps(layer.fc1, form=form, rectified=activation(layer).startswith("relu")),
         maps(layer.fc2, form=form),
-        wiring(layer.self_attn_layer_norm),
-        wiring(layer.final_layer_norm),
+        wiring(layer.self_attn_layer_norm, itself.out_proj),
+        wiring(layer.final_layer_norm, layer.fc2),
     )
 
 
@@ -41,15 +41,17 @@ class EncoderEngine:
 
     def __init__(self, encoder: SkipEncoder, form: str):
         check_stack(encoder, SkipEncoder)
+        same_in_all(encoder.layers, lambda layer: (layer.embed_dim, layer.fc1.out_features), "widths")
         self.encoder = encoder
         self.kernel = Encoder(
             [_layer(layer, form) for layer in encoder.layers],
-            encoder.layers[0].self_attn.num_heads,
+            same_in_all(encoder.layers, lambda layer: layer.self_attn.num_heads, "heads"),
             encoder.embed_tokens.weight.detach(),
             encoder.embed_scale,
             encoder.padding_idx,
             norm(encoder.layernorm_embedding),
             norm(encoder.layer_norm),
+            same_in_all(encoder.layers, activation, "activation functions"),
         )
         self.positions = Positions(encoder.embed_positions, encoder.padding_idx)
         self.spare: list[Space] = []

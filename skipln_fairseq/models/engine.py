@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..nn.kernels.decode import Decoder, Layer, Records, Workspace, product
 from .beams import Beams
 from .layers import SkipDecoderLayer
-from .reading import Positions, check_layer, check_stack, known, maps, norm, wiring
+from .reading import Positions, activation, check_layer, check_stack, known, maps, norm, same_in_all, wiring
 from .stacks import SkipDecoder
 
 __all__ = ["Engine"]
@@ -27,10 +27,16 @@ def _layer(layer: nn.Module, form: str) -> Layer:
         maps(itself.out_proj, form=form),
         maps(source.q_proj, form=form),
         maps(source.out_proj, form=form),
-        maps(layer.fc1, form=form, rectified=True),
+        maps(layer.fc1, form=form, rectified=activation(layer).startswith("relu")),
         maps(layer.fc2, form=form),
-        *map(wiring, (layer.self_attn_layer_norm, layer.encoder_attn_layer_norm, layer.final_layer_norm)),
+        wiring(layer.self_attn_layer_norm, itself.out_proj),
+        wiring(layer.encoder_attn_layer_norm, source.out_proj),
+        wiring(layer.final_layer_norm, layer.fc2),
     )
+
+
+def _heads(layer: nn.Module) -> int:
+    return same_in_all((layer.self_attn, layer.encoder_attn), lambda one: one.num_heads, "heads")
 
 
 class Engine:
@@ -57,6 +63,7 @@ class Engine:
         known(
             projection.outputs <= decoder.embed_tokens.num_embeddings, "words that are none of its embedding"
         )
+        same_in_all(decoder.layers, lambda layer: (layer.embed_dim, layer.fc1.out_features), "widths")
         layers = [_layer(layer, form) for layer in decoder.layers]
         sources = [
             one for layer in decoder.layers for one in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj)
@@ -65,12 +72,13 @@ class Engine:
         self.source_maps = maps(*sources, form=form)
         self.kernel = Decoder(
             layers,
-            decoder.layers[0].self_attn.num_heads,
+            same_in_all(decoder.layers, _heads, "heads"),
             decoder.embed_tokens.weight.detach(),
             decoder.embed_scale,
             projection,
             norm(decoder.layernorm_embedding),
             norm(decoder.layer_norm),
+            same_in_all(decoder.layers, activation, "activation functions"),
         )
         self.reference = decoder.forward
         # of this decoder only: TorchScript compiles its class's

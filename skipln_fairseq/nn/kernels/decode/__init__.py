@@ -11,10 +11,11 @@ from .product import Product, kind, product
 from .records import Records
 from .search import Plan, Translations, search
 from .space import Space
-from .step import Decoder, Layer, Workspace
-from .wiring import Wiring
+from .step import ACTIVATIONS, Decoder, Layer, Workspace
+from .wiring import Shape, Wiring
 
 __all__ = [
+    "ACTIVATIONS",
     "Choice",
     "Decoder",
     "Encoder",
@@ -23,6 +24,7 @@ __all__ = [
     "Plan",
     "Product",
     "Records",
+    "Shape",
     "Space",
     "Translations",
     "Wiring",

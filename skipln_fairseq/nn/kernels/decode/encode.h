@@ -11,9 +11,9 @@ typedef struct {
 } EncoderLayer;
 
 typedef struct {
-    int64_t layers, heads, dim, ffn, words, padding;  // words: of the embedding; padding: the word that is none
+    int64_t layers, heads, dim, ffn, words, padding, activation;  // words: of the embedding; padding: the word that is none
     const EncoderLayer *layer;
-    Connection start, end;   // norms of the embedding, and of the stack's output
+    Norm start, end;         // norms of the embedding, and of the stack's output
     const float *embedding;  // (words, dim)
     float embedding_scale;
 } Encoder;
@@ -99,10 +99,13 @@ static void encode_layer(
         const int64_t rows = p->rows - row < SOME ? p->rows - row : SOME;
         float *x = p->x + row * dim;
         for (int64_t i = 0; i < rows; i++) memcpy(space + i * dim, joined + (row + i) * 3 * dim, dim * sizeof(float));
+        norm_rows(&layer->self.inside, space, rows, dim, threads);
         multiply(&layer->out, space, f, dim, rows, split, threads);
         leave(&layer->self, f, x, rows, dim, threads);
         const float *in = enter(&layer->feed, x, space, rows, dim, threads);
         multiply(&layer->widen, in, h, e->ffn, rows, split, threads);
+        activate(e->activation, h, rows * e->ffn, threads);
+        norm_rows(&layer->feed.inside, h, rows, e->ffn, threads);
         multiply(&layer->narrow, h, f, dim, rows, split, threads);
         leave(&layer->feed, f, x, rows, dim, threads);
     }
@@ -117,9 +120,9 @@ static int encode_source(const Encoder *e, const Source *s, Packed *p, Pool *poo
     float *scratch = take(pool, ENCODING, scratch_of_encoder(e));
     if (pool->failed) return NO_MEMORY;
     embed_source(e, s, p);
-    if (e->start.norms) norm_rows(&e->start, p->x, p->x, p->rows, e->dim, threads);
+    norm_rows(&e->start, p->x, p->rows, e->dim, threads);
     for (int64_t l = 0; l < e->layers; l++)
         encode_layer(e, e->layer + l, p, s->sentences, joined, scratch, threads);
-    if (e->end.norms) norm_rows(&e->end, p->x, p->x, p->rows, e->dim, threads);
+    norm_rows(&e->end, p->x, p->rows, e->dim, threads);
     return 0;
 }

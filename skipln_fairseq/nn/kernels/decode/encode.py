@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..chain import Norming
 from .library import loaded, pointer
 from .product import Product, ProductStruct
 from .space import Space
-from .wiring import ConnectionStruct, Wiring
+from .step import ACTIVATIONS
+from .wiring import ConnectionStruct, NormStruct, Wiring, norm_struct
 
 __all__ = ["Encoder", "EncoderLayer", "SourceStruct"]
 
@@ -44,9 +46,12 @@ class _EncoderLayer(ctypes.Structure):
 
 class _Encoder(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("layers", "heads", "dim", "ffn", "words", "padding")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("layers", "heads", "dim", "ffn", "words", "padding", "activation")
+        ),
         ("layer", ctypes.c_void_p),
-        *((name, ConnectionStruct) for name in ("start", "end")),
+        *((name, NormStruct) for name in ("start", "end")),
         ("embedding", ctypes.c_void_p),
         ("embedding_scale", ctypes.c_float),
     )
@@ -77,6 +82,7 @@ class Encoder:
         padding: the word that is none.
         start: the norm of the embeddings, or none.
         end: the norm of the stack's output, or none.
+        activation: a name in ACTIVATIONS.
     """
 
     def __init__(
@@ -86,8 +92,9 @@ class Encoder:
         embedding: Tensor,
         embedding_scale: float,
         padding: int,
-        start: Wiring,
-        end: Wiring,
+        start: Norming | None,
+        end: Norming | None,
+        activation: str,
     ):
         self.kept: list[Any] = [*layers, embedding]  # what the addresses below are of
         self.products = [one for layer in layers for one in layer.maps]
@@ -95,12 +102,18 @@ class Encoder:
         self.array = (_EncoderLayer * len(layers))(*map(self._layer, layers))
         self.struct = _Encoder(
             *(len(layers), heads, self.dim, layers[0].widen.outputs, len(embedding), padding),
-            *(ctypes.addressof(self.array), start.struct(self.kept), end.struct(self.kept)),
+            ACTIVATIONS.index(activation),
+            *(
+                ctypes.addressof(self.array),
+                norm_struct(start, self.dim, self.kept),
+                norm_struct(end, self.dim, self.kept),
+            ),
             *(pointer(embedding), embedding_scale),
         )
 
     def _layer(self, layer: EncoderLayer) -> _EncoderLayer:
-        wirings = (one.struct(self.kept) for one in (layer.self_wiring, layer.feed_wiring))
+        sub_layers = ((layer.self_wiring, layer.out), (layer.feed_wiring, layer.narrow))
+        wirings = (wiring.struct(self.dim, last.inputs, self.kept) for wiring, last in sub_layers)
         return _EncoderLayer(*(one.struct for one in layer.maps), *wirings)
 
     def encode(self, words: Tensor, positions: Tensor | None, space: Space) -> Tensor:

@@ -1,6 +1,7 @@
 // A step of a Transformer decoder, from the newest words to the logits, in one call: nothing but arithmetic is between
 // the matrix products of its layers.
 
+#include "activation.h"
 #include "attend.h"
 #include "connection.h"
 #include "product.h"
@@ -11,10 +12,10 @@ typedef struct {
 } Layer;
 
 typedef struct {
-    int64_t layers, heads, dim, ffn, words;
+    int64_t layers, heads, dim, ffn, words, activation;
     const Layer *layer;
     Product projection;
-    Connection start, end;   // norms of the embedding, and of the stack's output
+    Norm start, end;         // norms of the embedding, and of the stack's output
     const float *embedding;  // (words, dim)
     float embedding_scale;
 } Decoder;
@@ -55,7 +56,7 @@ static void step_once(const Decoder *d, const Step *s, int64_t threads) {
         for (int64_t j = 0; j < dim; j++)
             x[row * dim + j] =
                 d->embedding_scale * d->embedding[s->newest[row] * dim + j] + (s->position ? s->position[j] : 0);
-    if (d->start.norms) norm_rows(&d->start, x, x, rows, dim, threads);
+    norm_rows(&d->start, x, rows, dim, threads);
 
     for (int64_t l = 0; l < d->layers; l++) {
         const Layer *layer = d->layer + l;
@@ -72,21 +73,25 @@ static void step_once(const Decoder *d, const Step *s, int64_t threads) {
         const float *in = enter(&layer->self, x, space, rows, dim, threads);
         multiply(&layer->itself, in, record, width, rows, split, threads);
         attend_all(&itself, FLOAT32, record, q, NULL, threads);
+        norm_rows(&layer->self.inside, q, rows, dim, threads);
         multiply(&layer->out, q, f, dim, rows, split, threads);
         leave(&layer->self, f, x, rows, dim, threads);
 
         in = enter(&layer->source, x, space, rows, dim, threads);
         multiply(&layer->query, in, f, dim, rows, split, threads);
         attend_all(&source, FLOAT32, f, q, l + 1 == d->layers ? s->by_head : NULL, threads);
+        norm_rows(&layer->source.inside, q, rows, dim, threads);
         multiply(&layer->source_out, q, f, dim, rows, split, threads);
         leave(&layer->source, f, x, rows, dim, threads);
 
         in = enter(&layer->feed, x, space, rows, dim, threads);
         multiply(&layer->widen, in, h, d->ffn, rows, split, threads);
+        activate(d->activation, h, rows * d->ffn, threads);
+        norm_rows(&layer->feed.inside, h, rows, d->ffn, threads);
         multiply(&layer->narrow, h, f, dim, rows, split, threads);
         leave(&layer->feed, f, x, rows, dim, threads);
     }
     mean_of_heads(s->by_head, s->weights, d->heads, rows * s->source_positions);
-    if (d->end.norms) norm_rows(&d->end, x, x, rows, dim, threads);
+    norm_rows(&d->end, x, rows, dim, threads);
     multiply(&d->projection, x, s->logits, d->words, rows, split, threads);
 }

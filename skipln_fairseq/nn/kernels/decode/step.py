@@ -9,11 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..chain import Norming
 from .library import loaded, pointer
 from .product import Product, ProductStruct
-from .wiring import ConnectionStruct, Wiring
+from .wiring import ConnectionStruct, NormStruct, Wiring
 
-__all__ = ["Decoder", "Layer", "Workspace"]
+__all__ = ["ACTIVATIONS", "Decoder", "Layer", "Workspace"]
+
+ACTIVATIONS = ("relu", "relu_squared", "gelu", "gelu_accurate", "tanh")
+"""In the order of the source's numbers; the first two are of products that are rectified."""
 
 MAPS = ("itself", "out", "query", "source_out", "widen", "narrow")
 
@@ -47,10 +51,10 @@ class _Layer(ctypes.Structure):
 
 class _Decoder(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("layers", "heads", "dim", "ffn", "words")),
+        *((name, ctypes.c_int64) for name in ("layers", "heads", "dim", "ffn", "words", "activation")),
         ("layer", ctypes.c_void_p),
         ("projection", ProductStruct),
-        *((name, ConnectionStruct) for name in ("start", "end")),
+        *((name, NormStruct) for name in ("start", "end")),
         ("embedding", ctypes.c_void_p),
         ("embedding_scale", ctypes.c_float),
     )
@@ -94,6 +98,7 @@ class Decoder:
         projection: to the logits.
         start: the norm of the embeddings, or none.
         end: the norm of the stack's output, or none.
+        activation: a name in ACTIVATIONS.
     """
 
     def __init__(
@@ -103,8 +108,9 @@ class Decoder:
         embedding: Tensor,
         embedding_scale: float,
         projection: Product,
-        start: Wiring,
-        end: Wiring,
+        start: Norming | None,
+        end: Norming | None,
+        activation: str,
     ):
         self.kept: list[Any] = [*layers, embedding, projection]  # what the addresses below are of
         self.products = [projection, *(one for layer in layers for one in layer.maps)]
@@ -112,6 +118,7 @@ class Decoder:
         self.array = (_Layer * len(layers))(*map(self._layer, layers))
         self.struct = _Decoder(
             *(len(layers), heads, self.dim, layers[0].widen.outputs, self.words),
+            ACTIVATIONS.index(activation),
             *(
                 ctypes.addressof(self.array),
                 projection.struct,

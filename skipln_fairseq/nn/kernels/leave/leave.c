@@ -1,6 +1,8 @@
 // The leave-step of a sub-layer, forward and backward, one row of features at a time.
 //
-//     y_0 = noise * f;   v_k = scale * x + y_{k-1};   y_k = w_k * (v_k - mean_k) * rstd_k + b_k;   k = 1 ... norms
+//     y_0 = noise * f;   v_k = a_k * x + b_k * y_{k-1};   y_k = N_k(v_k);   k = 1 ... links
+//
+// with N_k a norm: n = (v - mean) * rstd, and w * n + bias or C * (1 - slope * n) * n of it; or nothing at all.
 //
 // A row stays in the first cache through all its norms, so a further norm costs arithmetic and no memory traffic.
 // Nothing is kept between forward and backward but two numbers a norm and row: the noise is drawn anew from its
@@ -15,12 +17,22 @@
 
 enum { FLOAT32, BFLOAT16 };
 
+// as chain.py numbers them
+enum { NORM = 1, CENTRED = 2, MEAN = 4, DEVIATION = 8, BRACKET = 16, GAIN = 32, BIAS = 64, OF_X = 128, OF_Y = 256 };
+
 typedef struct {
-    int64_t rows, dim, norms;
-    float scale, eps, keep;  // keep: the factor of what is not dropped
-    uint32_t threshold;      // a random word below it drops its element
+    int32_t parts;
+    int32_t of_x_at, of_y_at, gain_at, bias_at;  // rows of the table; -1: the link has no such vector
+    float of_x, of_y, eps, scale, slope;
+} Link;
+
+typedef struct {
+    int64_t rows, dim, links, norms, parameters;
+    float keep;          // the factor of what is not dropped
+    uint32_t threshold;  // a random word below it drops its element
     uint64_t seed;
-    const float *weight, *bias;  // (norms, dim)
+    const Link *link;
+    const float *table;  // (parameters, dim)
 } Step;
 
 static inline float to_float(uint16_t half) {
@@ -45,6 +57,13 @@ static void read_row(float *restrict to, const void *from, int type, int64_t row
     const uint16_t *restrict halves = (const uint16_t *)from + row * dim;
 #pragma omp simd
     for (int64_t j = 0; j < dim; j++) to[j] = to_float(halves[j]);
+}
+
+// the row itself, or what it is in float32
+static const float *row_of(float *buffer, const void *from, int type, int64_t row, int64_t dim) {
+    if (type == FLOAT32) return (const float *)from + row * dim;
+    read_row(buffer, from, type, row, dim);
+    return buffer;
 }
 
 static void write_row(void *to, const float *restrict from, int type, int64_t row, int64_t dim) {
@@ -102,136 +121,325 @@ static float *scratch(int64_t rows, int64_t dim) {
     return aligned_alloc(64, (size_t)(rows * padded(dim)) * sizeof(float));
 }
 
+static const float *vector(const Step *step, int32_t at) { return at < 0 ? 0 : step->table + at * step->dim; }
+
+// What stands between n_k and v_{k+1} = factor * n_k + shift + a_{k+1} * x, where N_k has no bracket: two rows a link.
+static float *prepare(const Step *step) {
+    const int64_t dim = step->dim, width = padded(dim);
+    float *rows = scratch(2 * step->links + 1, dim);
+    for (int64_t k = 0; k < step->links; k++) {
+        const Link *link = step->link + k, *next = k + 1 < step->links ? link + 1 : 0;
+        const float *gain = vector(step, link->gain_at), *bias = vector(step, link->bias_at);
+        const float *of_y = next ? vector(step, next->of_y_at) : 0;
+        float *factor = rows + 2 * k * width, *shift = factor + width;
+        for (int64_t j = 0; j < dim; j++) {
+            const float by = !next ? 1.0f : of_y ? of_y[j] : next->of_y;
+            factor[j] = gain ? by * gain[j] : by;
+            shift[j] = bias ? by * bias[j] : 0.0f;
+        }
+    }
+    return rows;
+}
+
+// a * x of a link, into skip: which has it already where the link before has the same number.
+static void take_x(const Step *step, int64_t k, const float *restrict x, float *restrict skip) {
+    const Link *link = step->link + k;
+    const float *restrict vectors = vector(step, link->of_x_at);
+    const float number = link->of_x;
+    const int64_t dim = step->dim;
+    if (vectors) {
+#pragma omp simd
+        for (int64_t j = 0; j < dim; j++) skip[j] = vectors[j] * x[j];
+    } else if (k == 0 || link[-1].of_x_at >= 0 || link[-1].of_x != number) {
+#pragma omp simd
+        for (int64_t j = 0; j < dim; j++) skip[j] = number * x[j];
+    }
+}
+
+// v_1 of y_0, and its sum
+static float first_sum(const Step *step, const float *restrict skip, float *restrict v) {
+    const Link *link = step->link;
+    const float *restrict vectors = vector(step, link->of_y_at);
+    const float number = link->of_y;
+    const int64_t dim = step->dim;
+    float sum = 0;
+    if (vectors) times(v, vectors, dim);
+    else if (number != 1.0f) {
+#pragma omp simd
+        for (int64_t j = 0; j < dim; j++) v[j] *= number;
+    }
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < dim; j++) {
+        v[j] += skip[j];
+        sum += v[j];
+    }
+    return sum;
+}
+
+// b * N(v) + skip, and its sum: v_{k+1} of v_k, which may be the same row
+static float next_sum(
+    const Link *link, const float *restrict factor, const float *v, const float *restrict skip, float *next,
+    float mean, float rstd, int64_t dim
+) {
+    const float *restrict shift = factor + padded(dim);
+    float sum = 0;
+    if (link->parts & BRACKET) {
+        const float scale = link->scale, slope = link->slope;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < dim; j++) {
+            const float n = (v[j] - mean) * rstd;
+            next[j] = scale * (1 - slope * n) * n * factor[j] + shift[j] + skip[j];
+            sum += next[j];
+        }
+    } else {
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < dim; j++) {
+            next[j] = (v[j] - mean) * rstd * factor[j] + shift[j] + skip[j];
+            sum += next[j];
+        }
+    }
+    return sum;
+}
+
+static void last_norm(
+    const Link *link, const float *restrict factor, float *restrict v, float mean, float rstd, int64_t dim
+) {
+    const float *restrict shift = factor + padded(dim);
+    if (link->parts & BRACKET) {
+        const float scale = link->scale, slope = link->slope;
+#pragma omp simd
+        for (int64_t j = 0; j < dim; j++) {
+            const float n = (v[j] - mean) * rstd;
+            v[j] = scale * (1 - slope * n) * n;
+        }
+    } else {
+#pragma omp simd
+        for (int64_t j = 0; j < dim; j++) v[j] = (v[j] - mean) * rstd * factor[j] + shift[j];
+    }
+}
+
 static void forward_rows(
-    const Step *step, int type, const void *f, const void *x, void *y, float *statistics, int64_t first, int64_t last
+    const Step *step, const float *factors, int type, const void *f, const void *x, void *y, float *statistics,
+    int64_t first, int64_t last
 ) {
     const int64_t dim = step->dim, width = padded(dim);
-    float *restrict out = scratch(3, dim), *restrict skip = out + width, *restrict noise = skip + width;
-    const float scale = step->scale;
+    float *restrict out = scratch(4, dim), *restrict halves = out + width, *restrict skip = halves + width;
+    float *restrict noise = skip + width;
+    statistics += 2 * first * step->norms;
     for (int64_t row = first; row < last; row++) {
         read_row(out, f, type, row, dim);
-        read_row(skip, x, type, row, dim);
+        const float *in = row_of(halves, x, type, row, dim);
         if (step->threshold) {
             draw_noise(noise, step, row);
             times(out, noise, dim);
         }
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < dim; j++) {
-            skip[j] *= scale;
-            out[j] += skip[j];
-            sum += out[j];
-        }
-        for (int64_t k = 0; k < step->norms; k++) {
-            const float *restrict weight = step->weight + k * dim, *restrict bias = step->bias + k * dim;
-            const float mean = sum / dim;
-            float squares = 0;
+        take_x(step, 0, in, skip);
+        float sum = first_sum(step, skip, out);
+        for (int64_t k = 0; k < step->links; k++) {
+            const Link *link = step->link + k;
+            const float *restrict factor = factors + 2 * k * width;
+            float mean = 0, rstd = 1;
+            if (link->parts & NORM) {
+                float squares = 0;
+                if (link->parts & CENTRED) mean = sum / dim;
 #pragma omp simd reduction(+ : squares)
-            for (int64_t j = 0; j < dim; j++) squares += (out[j] - mean) * (out[j] - mean);
-            const float rstd = inverse_deviation(squares / dim, step->eps);
-            statistics[2 * row * step->norms + k] = mean;
-            statistics[(2 * row + 1) * step->norms + k] = rstd;
-            if (k + 1 < step->norms) {
-                sum = 0;
-#pragma omp simd reduction(+ : sum)
-                for (int64_t j = 0; j < dim; j++) {
-                    out[j] = (out[j] - mean) * rstd * weight[j] + bias[j] + skip[j];
-                    sum += out[j];
-                }
-            } else {
-#pragma omp simd
-                for (int64_t j = 0; j < dim; j++) out[j] = (out[j] - mean) * rstd * weight[j] + bias[j];
+                for (int64_t j = 0; j < dim; j++) squares += (out[j] - mean) * (out[j] - mean);
+                rstd = inverse_deviation(squares / dim, link->eps);
+                *statistics++ = mean;
+                *statistics++ = rstd;
             }
+            if (k + 1 < step->links) {
+                take_x(step, k + 1, in, skip);
+                sum = next_sum(link, factor, out, skip, out, mean, rstd, dim);
+            } else if (link->parts & NORM) last_norm(link, factor, out, mean, rstd, dim);
         }
         write_row(y, out, type, row, dim);
     }
     free(out);
 }
 
-// The gradients of the gains and biases of these rows are written to sums, (norms, 2, dim).
-static void backward_rows(
-    const Step *step, int type, const void *f, const void *x, const float *statistics, const void *dy, void *df,
-    void *dx, float *restrict sums, int64_t first, int64_t last
+// The gradient d of v of that of N(v), in its place, and what it is for x and y: dskip += a * d and grad = b * d.
+static inline __attribute__((always_inline)) void through(
+    const int what, const Link *link, const float *restrict gain, const float *restrict v, float mean, float rstd,
+    float a, float b, float *restrict grad, float *restrict dskip, float *restrict dgain, float *restrict dbias,
+    int64_t dim
 ) {
-    const int64_t dim = step->dim, norms = step->norms, width = padded(dim);
-    float *restrict grad = scratch(4 + norms, dim), *restrict skip = grad + width, *restrict noise = skip + width;
-    float *restrict dskip = noise + width;
-    float *inputs = dskip + width;  // of the norms, (norms, width)
-    const float scale = step->scale;
-    memset(sums, 0, (size_t)(norms * 2 * dim) * sizeof(float));
+    const float scale = link->scale, slope = link->slope;
+    float level = 0, along = 0;
+#define INNER(n) ((what & GAIN ? grad[j] * gain[j] : grad[j]) * (what & BRACKET ? scale * (1 - slope * (n)) : 1.0f))
+#pragma omp simd reduction(+ : level, along)
+    for (int64_t j = 0; j < dim; j++) {
+        const float n = (v[j] - mean) * rstd, inner = INNER(n);
+        if (what & BIAS) dbias[j] += grad[j];
+        if (what & GAIN) dgain[j] += grad[j] * n;
+        level += inner;
+        along += inner * n;
+    }
+    level = link->parts & MEAN ? level / dim : 0;
+    along = link->parts & DEVIATION ? along / dim : 0;
+#pragma omp simd
+    for (int64_t j = 0; j < dim; j++) {
+        const float n = (v[j] - mean) * rstd;
+        const float d = rstd * (INNER(n) - level - n * along);
+        dskip[j] += a * d;
+        grad[j] = b * d;
+    }
+#undef INNER
+}
+
+static void through_norm(
+    const Step *step, const Link *link, const float *v, float mean, float rstd, float a, float b, float *grad,
+    float *dskip, float *sums
+) {
+    const float *gain = vector(step, link->gain_at);
+    float *dgain = sums + link->gain_at * step->dim, *dbias = sums + link->bias_at * step->dim;
+    switch (link->parts & (BRACKET | GAIN | BIAS)) {
+#define CASE(what)                                                                                \
+    case what:                                                                                    \
+        through(what, link, gain, v, mean, rstd, a, b, grad, dskip, dgain, dbias, step->dim); \
+        break
+        CASE(0);
+        CASE(GAIN);
+        CASE(BIAS);
+        CASE(GAIN | BIAS);
+        CASE(BRACKET);
+        CASE(BRACKET | GAIN);
+        CASE(BRACKET | BIAS);
+        CASE(BRACKET | GAIN | BIAS);
+#undef CASE
+    }
+}
+
+static void through_numbers(float a, float b, float *restrict grad, float *restrict dskip, int64_t dim) {
+#pragma omp simd
+    for (int64_t j = 0; j < dim; j++) {
+        dskip[j] += a * grad[j];
+        grad[j] *= b;
+    }
+}
+
+static void add_product(float *restrict to, const float *restrict one, const float *restrict other, int64_t dim) {
+#pragma omp simd
+    for (int64_t j = 0; j < dim; j++) to[j] += one[j] * other[j];
+}
+
+// The same through factors of which one at least is a vector: y is the row before the link.
+static void through_vectors(
+    const Step *step, const Link *link, const float *x, const float *y, float *restrict grad, float *restrict dskip,
+    float *sums
+) {
+    const int64_t dim = step->dim;
+    const float *restrict of_x = vector(step, link->of_x_at), *restrict of_y = vector(step, link->of_y_at);
+    if (of_x) add_product(sums + link->of_x_at * dim, grad, x, dim);
+    if (of_y) add_product(sums + link->of_y_at * dim, grad, y, dim);
+#pragma omp simd
+    for (int64_t j = 0; j < dim; j++) {
+        dskip[j] += (of_x ? of_x[j] : link->of_x) * grad[j];
+        grad[j] *= of_y ? of_y[j] : link->of_y;
+    }
+}
+
+// N(v) of a link, for the gradient of the factor that it meets
+static void output(const Step *step, const Link *link, const float *v, float mean, float rstd, float *restrict y) {
+    const float *restrict gain = vector(step, link->gain_at), *restrict bias = vector(step, link->bias_at);
+    const float slope = link->parts & BRACKET ? link->slope : 0, scale = link->parts & BRACKET ? link->scale : 1;
+#pragma omp simd
+    for (int64_t j = 0; j < step->dim; j++) {
+        const float n = (v[j] - mean) * rstd;
+        y[j] = scale * (1 - slope * n) * n * (gain ? gain[j] : 1.0f) + (bias ? bias[j] : 0.0f);
+    }
+}
+
+// The rows v_1 ... of one row of f and x, (links, width), and each link's mean and inverse deviation.
+static void again(
+    const Step *step, const float *factors, const float *x, const float *statistics, float *skip, float *inputs,
+    float *moments
+) {
+    const int64_t dim = step->dim, width = padded(dim);
+    take_x(step, 0, x, skip);
+    first_sum(step, skip, inputs);
+    for (int64_t k = 0; k < step->links; k++) {
+        const Link *link = step->link + k;
+        float *own = inputs + k * width;
+        moments[2 * k] = link->parts & NORM ? *statistics++ : 0;
+        moments[2 * k + 1] = link->parts & NORM ? *statistics++ : 1;
+        if (k + 1 == step->links) break;
+        take_x(step, k + 1, x, skip);
+        next_sum(link, factors + 2 * k * width, own, skip, own + width, moments[2 * k], moments[2 * k + 1], dim);
+    }
+}
+
+// The gradients of the parameters, of these rows, are written to sums, (parameters, dim).
+static void backward_rows(
+    const Step *step, const float *factors, int type, const void *f, const void *x, const float *statistics,
+    const void *dy, void *df, void *dx, float *restrict sums, int64_t first, int64_t last
+) {
+    const int64_t dim = step->dim, width = padded(dim), links = step->links;
+    float *grad = scratch(7 + links, dim), *halves = grad + width, *skip = halves + width, *noise = skip + width;
+    float *dskip = noise + width, *y = dskip + width, *start = y + width, *inputs = start + width;
+    float *moments = malloc((size_t)(2 * links) * sizeof(float));
+    const int reads = step->norms || step->parameters;
+    memset(sums, 0, (size_t)(step->parameters * dim) * sizeof(float));
     for (int64_t row = first; row < last; row++) {
-        const float *restrict means = statistics + 2 * row * norms, *restrict rstds = means + norms;
+        const float *in = 0;
         read_row(grad, dy, type, row, dim);
         if (step->threshold) draw_noise(noise, step, row);
-        if (norms) {
+        if (reads) {
+            in = row_of(halves, x, type, row, dim);
             read_row(inputs, f, type, row, dim);
-            read_row(skip, x, type, row, dim);
             if (step->threshold) times(inputs, noise, dim);
-#pragma omp simd
-            for (int64_t j = 0; j < dim; j++) {
-                skip[j] *= scale;
-                inputs[j] += skip[j];
-                dskip[j] = 0;
-            }
+            if (step->link->of_y_at >= 0) memcpy(start, inputs, dim * sizeof(float));
+            again(step, factors, in, statistics + 2 * row * step->norms, skip, inputs, moments);
         }
-        for (int64_t k = 0; k + 1 < norms; k++) {
-            const float *restrict weight = step->weight + k * dim, *restrict bias = step->bias + k * dim;
-            const float *restrict v = inputs + k * width;
-            float *restrict next = inputs + (k + 1) * width;
-            const float mean = means[k], rstd = rstds[k];
-#pragma omp simd
-            for (int64_t j = 0; j < dim; j++) next[j] = (v[j] - mean) * rstd * weight[j] + bias[j] + skip[j];
-        }
-        for (int64_t k = norms - 1; k >= 0; k--) {
-            const float *restrict weight = step->weight + k * dim, *restrict v = inputs + k * width;
-            float *restrict dweight = sums + 2 * k * dim, *restrict dbias = dweight + dim;
-            const float mean = means[k], rstd = rstds[k];
-            float sum = 0, along = 0;
-#pragma omp simd reduction(+ : sum, along)
-            for (int64_t j = 0; j < dim; j++) {
-                const float normed = (v[j] - mean) * rstd;
-                dbias[j] += grad[j];
-                dweight[j] += grad[j] * normed;
-                sum += grad[j] * weight[j];
-                along += grad[j] * weight[j] * normed;
+        memset(dskip, 0, dim * sizeof(float));
+        for (int64_t k = links - 1; k >= 0; k--) {
+            const Link *link = step->link + k;
+            const int vectors = link->of_x_at >= 0 || link->of_y_at >= 0;
+            const float a = vectors ? 0 : link->of_x, b = vectors ? 1 : link->of_y;
+            const float *v = inputs + k * width, *before = start;
+            if (link->parts & NORM)
+                through_norm(step, link, v, moments[2 * k], moments[2 * k + 1], a, b, grad, dskip, sums);
+            else if (!vectors) through_numbers(a, b, grad, dskip, dim);
+            if (!vectors) continue;
+            if (k > 0 && link->of_y_at >= 0) {
+                output(step, link - 1, v - width, moments[2 * k - 2], moments[2 * k - 1], y);
+                before = y;
             }
-            sum /= dim;
-            along /= dim;
-#pragma omp simd
-            for (int64_t j = 0; j < dim; j++) {
-                grad[j] = rstd * (grad[j] * weight[j] - sum - (v[j] - mean) * rstd * along);
-                dskip[j] += grad[j];
-            }
+            through_vectors(step, link, in, before, grad, dskip, sums);
         }
-        const float *restrict total = norms ? dskip : grad;
-#pragma omp simd
-        for (int64_t j = 0; j < dim; j++) skip[j] = scale * total[j];
-        write_row(dx, skip, type, row, dim);
+        write_row(dx, dskip, type, row, dim);
         if (step->threshold) times(grad, noise, dim);
         write_row(df, grad, type, row, dim);
     }
+    free(moments);
     free(grad);
 }
 
 void leave_forward(
     const Step *step, int type, const void *f, const void *x, void *y, float *statistics, int64_t threads
 ) {
+    float *factors = prepare(step);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < threads; t++)
-        forward_rows(step, type, f, x, y, statistics, step->rows * t / threads, step->rows * (t + 1) / threads);
+        forward_rows(
+            step, factors, type, f, x, y, statistics, step->rows * t / threads, step->rows * (t + 1) / threads
+        );
+    free(factors);
 }
 
 void leave_backward(
     const Step *step, int type, const void *f, const void *x, const float *statistics, const void *dy, void *df,
     void *dx, float *sums, int64_t threads
 ) {
-    const int64_t size = step->norms * 2 * step->dim;
+    const int64_t size = step->parameters * step->dim;
+    float *factors = prepare(step);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < threads; t++)
         backward_rows(
-            step, type, f, x, statistics, dy, df, dx, sums + t * size, step->rows * t / threads,
+            step, factors, type, f, x, statistics, dy, df, dx, sums + t * size, step->rows * t / threads,
             step->rows * (t + 1) / threads
         );
+    free(factors);
     for (int64_t t = 1; t < threads; t++)
         for (int64_t j = 0; j < size; j++) sums[j] += sums[t * size + j];
 }

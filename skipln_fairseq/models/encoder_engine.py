@@ -21,7 +21,7 @@ def _layer(layer: nn.Module, form: str) -> EncoderLayer:
     return EncoderLayer(
         maps(itself.q_proj, itself.k_proj, itself.v_proj, form=form),
         maps(itself.out_proj, form=form),
-        maps(layer.fc1, form=form, rectified=activation(layer).startswith("relu")),
+        maps(layer.fc1, form=form, rectified=activation(layer) == "relu"),
         maps(layer.fc2, form=form),
         wiring(layer.self_attn_layer_norm, itself.out_proj),
         wiring(layer.final_layer_norm, layer.fc2),

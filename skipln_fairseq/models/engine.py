@@ -27,7 +27,7 @@ def _layer(layer: nn.Module, form: str) -> Layer:
         maps(itself.out_proj, form=form),
         maps(source.q_proj, form=form),
         maps(source.out_proj, form=form),
-        maps(layer.fc1, form=form, rectified=activation(layer).startswith("relu")),
+        maps(layer.fc1, form=form, rectified=activation(layer) == "relu"),
         maps(layer.fc2, form=form),
         wiring(layer.self_attn_layer_norm, itself.out_proj),
         wiring(layer.encoder_attn_layer_norm, source.out_proj),

@@ -5,7 +5,6 @@ from typing import TypeVar
 
 import torch
 from fairseq.modules import LearnedPositionalEmbedding, SinusoidalPositionalEmbedding, gelu, gelu_accurate
-from fairseq.utils import relu_squared
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -138,8 +137,7 @@ SHAPES = {ScaleNorm: _length, DynamicTanh: _tanh, DynamicErf: _erf, nn.LayerNorm
 
 def activation(layer: nn.Module) -> str:
     """What stands between the feed-forward's maps."""
-    found = {F.relu: "relu", relu_squared: "relu_squared", gelu: "gelu", gelu_accurate: "gelu_accurate"}
-    found |= {torch.tanh: "tanh"}
+    found = {F.relu: "relu", gelu: "gelu", gelu_accurate: "gelu_accurate", torch.tanh: "tanh"}
     known(layer.activation_fn in found, "its activation function")
     return found[layer.activation_fn]
 

@@ -29,8 +29,11 @@ from tests.support.build import CONNECTIONS, SMALL, batch, build, build_connecti
 CLOSE = {"rtol": 1e-3, "atol": 1e-3}
 compiles = pytest.mark.skipif(decode.kind() is None, reason="no C compiler")
 
-# In one call are LayerNorm after each of these skips, or before F.
-IN_ONE_CALL = ("plain", "pre", "xskip-ln", "rskip-1", "rskip-2", "rskip-3-shared")
+# In one call is what is a chain from F(x) to the sub-layer's output.
+IN_ONE_CALL = (
+    *("plain", "pre", "no-norm", "xskip", "xskip-ln", "rskip-1", "rskip-2", "rskip-3-shared"),
+    *("learned", "admin", "layerscale", "sub-ada", "sandwich-rms"),
+)
 LAYER_BY_LAYER = sorted(set(CONNECTIONS) - {*IN_ONE_CALL, "mixed"})
 
 
@@ -73,13 +76,14 @@ def test_the_stack_around_the_layers(flags):
 @pytest.mark.parametrize(
     "flags",
     [
-        "--activation-fn gelu",
+        "--activation-fn linear",
         "--attention-type favor",
         "--cross-attention-type favor",
         "--cross-self-attention --no-cross-attention",
         "--kernels reference",
         "--decoder-layers 0",
-        "--skip-norm rms",
+        "--skip-norm batch",
+        "--qk-norm rms",
         "--adaptive-softmax-cutoff 10,20 --criterion adaptive_loss",
     ],
 )

@@ -12,12 +12,12 @@ from torch import Tensor
 from ..chain import Norming
 from .library import loaded, pointer
 from .product import Product, ProductStruct
-from .wiring import ConnectionStruct, NormStruct, Wiring
+from .wiring import ConnectionStruct, NormStruct, Wiring, norm_struct
 
 __all__ = ["ACTIVATIONS", "Decoder", "Layer", "Workspace"]
 
-ACTIVATIONS = ("relu", "relu_squared", "gelu", "gelu_accurate", "tanh")
-"""In the order of the source's numbers; the first two are of products that are rectified."""
+ACTIVATIONS = ("relu", "gelu", "gelu_accurate", "tanh")
+"""In the order of the source's numbers; the first is part of the product before it."""
 
 MAPS = ("itself", "out", "query", "source_out", "widen", "narrow")
 
@@ -119,12 +119,8 @@ class Decoder:
         self.struct = _Decoder(
             *(len(layers), heads, self.dim, layers[0].widen.outputs, self.words),
             ACTIVATIONS.index(activation),
-            *(
-                ctypes.addressof(self.array),
-                projection.struct,
-                start.struct(self.kept),
-                end.struct(self.kept),
-            ),
+            *(ctypes.addressof(self.array), projection.struct),
+            *(norm_struct(norm, self.dim, self.kept) for norm in (start, end)),
             *(pointer(embedding), embedding_scale),
         )
         self.heads = heads
@@ -133,9 +129,12 @@ class Decoder:
         self.scratch_size.restype = ctypes.c_int64
 
     def _layer(self, layer: Layer) -> _Layer:
-        wirings = (
-            one.struct(self.kept) for one in (layer.self_wiring, layer.source_wiring, layer.feed_wiring)
+        sub_layers = (
+            (layer.self_wiring, layer.out),
+            (layer.source_wiring, layer.source_out),
+            (layer.feed_wiring, layer.narrow),
         )
+        wirings = (wiring.struct(self.dim, last.inputs, self.kept) for wiring, last in sub_layers)
         return _Layer(*(one.struct for one in layer.maps), *wirings)
 
     def step(

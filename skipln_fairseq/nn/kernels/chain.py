@@ -1,4 +1,4 @@
-"""A chain of links ``y_k = N_k(a_k ⊙ x + b_k ⊙ y_{k−1})``, as skip rules, placements and norms describe it to kernels."""
+"""Chains ``y_k = N_k(a_k ⊙ x + b_k ⊙ y_{k−1})``, as skip rules, placements and norms describe them to kernels."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Optional, Protocol, Union

@@ -1,6 +1,6 @@
 """What every skip rule is, and what it is told when it is built. ``SKIPS`` is their registry."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 

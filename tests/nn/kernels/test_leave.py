@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from skipln_fairseq.nn.kernels.chain import Link, Norming, Part
-from skipln_fairseq.nn.kernels.leave import cpu, leave
-from skipln_fairseq.nn.kernels.leave.step import flat, read
+from skipln_fairseq.nn.kernels.leave import cpu, eager, leave
+from tests.nn.kernels.chains import CHAINS, Draw, exact, here, in_form
 
 ORDERS = (0, 1, 2, 3, 8)
 ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20))
@@ -43,14 +43,6 @@ def links(weights, biases, scale=1.0):
     """The chain of layer norms with these gains and biases; without any the sum."""
     norms = [Norming(Part.LAYER, 1e-5, w, b) for w, b in zip(weights, biases, strict=True)]
     return [Link(scale, norm=norm) for norm in norms or [None]]
-
-
-def in_form(form, f, x, chain, drop=0.0, seed=0, dy=None):
-    """Output and, with ``dy``, gradients of one form: ``y`` or ``(y, df, dx, gradients of the parameters)``."""
-    parameters, parts, numbers = flat(chain, f.size(-1))
-    step = read(tuple(parts), tuple(numbers), drop)
-    y, statistics = form.forward(f, x, parameters, step, seed)
-    return y if dy is None else (y, *form.backward(dy, f, x, parameters, statistics, step, seed))
 
 
 def both_ways(order, dtype, shape=(3, 5, 16), scale=1.3, device="cpu"):
@@ -97,6 +89,28 @@ def test_compiled_form_is_the_modules_within_rounding(order, shape, dtype):
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == dtype
         assert (ours.double() - theirs).abs().max() <= unit * theirs.abs().max()
+
+
+# what the arithmetic of some steps in float32 costs, and in a result's own type
+UNITS = {torch.float32: 2**-19, torch.bfloat16: 2**-7, torch.float64: 2**-40}
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 16), (33, 7), (2, 130)])
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [
+        *(pytest.param(cpu, dtype, marks=needs_compiler) for dtype in (torch.float32, torch.bfloat16)),
+        *((eager, dtype) for dtype in UNITS),
+    ],
+)
+@pytest.mark.parametrize("name", CHAINS)
+def test_every_chain_is_its_definition_forward_and_backward(name, form, dtype, shape):
+    draw = Draw(shape[-1], dtype, seed=len(name))
+    f, x, dy = (Draw(shape, dtype, seed=seed).vector() for seed in (1, 2, 3))
+    chain = CHAINS[name](draw)
+    found, _ = in_form(here, form, f, x, chain, dy)
+    for ours, theirs in zip(found, exact(f, x, chain, dy), strict=True):
+        assert (ours.double() - theirs).abs().max() <= UNITS[dtype] * theirs.abs().max()
 
 
 def threefry(key, block, rounds):
@@ -152,7 +166,7 @@ def expected_noise(rows, dim, drop, seed):
 def test_compiled_form_drops_what_threefry_says_forward_and_backward(order, drop, dim):
     f, x, dy, weights, biases = tensors(order, (9, dim), dtype=torch.float32)
     seed = 0x0123456789ABCDEF
-    y, df, dx, sums = in_form(cpu, f, x, links(weights, biases, 0.8), drop, seed, dy)
+    (y, df, dx, *sums), _ = in_form(here, cpu, f, x, links(weights, biases, 0.8), dy, drop, seed)
     noise = expected_noise(9, dim, drop, seed)
 
     def reference(f, x, *parameters):
@@ -199,7 +213,8 @@ def test_threads_do_not_change_what_is_dropped():
     try:
         for n in (1, 3):
             torch.set_num_threads(n)
-            found.append(in_form(cpu, f, x, links(weights, biases), 0.3, 7, dy))
+            (y, df, dx, *sums), _ = in_form(here, cpu, f, x, links(weights, biases), dy, 0.3, 7)
+            found.append((y, df, dx, torch.stack(sums)))
     finally:
         torch.set_num_threads(threads)
     one, three = found
@@ -244,9 +259,9 @@ def test_a_second_derivative_is_refused():
 @needs_compiler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_not_a_number_stays_so(dtype):
-    f, x, _, weights, biases = tensors(2, (3, 16), dtype=dtype)
+    f, x, dy, weights, biases = tensors(2, (3, 16), dtype=dtype)
     f[1, 2], x[2, 0] = float("nan"), float("inf")
-    y = in_form(cpu, f, x, links(weights, biases))
+    (y, *_), _ = in_form(here, cpu, f, x, links(weights, biases), dy)
     assert y[0].isfinite().all()
     assert y[1:].isnan().all()
 
@@ -258,11 +273,11 @@ def test_what_is_not_a_number_stays_so(dtype):
 def test_an_overflow_stays_visible(size, order, dtype):
     f, x, dy, weights, biases = tensors(order, (3, 16), dtype=dtype)
     f[1] *= size
-    y, df, dx, sums = in_form(cpu, f, x, links(weights, biases), dy=dy)
+    (y, df, dx, *sums), _ = in_form(here, cpu, f, x, links(weights, biases), dy)
     for found in (y, df, dx):
         assert found[[0, 2]].isfinite().all()
         assert found[1].isnan().all()
-    assert sums[:-1].isnan().all()  # all but the last bias
+    assert torch.stack(sums[:-1]).isnan().all()  # all but the last bias
 
 
 def test_what_has_no_form_is_refused():

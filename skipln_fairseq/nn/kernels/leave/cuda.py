@@ -12,9 +12,12 @@ the key: element j of row r takes word j mod 4 of block r·⌈D/4⌉ + ⌊j/4⌋
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from ..chain import Part
 from .step import Step
 
 try:
@@ -23,6 +26,9 @@ try:
 
     jit = triton.jit
     kernel = triton.jit(do_not_specialize=["rows", "seed"])  # which change from call to call
+    NORM, CENTRED, MEAN, DEVIATION, BRACKET = map(
+        tl.constexpr, (Part.NORM, Part.CENTRED, Part.MEAN, Part.DEVIATION, Part.BRACKET)
+    )
 except ImportError:  # torch's builds for the CPU bring no Triton, and never call what follows
     triton = None
     jit = kernel = lambda function: function
@@ -77,21 +83,85 @@ def _parameter(table, k, column, D: tl.constexpr, ROWS: tl.constexpr):
     return tl.load(table + k * D + column, mask=column < D, other=0.0).to(tl.float32)
 
 
+@jit
+def _add_x(
+    v,
+    x,
+    table,
+    k: tl.constexpr,
+    column,
+    AT: tl.constexpr,
+    NUMBERS: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """``v + a_k ⊙ x``."""
+    if AT[5 * k] >= 0:
+        v += _parameter(table, AT[5 * k], column, D, ROWS) * x
+    elif NUMBERS[5 * k] == 1:
+        v += x
+    elif NUMBERS[5 * k] != 0:
+        v += NUMBERS[5 * k] * x
+    return v
+
+
+@jit
+def _times_b(
+    v,
+    table,
+    k: tl.constexpr,
+    column,
+    AT: tl.constexpr,
+    NUMBERS: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """``b_k ⊙ v``."""
+    if AT[5 * k + 1] >= 0:
+        v *= _parameter(table, AT[5 * k + 1], column, D, ROWS)
+    elif NUMBERS[5 * k + 1] != 1:
+        v *= NUMBERS[5 * k + 1]
+    return v
+
+
+@jit
+def _after(
+    v,
+    table,
+    k: tl.constexpr,
+    column,
+    PARTS: tl.constexpr,
+    AT: tl.constexpr,
+    NUMBERS: tl.constexpr,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """What norm k makes of n: the bracket, the gain and the bias, as far as it has them."""
+    if BRACKET & PARTS[k]:
+        v *= NUMBERS[5 * k + 3] * (1.0 - NUMBERS[5 * k + 4] * v)
+    if AT[5 * k + 2] >= 0:
+        v *= _parameter(table, AT[5 * k + 2], column, D, ROWS)
+    if AT[5 * k + 3] >= 0:
+        v += _parameter(table, AT[5 * k + 3], column, D, ROWS)
+    return v
+
+
 @kernel
 def _forward(
     f,
     x,
     y,
-    weights,
-    biases,
+    table,
     statistics,
     seed: tl.int64,
     rows: tl.int32,
-    scale,
-    eps,
     inverse,
     THRESHOLD: tl.constexpr,
+    PARTS: tl.constexpr,
+    AT: tl.constexpr,
+    NUMBERS: tl.constexpr,
     K: tl.constexpr,
+    NORMS: tl.constexpr,
     D: tl.constexpr,
     CHUNKS: tl.constexpr,
     ROWS: tl.constexpr,
@@ -102,7 +172,7 @@ def _forward(
     row += tl.program_id(0).to(tl.int64) * ROWS
     inside = (row < rows) & (column < D)
     at = row * D + column
-    scaled = scale * tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    skip = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
     v = tl.load(f + at, mask=inside, other=0.0).to(tl.float32)
     if THRESHOLD > 0:
         v *= _noise(row, seed, inverse, THRESHOLD, D, CHUNKS, ROWS, WIDTH)
@@ -110,20 +180,22 @@ def _forward(
     slot = tl.arange(0, SLOTS)[None, None, :]
     kept = tl.zeros((1, ROWS, SLOTS), tl.float32)
     for k in tl.static_range(K):
-        v += scaled
-        mean = _mean(v, D, CHUNKS, ROWS, WIDTH)
-        v -= mean
-        if D < CHUNKS * WIDTH:
-            v = tl.where(column < D, v, 0.0)
-        variance = _mean(v * v, D, CHUNKS, ROWS, WIDTH)
-        # 0 would make y the bias, and an overflow must stay visible
-        rstd = tl.where(variance < float("inf"), tl.rsqrt(variance + eps), float("nan"))
-        kept = tl.where(slot == 2 * k, mean, tl.where(slot == 2 * k + 1, rstd, kept))
-        v = v * rstd * _parameter(weights, k, column, D, ROWS) + _parameter(biases, k, column, D, ROWS)
-    if K == 0:
-        v += scaled
-    else:
-        tl.store(statistics + row * (2 * K) + slot, kept, mask=(row < rows) & (slot < 2 * K))
+        v = _times_b(v, table, k, column, AT, NUMBERS, D, ROWS)
+        v = _add_x(v, skip, table, k, column, AT, NUMBERS, D, ROWS)
+        if NORM & PARTS[k]:
+            if CENTRED & PARTS[k]:
+                mean = _mean(v, D, CHUNKS, ROWS, WIDTH)
+                v -= mean
+                if D < CHUNKS * WIDTH:
+                    v = tl.where(column < D, v, 0.0)
+                kept = tl.where(slot == 2 * AT[5 * k + 4], mean, kept)
+            variance = _mean(v * v, D, CHUNKS, ROWS, WIDTH)
+            # 0 would make y the bias, and an overflow must stay visible
+            rstd = tl.where(variance < float("inf"), tl.rsqrt(variance + NUMBERS[5 * k + 2]), float("nan"))
+            kept = tl.where(slot == 2 * AT[5 * k + 4] + 1, rstd, kept)
+            v = _after(v * rstd, table, k, column, PARTS, AT, NUMBERS, D, ROWS)
+    if NORMS > 0:
+        tl.store(statistics + row * (2 * NORMS) + slot, kept, mask=(row < rows) & (slot < 2 * NORMS))
     tl.store(y + at, v.to(y.dtype.element_ty), mask=inside)
 
 
@@ -134,72 +206,102 @@ def _backward(
     x,
     df,
     dx,
-    weights,
-    biases,
+    table,
     statistics,
     sums,
     seed: tl.int64,
     rows: tl.int32,
-    scale,
     inverse,
     THRESHOLD: tl.constexpr,
+    PARTS: tl.constexpr,
+    AT: tl.constexpr,
+    NUMBERS: tl.constexpr,
     K: tl.constexpr,
+    NORMS: tl.constexpr,
+    PARAMETERS: tl.constexpr,
     D: tl.constexpr,
     CHUNKS: tl.constexpr,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
     first, column = _block(CHUNKS, ROWS, WIDTH)
-    dw, db = (), ()
-    for _ in tl.static_range(K):
-        dw += (tl.zeros((CHUNKS, ROWS, WIDTH), tl.float32),)
-        db += (tl.zeros((CHUNKS, ROWS, WIDTH), tl.float32),)
+    total = ()
+    for _ in tl.static_range(PARAMETERS):
+        total += (tl.zeros((CHUNKS, ROWS, WIDTH), tl.float32),)
     for tile in tl.range(tl.program_id(0), tl.cdiv(rows, ROWS), tl.num_programs(0), num_stages=1):
         row = first + tile * ROWS
         inside = (row < rows) & (column < D)
         at = row * D + column
         g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
-        scaled = scale * tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+        skip = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
         y = tl.load(f + at, mask=inside, other=0.0).to(tl.float32)
         if THRESHOLD > 0:
             noise = _noise(row, seed, inverse, THRESHOLD, D, CHUNKS, ROWS, WIDTH)
             y *= noise
-        normal, rstd = (), ()
+        # of each link what comes before it, n and 1/σ; what is not read below is never computed
+        before, normal, rstd = (), (), ()
         for k in tl.static_range(K):
-            mean = tl.load(statistics + row * (2 * K) + 2 * k, mask=row < rows, other=0.0)
-            rstd += (tl.load(statistics + row * (2 * K) + 2 * k + 1, mask=row < rows, other=0.0),)
-            normal += ((scaled + y - mean) * rstd[k],)
-            if k + 1 < K:
-                weight = _parameter(weights, k, column, D, ROWS)
-                y = normal[k] * weight + _parameter(biases, k, column, D, ROWS)
-        dv = g
-        if K > 0:
-            dv = tl.zeros_like(g)
-        more_dw, more_db = (), ()
+            before += (y,)
+            y = _times_b(y, table, k, column, AT, NUMBERS, D, ROWS)
+            y = _add_x(y, skip, table, k, column, AT, NUMBERS, D, ROWS)
+            if NORM & PARTS[k]:
+                own = statistics + row * (2 * NORMS) + 2 * AT[5 * k + 4]
+                if CENTRED & PARTS[k]:
+                    y -= tl.load(own, mask=row < rows, other=0.0)
+                rstd += (tl.load(own + 1, mask=row < rows, other=0.0),)
+                y *= rstd[k]
+                if D < CHUNKS * WIDTH:
+                    y = tl.where(column < D, y, 0.0)
+                normal += (y,)
+                y = _after(y, table, k, column, PARTS, AT, NUMBERS, D, ROWS)
+            else:
+                rstd += (y,)
+                normal += (y,)
+        dv = tl.zeros_like(g)
+        more = ()
         for k in tl.static_range(K - 1, -1, -1):
-            more_dw = (dw[k] + g * normal[k],) + more_dw  # noqa: RUF005 - Triton's language has no * here
-            more_db = (db[k] + g,) + more_db  # noqa: RUF005
-            g *= _parameter(weights, k, column, D, ROWS)
-            level = _mean(g, D, CHUNKS, ROWS, WIDTH)
-            slope = _mean(g * normal[k], D, CHUNKS, ROWS, WIDTH)
-            g = (g - level - normal[k] * slope) * rstd[k]
-            dv += g
-        if K > 0:  # Triton 3.3 cannot carry an empty tuple round a loop
-            dw, db = more_dw, more_db
-        tl.store(dx + at, (scale * dv).to(dx.dtype.element_ty), mask=inside)
+            if AT[5 * k + 3] >= 0:
+                more = (total[AT[5 * k + 3]] + g,) + more  # noqa: RUF005 - Triton's language has no * here
+            if AT[5 * k + 2] >= 0:
+                more = (total[AT[5 * k + 2]] + g * normal[k],) + more  # noqa: RUF005
+                g *= _parameter(table, AT[5 * k + 2], column, D, ROWS)
+            if BRACKET & PARTS[k]:
+                g *= NUMBERS[5 * k + 3] * (1.0 - NUMBERS[5 * k + 4] * normal[k])
+            if NORM & PARTS[k]:
+                inner = g
+                if MEAN & PARTS[k]:
+                    inner -= _mean(g, D, CHUNKS, ROWS, WIDTH)
+                if DEVIATION & PARTS[k]:
+                    inner -= normal[k] * _mean(g * normal[k], D, CHUNKS, ROWS, WIDTH)
+                g = inner * rstd[k]
+                if D < CHUNKS * WIDTH:
+                    g = tl.where(column < D, g, 0.0)
+            if AT[5 * k + 1] >= 0:
+                more = (total[AT[5 * k + 1]] + g * before[k],) + more  # noqa: RUF005
+            if AT[5 * k] >= 0:
+                more = (total[AT[5 * k]] + g * skip,) + more  # noqa: RUF005
+            dv = _add_x(dv, g, table, k, column, AT, NUMBERS, D, ROWS)
+            g = _times_b(g, table, k, column, AT, NUMBERS, D, ROWS)
+        if PARAMETERS > 0:  # Triton 3.3 cannot carry an empty tuple round a loop
+            total = more
+        tl.store(dx + at, dv.to(dx.dtype.element_ty), mask=inside)
         if THRESHOLD > 0:
             g *= noise
         tl.store(df + at, g.to(df.dtype.element_ty), mask=inside)
     column = tl.reshape(column, (CHUNKS, WIDTH))
-    own = sums + tl.program_id(0).to(tl.int64) * (2 * K * D)
-    for k in tl.static_range(K):
-        tl.store(own + k * D + column, tl.sum(dw[k], axis=1), mask=column < D)
-        tl.store(own + (K + k) * D + column, tl.sum(db[k], axis=1), mask=column < D)
+    own = sums + tl.program_id(0).to(tl.int64) * (PARAMETERS * D)
+    for p in tl.static_range(PARAMETERS):
+        tl.store(own + p * D + column, tl.sum(total[p], axis=1), mask=column < D)
 
 
-def _registers(norms: int, elements: int) -> int:
+def _registers(step: Step, elements: int) -> int:
     """What a thread of the backward needs at so many elements a thread: as seen on an sm_90, to ten per cent or so."""
-    return 14 + elements * (6 * norms + 1)
+    return 14 + elements * (2 * _sums(step) + 2 * step.norms + 1)
+
+
+def _sums(step: Step) -> int:
+    """How many parameters there are."""
+    return sum(place >= 0 for link in step.links for place in link.places)
 
 
 def _shape(dim: int, itemsize: int, elements: int) -> dict[str, int]:
@@ -219,16 +321,16 @@ def _forward_shape(dim: int, itemsize: int) -> dict[str, int]:
     return _shape(dim, itemsize, elements=32 if dim > 512 else 16)  # a warp to a row, as far as that goes
 
 
-def _backward_shape(dim: int, itemsize: int, norms: int) -> dict[str, int]:
-    elements = next((e for e in (16, 8) if _registers(norms, e) < 240), 4)
+def _backward_shape(dim: int, itemsize: int, step: Step) -> dict[str, int]:
+    elements = next((e for e in (16, 8) if _registers(step, e) < 240), 4)
     return _shape(dim, itemsize, elements)
 
 
-def _programs(f: Tensor, norms: int, shape: dict[str, int]) -> int:
-    """Programs of the backward: as many as the GPU holds at a time, so that there are few sums of dw and db to add."""
+def _programs(f: Tensor, step: Step, shape: dict[str, int]) -> int:
+    """Programs of the backward: as many as the GPU holds at a time, so that there are few sums to add."""
     threads = 32 * shape["num_warps"]
     elements = shape["CHUNKS"] * shape["ROWS"] * shape["WIDTH"] // threads
-    resident = REGISTERS // (threads * min(255, _registers(norms, elements)))
+    resident = REGISTERS // (threads * min(255, _registers(step, elements)))
     # Triton's interpreter, which runs on the CPU, has programs but no processors
     processors = torch.cuda.get_device_properties(f.device).multi_processor_count if f.is_cuda else 1
     return max(1, min(resident, 2048 // threads)) * processors
@@ -237,11 +339,27 @@ def _programs(f: Tensor, norms: int, shape: dict[str, int]) -> int:
 def _stacked(parameters: list[Tensor], f: Tensor) -> Tensor:
     if not parameters:
         return f.new_empty(0)
+    # of several types one that holds them all, as torch.stack makes it
     return torch.stack(parameters) if len(parameters) > 1 else parameters[0].contiguous()
 
 
-def _dropout(step: Step) -> dict[str, float]:
-    return {"THRESHOLD": int(step.drop * 2**32), "inverse": 1 / (1 - step.drop), "seed": step.seed}
+def _constants(step: Step, seed: int) -> dict[str, Any]:
+    """What both kernels are told of a step; AT has the places of each link's tensors, and the number of its norm."""
+    norms = 0
+    at: list[int] = []
+    for link in step.links:
+        at += (*link.places, norms)
+        norms += link.parts & Part.NORM
+    return {
+        "PARTS": tuple(link.parts for link in step.links),
+        "AT": tuple(at),
+        "NUMBERS": tuple(number for link in step.links for number in link[2:]),
+        "K": len(step.links),
+        "NORMS": norms,
+        "THRESHOLD": int(step.drop * 2**32),
+        "inverse": 1 / (1 - step.drop),
+        "seed": seed,
+    }
 
 
 def available() -> bool:
@@ -254,61 +372,50 @@ def fits(f: Tensor) -> bool:
     return available() and f.is_cuda and f.dtype in TYPES and 0 < f.size(-1) <= WIDEST
 
 
-def forward(f: Tensor, x: Tensor, weights: list[Tensor], biases: list[Tensor], step: Step):
-    """``(y, saved)``: the step's output and what :func:`backward` needs besides f and x.
+def forward(f: Tensor, x: Tensor, parameters: list[Tensor], step: Step, seed: int) -> tuple[Tensor, Tensor]:
+    """The step's output, and of each norm the mean and inverse deviation, (…, norms, 2).
 
     Args:
         f: F(x), (…, D), contiguous, as :func:`fits` has it.
         x: of f's shape and type, contiguous.
-        weights: w_1 … w_K, (D,) each, of one type, which need not be f's.
-        biases: b_1 … b_K, likewise.
-        step: its numbers.
+        parameters: (D,) each, of any types.
+        step: what else the links are.
+        seed: of the dropout.
     """
-    dim, norms = f.size(-1), len(weights)
+    dim = f.size(-1)
     rows = f.numel() // dim
     shape = _forward_shape(dim, f.itemsize)
     y = torch.empty_like(f)
-    statistics = f.new_empty(rows, norms, 2, dtype=torch.float32)
+    statistics = f.new_empty(*f.shape[:-1], step.norms, 2, dtype=torch.float32)
     with torch.cuda.device_of(f):
         _forward[(triton.cdiv(rows, shape["ROWS"]),)](
-            *(f, x, y, _stacked(weights, f), _stacked(biases, f), statistics),
+            *(f, x, y, _stacked(parameters, f), statistics),
             rows=rows,
-            scale=step.scale,
-            eps=step.eps,
-            K=norms,
             D=dim,
-            SLOTS=max(32, triton.next_power_of_2(2 * norms)),
-            **_dropout(step),
+            SLOTS=max(32, triton.next_power_of_2(2 * step.norms)),
+            **_constants(step, seed),
             **shape,
         )
-    return y, (statistics,)
+    return y, statistics
 
 
 def backward(
-    grad: Tensor, f: Tensor, x: Tensor, weights: list[Tensor], biases: list[Tensor], step: Step, saved
-):
-    """The gradients ``(df, dx, [dw], [db])``; what lies between f, x and y is computed once more."""
-    (statistics,) = saved
-    dim, norms = f.size(-1), len(weights)
+    grad: Tensor, f: Tensor, x: Tensor, parameters: list[Tensor], statistics: Tensor, step: Step, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of f, of x and, (parameters, D), of the parameters; what lies between is computed once more."""
+    dim = f.size(-1)
     rows = f.numel() // dim
-    shape = _backward_shape(dim, f.itemsize, norms)
-    programs = min(_programs(f, norms, shape), triton.cdiv(rows, shape["ROWS"]))
+    shape = _backward_shape(dim, f.itemsize, step)
+    programs = min(_programs(f, step, shape), triton.cdiv(rows, shape["ROWS"]))
     df, dx = torch.empty_like(f), torch.empty_like(x)
-    sums = f.new_empty(programs, 2, norms, dim, dtype=torch.float32)
+    sums = f.new_empty(programs, len(parameters), dim, dtype=torch.float32)
     with torch.cuda.device_of(f):
         _backward[(programs,)](
-            *(grad.contiguous(), f, x, df, dx, _stacked(weights, f), _stacked(biases, f), statistics, sums),
+            *(grad.contiguous(), f, x, df, dx, _stacked(parameters, f), statistics, sums),
             rows=rows,
-            scale=step.scale,
-            K=norms,
+            PARAMETERS=len(parameters),
             D=dim,
-            **_dropout(step),
+            **_constants(step, seed),
             **shape,
         )
-    dw, db = sums.sum(0)
-    return (
-        df,
-        dx,
-        [own.to(weight.dtype) for own, weight in zip(dw, weights, strict=True)],
-        [own.to(bias.dtype) for own, bias in zip(db, biases, strict=True)],
-    )
+    return df, dx, sums.sum(0)

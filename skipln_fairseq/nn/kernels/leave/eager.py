@@ -99,7 +99,7 @@ def _forwards(f: Tensor, x: Tensor, parameters: list[Tensor], step: Step, statis
 def backward(
     grad: Tensor, f: Tensor, x: Tensor, parameters: list[Tensor], statistics: Tensor, step: Step, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of f, of x and, (parameters, dim), of the parameters; what lies between the norms is computed once more."""
+    """The gradients of f, of x and, (parameters, dim), of the parameters; what lies between is computed once more."""
     dtype = f.dtype
     (grad, f, x), parameters = _wide((grad, f, x)), _wide(parameters)
     noise = _noise(f, step.drop, seed)

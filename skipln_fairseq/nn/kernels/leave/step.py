@@ -66,8 +66,7 @@ def flat(links: Sequence[Link], dim: int) -> tuple[list[Tensor], list[int], list
         if not isinstance(norm, Norming):
             raise ValueError(f"the leave-step has no form with the norm {norm}")
         bits = norm.parts
-        # in the order of ROLES
-        for bit, given in zip(ROLES, (link.of_x, link.of_y, norm.weight, norm.bias)):
+        for bit, given in zip(ROLES, (link.of_x, link.of_y, norm.weight, norm.bias), strict=True):
             if isinstance(given, Tensor):
                 bits |= bit
                 tensors.append(_wide(given, dim))

@@ -82,7 +82,7 @@ def test_the_stack_around_the_layers(flags):
         "--cross-self-attention --no-cross-attention",
         "--kernels reference",
         "--decoder-layers 0",
-        "--skip-norm batch",
+        "--skip-type b2t",
         "--qk-norm rms",
         "--adaptive-softmax-cutoff 10,20 --criterion adaptive_loss",
     ],

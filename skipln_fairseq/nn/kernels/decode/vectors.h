@@ -8,6 +8,8 @@
 #include "avx512.h"
 #elif defined(__AVX2__) && defined(__FMA__)
 #include "avx2.h"
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include "dotprod.h"
 #else
 #include "portable.h"
 #endif

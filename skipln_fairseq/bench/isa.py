@@ -5,7 +5,7 @@
 ========  ==========================  ========  ===================  ===========  =========
 avx512    AVX-512 with VNNI, no AMX   AVX-512   up to AVX-512 VNNI   the same     AVX-512
 avx2      AVX2 and FMA                AVX2      AVX2                 AVX2         AVX2
-portable  SSE2, what all x86-64 have  none      SSE4.1               SSE4.2       generic
+portable  SSE4.2                      none      SSE4.1               SSE4.2       generic
 ========  ==========================  ========  ===================  ===========  =========
 
 Each is told by an environment variable, which it reads once. MKL asks its variable on Intel's processors only, and
@@ -30,7 +30,7 @@ VARIABLES = (
 VALUES = {
     "avx512": ("-march=x86-64-v4 -mavx512vnni", "avx512", "AVX512_CORE_VNNI", "AVX512_E1", "AVX512"),
     "avx2": ("-march=x86-64-v3", "avx2", "AVX2", "AVX2", "AVX2"),
-    "portable": ("-march=x86-64", "default", "SSE41", "SSE4_2", "GENERIC"),
+    "portable": ("-march=x86-64-v2", "default", "SSE41", "SSE4_2", "GENERIC"),
 }
 ISAS = ("native", *VALUES)
 """Names, of which ``native`` is the processor as it is."""

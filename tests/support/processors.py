@@ -15,6 +15,7 @@ __all__ = ["PROCESSORS", "compiled_as_for", "why_not"]
 
 TILES = Path(__file__).with_name("emulated_tiles.h")
 IS_X86 = platform.machine() in ("x86_64", "AMD64")
+V2 = {"sse4_1", "sse4_2", "ssse3", "popcnt"}
 V3, V4 = {"avx2", "fma"}, {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
 
 # The compiler's flags, what a processor has to be able to do, and what the kernels say that they are. Tiles are
@@ -30,7 +31,7 @@ PROCESSORS = {
     "avx512": ("-march=x86-64-v4", V4, "avx512"),
     "avx2-vnni": ("-march=x86-64-v3 -mavxvnni", V3 | {"avx_vnni"}, "avx2-vnni"),
     "avx2": ("-march=x86-64-v3", V3, "avx2"),
-    "portable": ("-march=x86-64" if IS_X86 else "", set(), "portable"),
+    "portable": ("-march=x86-64-v2" if IS_X86 else "", V2 if IS_X86 else set(), "portable"),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from skipln_fairseq.nn.kernels.decode import Product, kind, product
+from skipln_fairseq.nn.kernels.decode import Product, kind, library, product
 from tests.support.processors import PROCESSORS, compiled_as_for, why_not
 
 FORMS = ("fp32", "bf16", "int8")
@@ -125,6 +125,19 @@ def test_nothing_is_multiplied(form, processor):
     linear = nn.Linear(9, 7)
     assert product(torch.ones(0, 9), Product([linear], form)).shape == (0, 7)
     assert torch.equal(product(torch.zeros(2, 9), Product([linear], form)), linear.bias.expand(2, 7))
+
+
+def test_tiles_that_the_system_does_not_give_are_not_used(tmp_path):
+    """The compiler knows them; a program has to ask the system for them."""
+    reason = why_not("amx")
+    if reason:
+        pytest.skip(reason)
+    with compiled_as_for("amx", tmp_path), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "_init_amx", lambda: False)
+        kind.cache_clear()
+        library.source.cache_clear()
+        assert kind() == "avx2"
+        assert product(torch.ones(1, 3), Product([nn.Linear(3, 2)], "int8")).shape == (1, 2)
 
 
 def test_tiles_are_left_to_torch_as_they_were():

@@ -20,6 +20,7 @@ typedef struct {
 } Memory;
 
 enum { TOGETHER = 8 };  // rows: those of a sentence's beams attend to the same records, which are read once for all
+enum { LINE = 64 };     // bytes that come from memory together
 
 static inline float dot(const float *restrict q, const void *records, int type, int64_t at, int64_t dim) {
     const float *restrict floats = (const float *)records + at;
@@ -53,6 +54,16 @@ static int attends(const int32_t *table, int64_t positions) {
     return 0;
 }
 
+// Ask for the keys or values that rows attend to at a position before they are needed: they lie anywhere in memory.
+static inline void fetch(const Memory *m, int type, const int32_t *table, int64_t rows, int64_t t, int64_t part) {
+    const int64_t size = type == FLOAT32 ? 4 : 2, bytes = m->heads * m->dim * size;
+    for (int64_t row = 0; t < m->positions && row < rows; row++) {
+        const int64_t record = table[row * m->positions + t];
+        const char *from = (const char *)m->records[t] + (record * m->record_stride + part) * size;
+        for (int64_t at = 0; record >= 0 && at < bytes; at += LINE) __builtin_prefetch(from + at);
+    }
+}
+
 // out: (rows, heads dim); weights: (heads, rows, positions), or NULL where nobody asks for them.
 static inline __attribute__((always_inline)) void attend_rows(
     const Memory *m, int type, const void *query, void *out, float *weights, int64_t first, int64_t last
@@ -69,7 +80,8 @@ static inline __attribute__((always_inline)) void attend_rows(
                 queries[row * width + j] = read_one(query, type, (start + row) * m->query_stride + j) * m->scale;
                 sums[row * width + j] = 0;
             }
-        for (int64_t t = 0; t < positions; t++)
+        for (int64_t t = 0; t < positions; t++) {
+            fetch(m, type, table, rows, t + 1, m->key);
             for (int64_t row = 0; row < rows; row++) {
                 const int64_t record = table[row * positions + t];
                 float *restrict score = scores + row * heads * positions + t;
@@ -79,6 +91,7 @@ static inline __attribute__((always_inline)) void attend_rows(
                     score[h * positions] = record < 0 ? -INFINITY : dot(q, m->records[t], type, at, dim);
                 }
             }
+        }
         for (int64_t row = 0; row < rows; row++) {
             const int something = attends(table + row * positions, positions);
             for (int64_t h = 0; h < heads; h++) {
@@ -89,7 +102,8 @@ static inline __attribute__((always_inline)) void attend_rows(
                     memcpy(weights + (h * m->rows + start + row) * positions, score, positions * sizeof(float));
             }
         }
-        for (int64_t t = 0; t < positions; t++)
+        for (int64_t t = 0; t < positions; t++) {
+            fetch(m, type, table, rows, t + 1, m->value);
             for (int64_t row = 0; row < rows; row++) {
                 const int64_t record = table[row * positions + t];
                 if (record < 0) continue;
@@ -99,6 +113,7 @@ static inline __attribute__((always_inline)) void attend_rows(
                     add_times(sums + row * width + h * dim, weight, m->records[t], type, at, dim);
                 }
             }
+        }
         for (int64_t row = 0; row < rows; row++)
 #pragma omp simd
             for (int64_t j = 0; j < width; j++) write_one(out, type, (start + row) * width + j, sums[row * width + j]);

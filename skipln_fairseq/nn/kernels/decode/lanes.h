@@ -5,4 +5,3 @@ typedef int32_t Wholes __attribute__((vector_size(4 * WIDTH)));
 typedef uint32_t Words __attribute__((vector_size(4 * WIDTH)));
 typedef float Floats __attribute__((vector_size(4 * WIDTH)));
 typedef uint16_t Halves __attribute__((vector_size(2 * WIDTH)));
-typedef int8_t Eighths __attribute__((vector_size(WIDTH)));

@@ -23,7 +23,7 @@ __all__ = ["DetachDeviationNorm"]
 class DetachDeviationNorm(Detached):
     """DetachNorm of the deviation only: the mean's gradient ``−mean(g) / σ`` stays."""
 
-    parts = Detached.parts | Part.MEAN
+    kind = Detached.kind | Part.MEAN
 
     def moments(self, v: Tensor) -> Tuple[Tensor, Tensor]:
         variance, mean = torch.var_mean(v, dim=-1, correction=0, keepdim=True)

@@ -23,7 +23,7 @@ __all__ = ["DetachMeanNorm"]
 class DetachMeanNorm(Detached):
     """DetachNorm of the mean only: the deviation's gradient ``−y · mean(g ⊙ y) / σ`` stays."""
 
-    parts = Detached.parts | Part.DEVIATION
+    kind = Detached.kind | Part.DEVIATION
 
     def moments(self, v: Tensor) -> Tuple[Tensor, Tensor]:
         variance, mean = torch.var_mean(v, dim=-1, correction=0, keepdim=True)

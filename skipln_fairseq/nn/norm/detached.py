@@ -21,7 +21,7 @@ class Detached(Centred, nn.Module):
     arXiv:1911.07013.
     """
 
-    parts = Part.NORM | Part.CENTRED
+    kind = Part.NORM | Part.CENTRED
     """What of it carries a gradient, for kernels."""
 
     def __init__(self, dim: int, eps: float = 1e-5):
@@ -37,4 +37,4 @@ class Detached(Centred, nn.Module):
         return mean, (variance + self.eps).sqrt()
 
     def norming(self) -> Norming:
-        return Norming(self.parts, self.eps)
+        return Norming(self.kind, self.eps)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from skipln_fairseq.nn.kernels.chain import Link
-from skipln_fairseq.nn.kernels.leave import cuda, eager
+from skipln_fairseq.nn.kernels.leave import cuda, eager, program
 from skipln_fairseq.nn.kernels.leave.step import flat, read
 from tests.nn.kernels.chains import CHAINS, NORMS, Draw, exact, here, in_form, layers
 
@@ -115,8 +115,8 @@ def write_noise(
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    row, column = cuda._block(1, ROWS, WIDTH)
-    value = cuda._noise(first + row, seed, inverse, THRESHOLD, D, 1, ROWS, WIDTH)
+    row, column = program._block(1, ROWS, WIDTH)
+    value = program._noise(first + row, seed, inverse, THRESHOLD, D, 1, ROWS, WIDTH)
     tl.store(out + row * D + column, value, mask=column < D)
 
 
@@ -244,12 +244,14 @@ def test_which_tensors_it_takes():
 
 def test_imports_without_triton(monkeypatch):
     monkeypatch.setitem(sys.modules, "triton", None)
-    spec = importlib.util.spec_from_file_location(cuda.__name__, cuda.__file__)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    for module in (program, cuda):
+        spec = importlib.util.spec_from_file_location(module.__name__, module.__file__)
+        fresh = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, module.__name__, fresh)
+        spec.loader.exec_module(fresh)
     assert cuda.available()
-    assert not module.available()
-    assert not module.fits(torch.empty(2, 8))
+    assert not fresh.available()
+    assert not fresh.fits(torch.empty(2, 8))
 
 
 def compiled(kernel, dtype: str, constants: dict, capability: int):
@@ -287,12 +289,12 @@ def constants(name: str, dtype: str, dim: int, chain) -> dict:
 @pytest.mark.parametrize(
     ("dtype", "dim", "order"), [("fp16", 512, 8), ("bf16", 1024, 2), ("fp32", 1024, 2), ("fp16", 40, 0)]
 )
-@pytest.mark.parametrize("name", ["_forward", "_backward"])
+@pytest.mark.parametrize("name", ["leave_forward", "leave_backward"])
 def test_compiles_for_an_h100_without_spilling_and_with_wide_loads(
     name, dtype, dim, order, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    made = compiled(getattr(cuda, name), dtype, constants(name, dtype, dim, layers(order, Draw(dim))), 90)
+    made = compiled(getattr(program, name), dtype, constants(name, dtype, dim, layers(order, Draw(dim))), 90)
     assert "ld.global.v4" in made.asm["ptx"]
     assert dtype != "bf16" or "cvt.rn.bf16x2.f32" in made.asm["ptx"]
     assert not spills(made, tmp_path)
@@ -315,14 +317,14 @@ GPUS = [(75, "fp16"), (75, "bf16"), (80, "bf16"), (86, "fp16"), (89, "fp32"), (9
 def test_compiles_for_other_gpus(capability, dtype, tmp_path, monkeypatch):
     """The chain that has every part, forward and backward."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    for name in ("_forward", "_backward"):
+    for name in ("leave_forward", "leave_backward"):
         told = constants(name, dtype, 512, CHAINS["everything"](Draw(512)))
-        assert compiled(getattr(cuda, name), dtype, told, capability).asm["cubin"]
+        assert compiled(getattr(program, name), dtype, told, capability).asm["cubin"]
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_no_norm_spills(norm, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     chain = [Link(norm=NORMS[norm](Draw(512), 1e-5))]
-    made = compiled(cuda._backward, "fp16", constants("_backward", "fp16", 512, chain), 90)
+    made = compiled(program.leave_backward, "fp16", constants("leave_backward", "fp16", 512, chain), 90)
     assert not spills(made, tmp_path)

@@ -72,6 +72,8 @@ FAMILY = {
     "norms by sub-layer": "--skip-norm layer --encoder-ffn-skip-norm rms --decoder-ffn-skip-norm dyt",
 }
 
+ENDS = (9, 35)  # words of which the models are fond
+
 SETTINGS = {
     **{f"beam {beam}": {"beam_size": beam} for beam in (1, 3, 5, 12)},
     "length penalty": {"len_penalty": 0.3},
@@ -163,7 +165,15 @@ def test_the_family(name, in_one_call):
 )
 def test_every_batch(lengths, threads, pair, in_one_call, torch_threads):
     torch_threads(threads)
-    assert_finds_the_same(pair, sample_of(*lengths))
+    for end in (2, *ENDS):
+        assert_finds_the_same(pair, sample_of(*lengths), eos=end)
+
+
+def test_sentences_end_one_after_another(pair):
+    """What the other tests rely on."""
+    for end in ENDS:
+        found = assert_finds_the_same(pair, sample_of(1, 30, 2, 17, 5, 9, 9, 4), eos=end)
+        assert len({max(len(one["tokens"]) for one in each) for each in found}) > 3
 
 
 def test_sources_with_more_padding_than_they_need(pair, in_one_call):
@@ -246,6 +256,19 @@ def test_a_source_with_a_number_that_is_no_word_is_refused(word, pair):
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
+
+
+def test_sources_of_nothing_but_padding(pair, in_one_call):
+    """fairseq's softmax finds no number there; here nothing is attended to, and the other sentences are as before."""
+    sample = sample_of(3, 7, 5)
+    expected = assert_finds_the_same(pair, sample)
+    sample["net_input"]["src_tokens"][1] = 1
+    generator = QuickGenerator([pair[0]], pair[0].decoder.dictionary, beam_size=4, max_len_b=12)
+    found = generator.generate([pair[0]], sample)
+    assert_same(found[::2], expected[::2], CLOSE)
+    assert found[1][0]["attention"].eq(0).all()
+    sample["net_input"]["src_tokens"][:] = 1
+    assert len(generator.generate([pair[0]], sample)) == 3
 
 
 def test_batches_do_not_add_up(pair, in_one_call):

@@ -42,33 +42,55 @@ static void insert(Candidate *list, int64_t size, Candidate one) {
     list[place] = one;
 }
 
+static float top_of(const float *restrict x, int64_t first, int64_t last) {
+    float top = -INFINITY;
+#pragma omp simd reduction(max : top)
+    for (int64_t j = first; j < last; j++) top = x[j] > top ? x[j] : top;
+    return top;
+}
+
+static inline int64_t end_of(const Search *s, int64_t span) {
+    return (span + 1) * SPAN < s->words ? (span + 1) * SPAN : s->words;
+}
+
+// A row of logits over the temperature, and the largest of each span; the largest of all.
+static float read_logits(const Search *s, int type, const void *logits, int64_t row, float *restrict x, float *restrict tops) {
+    float largest = -INFINITY;
+    for (int64_t b = 0; b * SPAN < s->words; b++) {
+        const int64_t first = b * SPAN, last = end_of(s, b);
+        if (s->temperature == 1)
+#pragma omp simd
+            for (int64_t j = first; j < last; j++) x[j] = read_one(logits, type, row * s->words + j);
+        else
+#pragma omp simd
+            for (int64_t j = first; j < last; j++) x[j] = read_one(logits, type, row * s->words + j) / s->temperature;
+        tops[b] = top_of(x, first, last);
+        largest = tops[b] > largest ? tops[b] : largest;
+    }
+    return largest;
+}
+
 static void best_of_row(
-    const Search *s, float *restrict x, float *restrict tops, Candidate *list, float before, int32_t hypothesis
+    const Search *s, float *restrict x, float *restrict tops, float largest, Candidate *list, float before,
+    int32_t hypothesis
 ) {
-    const int64_t words = s->words, spans = (words + SPAN - 1) / SPAN;
-    float largest = -INFINITY, total = 0;
-#pragma omp simd reduction(max : largest)
-    for (int64_t j = 0; j < words; j++) largest = x[j] > largest ? x[j] : largest;
+    float total = 0;
 #pragma omp simd reduction(+ : total)
-    for (int64_t j = 0; j < words; j++) total += exponential(x[j] - largest);
+    for (int64_t j = 0; j < s->words; j++) total += exponential(x[j] - largest);
     const float normaliser = logf(total);
     for (int64_t c = 0; c < s->changes; c++) x[s->changed[c]] += s->change[c];
+    for (int64_t c = 0; c < s->changes; c++) {
+        const int64_t span = s->changed[c] / SPAN;
+        tops[span] = top_of(x, span * SPAN, end_of(s, span));
+    }
     if (s->only >= 0) {
         const float score = x[s->only] - largest - normaliser + before;
         if (score > list[s->best - 1].score) insert(list, s->best, (Candidate){score, (int32_t)s->only, hypothesis});
         return;
     }
-    for (int64_t b = 0; b < spans; b++) {
-        const int64_t end = (b + 1) * SPAN < words ? (b + 1) * SPAN : words;
-        float top = -INFINITY;
-#pragma omp simd reduction(max : top)
-        for (int64_t j = b * SPAN; j < end; j++) top = x[j] > top ? x[j] : top;
-        tops[b] = top;
-    }
-    for (int64_t b = 0; b < spans; b++) {  // most spans have nothing that is better than the worst in the list
-        const int64_t end = (b + 1) * SPAN < words ? (b + 1) * SPAN : words;
+    for (int64_t b = 0; b * SPAN < s->words; b++) {  // most spans have nothing that is better than the worst in the list
         if (!(tops[b] - largest - normaliser + before > list[s->best - 1].score)) continue;
-        for (int64_t j = b * SPAN; j < end; j++) {
+        for (int64_t j = b * SPAN; j < end_of(s, b); j++) {
             const float score = x[j] - largest - normaliser + before;
             if (score > list[s->best - 1].score)
                 insert(list, s->best, (Candidate){score, (int32_t)j, hypothesis});
@@ -112,10 +134,8 @@ static void best_of_sentences(
         for (int64_t n = 0; n < s->best; n++) list[n] = (Candidate){-INFINITY, 0, 0};
         for (int64_t h = 0; h < s->hypotheses; h++) {
             const int64_t row = sentence * s->hypotheses + h;
-#pragma omp simd
-            for (int64_t j = 0; j < s->words; j++)
-                x[j] = read_one(logits, type, row * s->words + j) / s->temperature;
-            best_of_row(s, x, tops, list, before ? before[row] : 0, (int32_t)h);
+            const float largest = read_logits(s, type, logits, row, x, tops);
+            best_of_row(s, x, tops, largest, list, before ? before[row] : 0, (int32_t)h);
         }
         choose(s, choice, list, sentence);
     }

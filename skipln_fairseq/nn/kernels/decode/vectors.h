@@ -5,8 +5,8 @@
 // is read as one stream, and a few rows' sums stay in registers until it ends.
 //
 // Why not a library's: torch's wheels export no C interface of oneDNN, XNNPACK or FBGEMM, which are inside. MKL's
-// cblas_sgemm_compute is exported from those for x86 alone; with packed weights it was as fast as torch's own product,
-// half as fast as this one on an AMD EPYC (5 to 320 rows), and it has no whole numbers.
+// cblas_sgemm_compute is exported from those for x86 alone; with packed weights it was as fast as torch's own product on
+// an AMD EPYC, at most half as fast as this one (5 and 40 rows), and it has no whole numbers.
 
 #if defined(__AVX512F__) && defined(__AVX512BW__)
 #include "avx512.h"

@@ -48,7 +48,6 @@ class Fused(Connection):
 
 def fuse(connection: Connection) -> None:
     """Make a connection a fused one if its placement, its norms and its skip rule have such a form."""
-    placement, norm = type(connection).__bases__
-    links = connection.chain()
+    links = None if isinstance(connection, Fused) else connection.chain()
     if links is not None and resolved(links) is not None:
-        connection.__class__ = connection_class(Fused, placement, norm)
+        connection.__class__ = connection_class(Fused, *type(connection).__bases__)

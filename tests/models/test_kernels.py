@@ -56,6 +56,14 @@ def test_fast_is_taken_where_it_can_be_and_renames_nothing(name):
     assert kinds == [{False}, {True, False} if name == "sandwich-rms" else {name in FUSED}]
 
 
+def test_fused_twice_is_fused_once():
+    connection = build_connection(16, wiring())
+    fuse(connection)
+    kind = type(connection)
+    fuse(connection)
+    assert type(connection) is kind
+
+
 @pytest.mark.parametrize("name", sorted(FUSED))
 def test_scripting_takes_the_reference(name):
     reference, fast = (model.eval() for model in pair(name))

@@ -21,7 +21,7 @@ V3, V4 = {"avx2", "fma"}, {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
 # The compiler's flags, what a processor has to be able to do, and what the kernels say that they are. Tiles are
 # emulated in plain C.
 PROCESSORS = {
-    "amx": (f"-march=x86-64-v3 -include {TILES}", V3, "amx"),
+    "amx": (f"-O1 -march=x86-64-v3 -include {TILES}", V3, "amx"),
     "avx512-bf16": (
         "-march=x86-64-v4 -mavx512vnni -mavx512bf16",
         V4 | {"avx512_vnni", "avx512_bf16"},

@@ -1,11 +1,11 @@
 """Chains ``y_k = N_k(a_k ⊙ x + b_k ⊙ y_{k−1})``, as skip rules, placements and norms describe them to kernels."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Optional, Protocol, Union
+from typing import NamedTuple, Optional, Union
 
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["Link", "Normed", "Norming", "Part", "resolved"]
+__all__ = ["Link", "Norming", "Part", "resolved"]
 
 
 class Part:
@@ -57,35 +57,28 @@ class Norming(NamedTuple):
     slope: float = 0.0
 
 
-class Normed(Protocol):
-    """A module that may be a norm which kernels know."""
-
-    def norming(self) -> Optional[Norming]:
-        """The norm, with the parameters that the module has now; None: kernels do not know it."""
-
-
 class Link(NamedTuple):
     """``y ← N(a ⊙ x + b ⊙ y)``.
 
     Attributes:
         of_x: a, a number or a tensor of one element or (dim,).
         of_y: b, likewise.
-        norm: N, or none.
+        norm: N, a module that may have a method ``norming() -> Optional[Norming]``, or what that gives; or none.
     """
 
     of_x: Union[float, Tensor] = 1.0
     of_y: Union[float, Tensor] = 1.0
-    norm: Union[Normed, Norming, None] = None
+    norm: Union[nn.Module, Norming, None] = None
 
 
 def resolved(links: Sequence[Link]) -> Optional[list[Link]]:
     """The chain with what its norms say of themselves in their places; None: kernels do not know all of them."""
     found = []
     for link in links:
-        norm = link.norm
-        if norm is not None and not isinstance(norm, Norming):
-            norm = norm.norming() if hasattr(norm, "norming") else None
-            if norm is None:
+        if isinstance(link.norm, nn.Module):
+            norming = getattr(link.norm, "norming", None)
+            link = link._replace(norm=norming and norming())
+            if link.norm is None:
                 return None
-        found.append(link._replace(norm=norm))
+        found.append(link)
     return found

@@ -13,6 +13,7 @@ import torch
 __all__ = ["below_autograd", "define", "differentiate"]
 
 NAMESPACE = "skipln"
+TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
 _library = torch.library.Library(NAMESPACE, "FRAGMENT")
 
 below_autograd = torch._C._AutoDispatchBelowAutograd
@@ -27,7 +28,7 @@ def define(schema: str, compute: Callable[..., Any], fake: Callable[..., Any]) -
         compute: computes it, on every device and below autograd.
         fake: makes results of the same sizes and types without computing them.
     """
-    _library.define(schema)
+    _library.define(schema, tags=TAGS)
     name = schema.partition("(")[0]
     _library.impl(name, compute, "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)

@@ -31,5 +31,5 @@ class RMSNorm(Uncentred, nn.RMSNorm):
     def forward(self, v: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return F.rms_norm(v, self.normalized_shape, self.weight, self.eps)
 
-    def norming(self) -> Norming:
-        return Norming(Part.RMS, self.eps, self.weight)
+    def norming(self) -> Optional[Norming]:
+        return None if self.eps is None else Norming(Part.RMS, self.eps, self.weight)

@@ -7,7 +7,7 @@ from torch import nn
 
 from skipln_fairseq.nn.kernels.chain import Link, Norming, Part
 from skipln_fairseq.nn.kernels.leave import cpu, eager, leave
-from tests.nn.kernels.chains import CHAINS, Draw, exact, here, in_form
+from tests.nn.kernels.chains import CHAINS, Draw, exact, here, in_form, tensors_of
 
 ORDERS = (0, 1, 2, 3, 8)
 ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20))
@@ -113,6 +113,26 @@ def test_every_chain_is_its_definition_forward_and_backward(name, form, dtype, s
         assert (ours.double() - theirs).abs().max() <= UNITS[dtype] * theirs.abs().max()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", CHAINS)
+def test_autograd_gives_each_tensor_of_a_chain_its_gradient(name, dtype):
+    f, x, dy = (Draw((4, 16), dtype, seed=seed).vector() for seed in (1, 2, 3))
+    chain = CHAINS[name](Draw(16, dtype))
+    inputs = [f, x, *tensors_of(chain)]
+    for tensor in inputs:
+        tensor.requires_grad_()
+    y = leave(f, x, chain)
+    expected, *wanted = exact(f, x, chain, dy)
+    torch.testing.assert_close(y.double(), expected, rtol=0, atol=UNITS[dtype] * expected.abs().max())
+    for own, wide, tensor in zip(torch.autograd.grad(y, inputs, dy), wanted, inputs, strict=True):
+        assert own.shape == tensor.shape
+        size = (
+            wide.abs().sum() if tensor.numel() == 1 else wide.abs().max()
+        )  # one number's is a sum over features
+        whole = wide.sum().view(1) if tensor.numel() == 1 else wide
+        assert (own.double() - whole).abs().max() <= UNITS[dtype] * size
+
+
 def threefry(key, block, rounds):
     """Threefry4x32 in numpy: key and block of four words each."""
     with np.errstate(over="ignore"):
@@ -175,6 +195,16 @@ def test_compiled_form_drops_what_threefry_says_forward_and_backward(order, drop
     expected = gradients(reference, dy.double(), *(t.double() for t in (f, x, *weights, *biases)))
     for ours, theirs in zip([y, df, dx, *sums[::2], *sums[1::2]], expected, strict=True):
         assert (ours - theirs).abs().max() <= (order + 1) * 2**-20 * theirs.abs().max()
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["everything", "LayerScale", "rms norm"])
+def test_compiled_form_drops_the_same_in_every_chain(name):
+    f, x, dy = (Draw((9, 20), seed=seed).vector() for seed in (1, 2, 3))
+    chain = CHAINS[name](Draw(20))
+    found, _ = in_form(here, cpu, f, x, chain, dy, 0.3, 77)
+    for ours, theirs in zip(found, exact(f, x, chain, dy, expected_noise(9, 20, 0.3, 77)), strict=True):
+        assert (ours - theirs).abs().max() <= 2**-19 * theirs.abs().max()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -59,6 +59,19 @@ def test_its_backward_is_an_operator_too():
     opcheck(LEAVE_BACKWARD, (torch.ones_like(y), f, x, seed, parameters, statistics, *fixed))
 
 
+def test_tensors_of_another_layout_are_what_they_are():
+    f, x, seed, parameters, *fixed = inputs(CHAINS["recursive"], torch.float32, learns=False)
+    expected, kept = LEAVE(f, x, seed, parameters, *fixed)
+    turned = [one.transpose(0, 1).contiguous().transpose(0, 1) for one in (f, x, torch.ones_like(f))]
+    opcheck(LEAVE, (*turned[:2], seed, parameters, *fixed))
+    assert torch.equal(LEAVE(*turned[:2], seed, parameters, *fixed)[0], expected)
+    calls = (
+        LEAVE_BACKWARD(dy, f, x, seed, parameters, kept, *fixed)
+        for f, x, dy in ((f, x, turned[2] * 1), turned)
+    )
+    assert all(torch.equal(one, other) for one, other in zip(*calls, strict=True))
+
+
 def test_cross_entropy_is_an_operator_as_torch_wants_it():
     logits, target = drawn(6, 11).requires_grad_(), torch.tensor([1, 0, 3, 10, 1, 2])
     opcheck(cross_entropy._operator, (logits, target, 1))

@@ -18,8 +18,8 @@ FORMS = ("int8", "bf16", "fp32")
 
 @cache
 def kind() -> str | None:
-    """What this processor multiplies by: amx, avx512-vnni, avx512, avx2-vnni, avx2 or portable, which is what any C
-    compiler makes of it; None where there is no compiler."""
+    """What this processor multiplies by: amx, avx512-vnni, avx512, avx2-vnni, avx2, neon-dotprod, or portable, which
+    is what any C compiler makes of it; None where there is no compiler."""
     library = source("step")
     if library is None:
         return None

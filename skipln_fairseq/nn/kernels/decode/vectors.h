@@ -5,8 +5,8 @@
 // is read as one stream, and a few rows' sums stay in registers until it ends.
 //
 // Why not a library's: torch's wheels export no C interface of oneDNN, XNNPACK or FBGEMM, which are inside. MKL's
-// cblas_sgemm_compute is exported from those for x86 alone; with packed weights it was as fast as torch's own product,
-// half as fast as this one on an AMD EPYC (5 to 320 rows), and it has no whole numbers.
+// cblas_sgemm_compute is exported from those for x86 alone; with packed weights it was as fast as torch's own product on
+// an AMD EPYC, at most half as fast as this one (5 and 40 rows), and it has no whole numbers.
 
 #if defined(__AVX512F__) && defined(__AVX512BW__)
 #include "avx512.h"
@@ -48,17 +48,19 @@ static void pack_weight(const float *weight, void *packed, float *scales, int64_
     const int64_t together = inputs_of_word(form);
     memset(packed, 0, packed_size(inputs, outputs, form));
     for (int64_t n = 0; n < outputs; n++) {
+        float inverse = 1;
         char *panel = (char *)packed + n / PANEL * panel_size(inputs, form);
         int32_t *start = (int32_t *)panel + n % PANEL;
         if (form == INT8) {
             scales[n] = scale_of(weight + n * inputs, inputs);
+            inverse = 1 / scales[n];
             panel += PANEL * sizeof *start;
         }
         for (int64_t k = 0; k < inputs; k++) {
             const int64_t place = (k / together * PANEL + n % PANEL) * together + k % together;
             const float value = weight[n * inputs + k];
             if (form == INT8) {
-                const int8_t eighth = eighth_of(value, 1 / scales[n]);
+                const int8_t eighth = eighth_of(value, inverse);
                 ((int8_t *)panel)[place] = eighth;
                 *start -= SHIFT * eighth;
             } else if (form == BF16) {
@@ -125,7 +127,7 @@ INLINE void add_word(int form, int count, Sums *sums, const Word *x, int64_t str
         else if (form == BF16) w[v] = load_halves(from);
         else memcpy(&w[v], from, sizeof w[v]);
     }
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int i = 0; i < count; i++) {
         float value;
         memcpy(&value, x + i * stride, sizeof value);
@@ -144,14 +146,14 @@ INLINE void add_word(int form, int count, Sums *sums, const Word *x, int64_t str
 typedef struct {
     Floats scales[VECTORS], bias[VECTORS];
     int64_t wide;  // how many of its outputs there are
-    Wholes least;  // all bits where negative outputs become zero
+    Wholes cut;    // all bits where negative outputs become zero
 } Finish;
 
 static Finish finish_of(const Product *p, int64_t start) {
     Finish f = {.wide = p->outputs - start < PANEL ? p->outputs - start : PANEL};
     if (p->scales) memcpy(f.scales, p->scales + start, f.wide * sizeof(float));
     if (p->bias) memcpy(f.bias, p->bias + start, f.wide * sizeof(float));
-    f.least -= p->rectified != 0;
+    f.cut -= p->rectified != 0;
     return f;
 }
 
@@ -168,7 +170,7 @@ INLINE void multiply_rows(
     for (int v = 0; v < VECTORS; v++) {
         Wholes start = {0};
         if (form == INT8) memcpy(&start, panel + v * sizeof start, sizeof start);
-#pragma GCC unroll 16
+#pragma GCC unroll 8
         for (int i = 0; i < count; i++)
 #pragma GCC unroll 4
             for (int s = 0; s < splits; s++) {
@@ -183,7 +185,7 @@ INLINE void multiply_rows(
 #pragma GCC unroll 4
         for (int s = 0; s < splits; s++, panel += step) add_word(form, count, sums + s, x + k + s, r->stride, panel);
     for (; k < words; k++, panel += step) add_word(form, count, sums, x + k, r->stride, panel);
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int i = 0; i < count; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) {
@@ -193,7 +195,7 @@ INLINE void multiply_rows(
             for (int s = 1; s < splits; s++) value += sums[s].floats[i][v], whole += sums[s].wholes[i][v];
             if (form == INT8) value = r->scales[row + i] * __builtin_convertvector(whole, Floats) * f->scales[v];
             value += f->bias[v];
-            value = (Floats)((Wholes)value & ~((value < 0) & f->least));  // a NaN is not below zero and stays one
+            value = (Floats)((Wholes)value & ~((value < 0) & f->cut));  // a NaN is not below zero and stays one
             memcpy(y + i * stride + v * WIDTH, &value, sizeof value);
         }
 }
@@ -211,7 +213,7 @@ INLINE void multiply_panel(int form, const Product *p, const Rows *r, int64_t in
         const int64_t apart = whole ? stride : PANEL;
         switch (count) {
 #define CASE(n) case n: if (n <= ROWS) multiply_rows(form, n, r, row, panel, words, &f, sums, apart); break;
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
         }
         if (!whole)
             for (int64_t i = 0; i < count; i++) memcpy(to + i * stride, space + i * PANEL, f.wide * sizeof(float));

@@ -47,22 +47,23 @@ def _wide(f: Tensor) -> torch.dtype:
 
 def _forward(f, x, seed, parameters, parts, numbers, drop):
     step = read(tuple(parts), tuple(numbers), drop)
-    return _form(f).forward(f, x, parameters, step, _number(seed))
+    return _form(f).forward(f.contiguous(), x.contiguous(), parameters, step, _number(seed))
 
 
 def _fake_forward(f, x, seed, parameters, parts, numbers, drop):
     norms = sum(bits & Part.NORM for bits in parts)
-    return torch.empty_like(f), f.new_empty(*f.shape[:-1], norms, 2, dtype=_wide(f))
+    return f.new_empty(f.shape), f.new_empty(*f.shape[:-1], norms, 2, dtype=_wide(f))
 
 
 def _backward(grad, f, x, seed, parameters, statistics, parts, numbers, drop):
     step = read(tuple(parts), tuple(numbers), drop)
-    return _form(f).backward(grad.contiguous(), f, x, parameters, statistics, step, _number(seed))
+    grad, f, x = (one.contiguous() for one in (grad, f, x))
+    return _form(f).backward(grad, f, x, parameters, statistics, step, _number(seed))
 
 
 def _fake_backward(grad, f, x, seed, parameters, statistics, parts, numbers, drop):
     sums = f.new_empty(len(parameters), f.size(-1), dtype=_wide(f))
-    return torch.empty_like(f), torch.empty_like(x), sums
+    return f.new_empty(f.shape), x.new_empty(x.shape), sums
 
 
 _FIXED = "int[] parts, float[] numbers, float drop"

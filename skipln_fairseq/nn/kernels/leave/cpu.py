@@ -41,7 +41,7 @@ def fits(f: Tensor) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _links(step: Step) -> ctypes.Array:
-    return (_Link * len(step.links))(*((one.parts, *one.places, *one[2:]) for one in step.links))
+    return (_Link * len(step.links))(*(_Link(one.parts, *one.places, *one[2:]) for one in step.links))
 
 
 def _call(

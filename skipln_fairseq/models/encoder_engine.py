@@ -69,6 +69,10 @@ class EncoderEngine:
         """What is held besides the encoder's parameters."""
         return [one.packed for one in self.kernel.products]
 
+    def held(self) -> int:
+        """Bytes that batches have left to the next ones."""
+        return sum(space.held() for space in self.spare)
+
     @contextmanager
     def space(self) -> Iterator[Space]:
         """Memory for a batch, which one that is over has left."""

@@ -278,10 +278,12 @@ def test_batches_do_not_add_up(pair, in_one_call):
     for _ in range(3):
         for sample in samples:
             generator.generate([model], sample)
-    before = resident()
+    engine = model.encoder.forward.method.__self__
+    before, held = resident(), engine.held()
     for _ in range(13):
         for sample in samples:
             generator.generate([model], sample)
+    assert engine.held() == held
     assert resident() - before < 2**20
 
 

@@ -45,6 +45,12 @@ static void *take(Pool *pool, int64_t number, size_t size) {
     return part->at;
 }
 
+static int64_t held_by(const Pool *pool) {  // in bytes
+    int64_t size = 0;
+    for (int64_t number = 0; number < pool->parts; number++) size += pool->part[number].size;
+    return size;
+}
+
 static void empty(Pool *pool) {
     for (int64_t number = 0; number < pool->parts; number++) free(pool->part[number].at);
     free(pool->part);

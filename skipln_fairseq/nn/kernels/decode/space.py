@@ -14,12 +14,16 @@ class Space:
     def __init__(self) -> None:
         library = loaded("step")
         library.search_new.restype = ctypes.c_void_p
-        for name in ("encode", "search_begin", "search_go", "search_ends", "search_sizes"):
+        for name in ("encode", "search_begin", "search_go", "search_ends", "search_sizes", "search_held"):
             getattr(library, name).restype = ctypes.c_int64
         self.handle = ctypes.c_void_p(library.search_new())
         if not self.handle:
             raise MemoryError
         weakref.finalize(self, library.search_free, self.handle)
+
+    def held(self) -> int:
+        """Bytes: as many as the largest batch so far has wanted."""
+        return int(loaded("step").search_held(self.handle))
 
     @staticmethod
     def check(found: int) -> int:

@@ -13,6 +13,8 @@ void search_free(Searching *s) {
     free(s);
 }
 
+int64_t search_held(const Searching *s) { return held_by(&s->pool); }
+
 // The states of the words that are no padding: how many they are, or what was wrong.
 int64_t encode(Searching *s, const Encoder *e, const Source *source, int64_t threads) {
     s->pool.failed = 0;

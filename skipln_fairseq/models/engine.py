@@ -42,9 +42,8 @@ def _heads(layer: nn.Module) -> int:
 class Engine:
     """The steps of a decoder's incremental decoding, each in one call.
 
-    For LayerNorm with plain, expanded, DeepNorm and recursive skips, Post- and Pre-LN, softmax attention and ReLU, in
-    float32 on CPUs; what it is made of is read once, when it is made: :class:`.Preparation`
-    makes another one when that has changed.
+    For float32 on CPUs, softmax attention and every connection that is a chain (:func:`.reading.wiring`). What it is
+    made of is read once, when it is made: :class:`.Preparation` makes another one when that has changed.
 
     Args:
         decoder: of a model that is prepared for inference.

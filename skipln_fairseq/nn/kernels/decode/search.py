@@ -16,7 +16,12 @@ from .step import Decoder
 __all__ = ["Plan", "Translations", "search"]
 
 SECONDS = 0.1  # of a call, after which Python may be interrupted
-IS_OVER, NO_END, NO_HYPOTHESIS = 0, -3, -4
+IS_OVER, GOES_ON = 0, 1
+WRONG = {
+    -3: "a sentence has reached the greatest length, and no hypothesis of it has ended",
+    -4: "all hypotheses of a sentence have ended, and it has fewer than it wants",
+}
+"""As fairseq asserts it; by the numbers of the source."""
 
 
 class _Changes(ctypes.Structure):
@@ -87,7 +92,8 @@ class Translations:
 
 
 def _changes(changes: Mapping[int, float]) -> tuple[_Changes, tuple[Tensor, Tensor]]:
-    words, by = torch.tensor(list(changes), dtype=torch.int64), torch.tensor(list(changes.values()))
+    words = torch.tensor(list(changes), dtype=torch.int64)
+    by = torch.tensor(list(changes.values()), dtype=torch.float32)
     return _Changes(len(changes), words.data_ptr(), by.data_ptr()), (words, by)
 
 
@@ -132,15 +138,11 @@ def search(
     given = SourceStruct.of(source, positions[0])
     library, threads = loaded("step"), ctypes.c_int64(torch.get_num_threads())
     space.check(library.search_begin(space.handle, ctypes.byref(asked), ctypes.byref(given), threads))
-    state = 1
+    state = GOES_ON
     while state != IS_OVER:
         state = space.check(library.search_go(space.handle, ctypes.c_double(SECONDS), threads))
-        assert state != NO_END, (
-            "a sentence has reached the greatest length, and no hypothesis of it has ended"
-        )
-        assert state != NO_HYPOTHESIS, (
-            "all hypotheses of a sentence have ended, and it has fewer than it wants"
-        )
+        if state in WRONG:
+            raise AssertionError(WRONG[state])
     del of_early, of_late
     return _read(space, len(source), source.size(1))
 

@@ -94,7 +94,7 @@ if __name__ == "__main__":
         packages=find_packages(include=["skipln_fairseq", "skipln_fairseq.*"]),
         package_data={
             "skipln_fairseq": ["py.typed"],
-            "skipln_fairseq.nn.kernels": ["*.h", "*/*.c", "*/*.h"],
+            "skipln_fairseq.nn.kernels": ["*.c", "*.h", "*/*.c", "*/*.h"],
             "skipln_fairseq.bench": ["*.txt"],
             "skipln_fairseq.compare": ["templates/*.jinja", "*.yaml"],
             "skipln_fairseq.recipes": ["yaml/*.yaml"],

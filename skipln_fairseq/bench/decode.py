@@ -9,6 +9,7 @@ from ..common.errors import UserError
 from . import report
 from .contestants import Contestant
 from .decoding import CONTESTANTS, DecodingJob
+from .isa import ISAS, emulate
 from .options import add_arguments as add_common_arguments
 from .options import add_count, check
 from .race import race
@@ -36,6 +37,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         parser.add_argument(
             f"--{name}", nargs="+", type=int, default=usual, metavar="N", help=f"{text} (default: {shown})"
         )
+    parser.add_argument(
+        "--isa",
+        default="native",
+        metavar="NAME",
+        help=f"let all believe that this processor has no more than that: {', '.join(ISAS)} (default: native)",
+    )
     add_count(parser, "starts", 2, "times that all processes are started, each with its rounds")
     add_count(parser, "sentences", 64, "least number of sentences of a round")
 
@@ -79,6 +86,7 @@ def run(args: Namespace, flags: Sequence[str], console) -> None:
         raise UserError("--batch-sizes, --beams: valid are whole numbers of at least 1")
     if not args.path.is_file():
         raise UserError(f"--path {args.path} does not exist")
+    emulate(args.isa)
     runners = [Contestant(name, name, ()) for name in args.contestants]
     found = report.new(args, "decoding")
     with console.status("starting") as status:

@@ -137,14 +137,20 @@ class _Fairseq(DecodingRunner):
     def state(self) -> int:
         tensors = [*self.models[0].parameters(), *self.models[0].buffers(), *_packed(self.models[0])]
         storages = (tensor.untyped_storage() for tensor in tensors)
-        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+        held = sum(engine.held() for engine in _engines(self.models[0]) if hasattr(engine, "held"))
+        return held + sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def _engines(model: nn.Module) -> list[Any]:
+    """Those that compute a prepared model's encoder and decoder."""
+    forwards = (getattr(stack.forward, "method", None) for stack in (model.encoder, model.decoder))
+    engines = (getattr(forward, "__self__", None) for forward in forwards)
+    return [engine for engine in engines if hasattr(engine, "packed")]
 
 
 def _packed(model: nn.Module) -> list[torch.Tensor]:
     """What a prepared model holds besides its parameters."""
-    forward = getattr(model.decoder.forward, "method", None)  # of what follows the model's changes
-    engine = getattr(forward, "__self__", None)
-    kept = getattr(engine, "packed", list)()
+    kept = [tensor for engine in _engines(model) for tensor in engine.packed()]
     for module in model.modules():
         product = getattr(module.forward, "product", None)
         kept += [] if product is None else [product.packed]

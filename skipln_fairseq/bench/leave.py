@@ -11,7 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..common.errors import UserError
+from ..nn import NORMS
+from ..nn.kernels.chain import Link, resolved
 from ..nn.kernels.leave import leave
+from ..nn.norm.base import norms_of
 from . import report
 from .options import add_arguments as add_common_arguments
 from .options import add_count, check
@@ -26,15 +29,15 @@ TENSORS = {"forward": 3, "backward": 5, "copy": 2}
 """How many tensors of F(x)'s size have to be read or written at least."""
 
 
-def _modules(f_x: Tensor, x: Tensor, norms: Sequence[nn.LayerNorm], dropout: float) -> Tensor:
+def _modules(f_x: Tensor, x: Tensor, norms: Sequence[nn.Module], dropout: float) -> Tensor:
     y = F.dropout(f_x, dropout)
     for norm in norms:
         y = norm(x + y)
     return y
 
 
-def _fused(f_x: Tensor, x: Tensor, norms: Sequence[nn.LayerNorm], dropout: float) -> Tensor:
-    return leave(f_x, x, norms, drop=dropout)
+def _fused(f_x: Tensor, x: Tensor, norms: Sequence[nn.Module], dropout: float) -> Tensor:
+    return leave(f_x, x, resolved([Link(norm=norm) for norm in norms]), dropout)
 
 
 FORMS = {"modules": _modules, "fused": _fused}
@@ -46,17 +49,18 @@ class Leave:
 
     Args:
         form: a name in ``FORMS``.
+        norm: a name in ``NORMS`` that kernels know.
         order: K.
         args: the command's flags.
         dtype: a name in ``TYPES``.
     """
 
-    def __init__(self, form: str, order: int, args: Namespace, dtype: str):
+    def __init__(self, form: str, norm: str, order: int, args: Namespace, dtype: str):
         made = {"device": args.device, "dtype": TYPES[dtype]}
         self.step, self.dropout, self.repeats = FORMS[form], args.dropout, args.repeats
         self.synchronise = torch.cuda.synchronize if args.device == "cuda" else lambda: None
         self.f_x, self.x, self.dy = torch.randn(3, args.rows, args.dim, **made)
-        self.norms = [nn.LayerNorm(args.dim, **made) for _ in range(order)]
+        self.norms = [NORMS[norm](args.dim).to(**made) for _ in range(order)]
         self.inputs = (
             self.f_x,
             self.x,
@@ -118,20 +122,37 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--orders", nargs="+", type=int, default=[1, 2, 4, 8], metavar="K", help="default: 1 2 4 8"
     )
+    parser.add_argument(
+        "--norms",
+        nargs="+",
+        choices=_known(),
+        default=["layer"],
+        metavar="NORM",
+        help=f"of {', '.join(_known())} (default: layer)",
+    )
     parser.add_argument("--dropout", type=float, default=0.1, metavar="P", help="default: 0.1")
 
 
+def _known() -> list[str]:
+    """The norms that kernels know; LayerNorm first."""
+    return [name for name in norms_of(("token",)) if resolved([Link(norm=NORMS[name](1))]) is not None]
+
+
 def _measure(args: Namespace, dtype: str, order: int, turns: random.Random) -> list[dict[str, Any]]:
-    forms = {form: Leave(form, order, args, dtype) for form in FORMS}
-    found = {form: {what: [] for what in TENSORS} for form in FORMS}
+    forms = {
+        form if norm == "layer" else f"{form} {norm}": Leave(form, norm, order, args, dtype)
+        for norm in args.norms
+        for form in FORMS
+    }
+    found = {name: {what: [] for what in TENSORS} for name in forms}
     for number in range(args.warmup + args.rounds):
-        for form in turns.sample(list(FORMS), len(FORMS)):
-            for what, seconds in forms[form].seconds().items():
+        for name in turns.sample(list(forms), len(forms)):
+            for what, seconds in forms[name].seconds().items():
                 if number >= args.warmup:
-                    found[form][what].append(seconds)
+                    found[name][what].append(seconds)
     return [
-        {"contestant": form, "series": f"{form} {dtype}", "seconds": seconds}
-        for form, seconds in found.items()
+        {"contestant": name, "series": f"{name} {dtype}", "seconds": seconds}
+        for name, seconds in found.items()
     ]
 
 

@@ -156,6 +156,7 @@ def header(report: dict[str, Any]) -> str:
             else ()
         ),
         where["device"],
+        *((f"as if it had {settings['isa']} at most",) if settings.get("isa", "native") != "native" else ()),
         f"{settings['threads']} thread(s)",
         f"torch {where['torch']}",
         where["date"],

@@ -1,6 +1,7 @@
 """fairseq's beam search, quicker: what ``fairseq-generate`` and ``fairseq-interactive`` search with."""
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from ..compat.patch import around
 from ..models.beams import Beams
 from ..models.stacks import SkipDecoder
-from ..nn.kernels.decode import Choice, best
+from ..nn.kernels.decode import Choice, Plan, Translations, best
 
 __all__ = ["QuickGenerator"]
 
@@ -58,17 +59,7 @@ class _History:
         each = sums.clone()
         each[:, 1:] -= sums[:, :-1]
         attention = self._attention(path, steps)
-        compared = normalise(scores, steps + 1)
-        return [
-            {
-                "tokens": words[number, :length],
-                "score": compared[number],
-                "attention": torch.empty(0) if attention is None else attention[number, :, :length],
-                "alignment": torch.empty(0),
-                "positional_scores": each[number, :length],
-            }
-            for number, length in enumerate((steps + 1).tolist())
-        ]
+        return _as_fairseq(words, steps + 1, normalise(scores, steps + 1), each, attention)
 
     def _attention(self, path: Tensor, steps: Tensor) -> Tensor | None:
         """(hypotheses, src_len, tgt_len), as far as each goes."""
@@ -79,6 +70,35 @@ class _History:
             going = (steps >= step).nonzero()[:, 0]
             found[going, :, step] = self.attention[step][path[going, step]].float()
         return found
+
+
+def _as_fairseq(
+    words: Tensor, lengths: Tensor, scores: Tensor, each: Tensor, attention: Tensor | None
+) -> list[Hypothesis]:
+    """Hypotheses in fairseq's form.
+
+    Args:
+        words: (hypotheses, longest).
+        lengths: (hypotheses,).
+        scores: (hypotheses,), by which they are compared.
+        each: (hypotheses, longest), of their words.
+        attention: (hypotheses, src_len, longest), or None.
+    """
+    return [
+        {
+            "tokens": words[number, :length],
+            "score": scores[number],
+            "attention": torch.empty(0) if attention is None else attention[number, :, :length],
+            "alignment": torch.empty(0),
+            "positional_scores": each[number, :length],
+        }
+        for number, length in enumerate(lengths.tolist())
+    ]
+
+
+def _sorted(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+    """The best first; of equal ones the one that has ended earlier."""
+    return sorted(hypotheses, key=lambda one: -one["score"].item())
 
 
 def is_ours(model: EnsembleModel) -> bool:
@@ -110,12 +130,17 @@ class QuickGenerator(SequenceGenerator):
         constraints: Tensor | None = None,
         bos_token: int | None = None,
     ) -> list[list[Hypothesis]]:
-        if prefix_tokens is not None or constraints is not None or not self.knows(sample["net_input"]):
-            return super()._generate(sample, prefix_tokens, constraints, bos_token)
-        return self.search_beams(sample["net_input"], self.eos if bos_token is None else bos_token)
+        net_input, first = sample["net_input"], self.eos if bos_token is None else bos_token
+        if prefix_tokens is None and constraints is None and self.knows(net_input):
+            found = self.search_at_once(net_input, first)
+            if found is not None:
+                return found
+            if self.model.single_model.decoder.keeps_beams():
+                return self.search_by_steps(net_input, first)
+        return super()._generate(sample, prefix_tokens, constraints, bos_token)
 
     def knows(self, net_input: dict[str, Any]) -> bool:
-        """Whether this is plain beam search with a model whose decoder keeps its cache as :class:`.Beams`."""
+        """Whether this is plain beam search with one of our models."""
         return (
             is_ours(self.model)
             and "src_tokens" in net_input
@@ -123,27 +148,51 @@ class QuickGenerator(SequenceGenerator):
             and self.lm_model is None
             and self.repeat_ngram_blocker is None
             and not self.match_source_len
-            and self.model.single_model.decoder.keeps_beams()
         )
 
-    def search_beams(self, net_input: dict[str, Tensor], first: int) -> list[list[Hypothesis]]:
-        """Search.
+    def longest(self, net_input: dict[str, Tensor], first: int) -> int:
+        """How many words a hypothesis may have; and refuse what cannot be searched."""
+        words = self.model.single_model.decoder.embed_tokens.num_embeddings
+        src_len = net_input["src_tokens"].size(1)
+        max_len = min(int(self.max_len_a * src_len + self.max_len_b), self.max_len - 1)
+        assert self.min_len <= max_len, "min_len cannot be larger than max_len, please adjust these!"
+        if not 0 <= first < words:
+            raise IndexError(f"the word before the first is {first}, of {words} words")
+        return max_len
+
+    def search_at_once(self, net_input: dict[str, Tensor], first: int) -> list[list[Hypothesis]] | None:
+        """Search in one call, encoder included, where it is known how.
 
         Args:
             net_input: fairseq's batch of sources.
             first: the word before the first.
 
         Returns:
-            each sentence's hypotheses, the best first
+            each sentence's hypotheses, the best first; or None
         """
+        if not net_input.keys() <= {"src_tokens", "src_lengths", "prev_output_tokens"}:
+            return None
+        plan = self.plan(first, self.longest(net_input, first))
+        found = self.model.single_model.decoder.search(net_input["src_tokens"], plan)
+        return None if found is None else self.read(found)
+
+    def plan(self, first: int, max_len: int) -> Plan:
+        """What is searched for, as the kernel is told."""
+        return Plan(
+            *(self.beam_size, first, self.eos, self.min_len, max_len),
+            *(self.changes(0), self.changes(self.min_len), self.temperature),
+        )
+
+    def read(self, found: Translations) -> list[list[Hypothesis]]:
+        """What the kernel has found, in fairseq's form."""
+        scores = self.normalise(found.scores, found.lengths)
+        hypotheses = iter(_as_fairseq(found.words, found.lengths, scores, found.each, found.attention))
+        return [_sorted(list(itertools.islice(hypotheses, number))) for number in found.found.tolist()]
+
+    def search_by_steps(self, net_input: dict[str, Tensor], first: int) -> list[list[Hypothesis]]:
+        """The same with a call for each step, for a decoder that keeps its cache as :class:`.Beams`."""
         decoder, beam = self.model.single_model.decoder, self.beam_size
-        sentences, src_len = net_input["src_tokens"].shape
-        max_len = min(int(self.max_len_a * src_len + self.max_len_b), self.max_len - 1)
-        assert self.min_len <= max_len, "min_len cannot be larger than max_len, please adjust these!"
-        if not 0 <= first < decoder.embed_tokens.num_embeddings:
-            raise IndexError(
-                f"the word before the first is {first}, of {decoder.embed_tokens.num_embeddings} words"
-            )
+        sentences, max_len = len(net_input["src_tokens"]), self.longest(net_input, first)
         (encoder_out,) = self.model.forward_encoder(net_input)
         state, history = Beams(sentences).state(), _History()
         found: list[list[int]] = [[] for _ in range(sentences)]
@@ -175,10 +224,7 @@ class QuickGenerator(SequenceGenerator):
             words, scores, over = choice.words.view(-1), choice.scores.view(-1), choice.over
             decoder.reorder_incremental_state_scripting(state, choice.rows.view(-1))
         hypotheses = history.read(self.eos, self.normalise)
-        return [
-            sorted((hypotheses[number] for number in numbers), key=lambda one: -one["score"].item())
-            for numbers in found
-        ]
+        return [_sorted([hypotheses[number] for number in numbers]) for numbers in found]
 
     def finish(self, choice: Choice, found: list[list[int]], history: _History, last: bool) -> set[int]:
         """Keep what ends in this step; which sentences have as many hypotheses as they want."""

@@ -22,16 +22,18 @@ class _Followed:
     """
 
     PLACES = MappingProxyType({"forward": 2, "advance": 3})  # where a decoder's incremental state stands
+    WHOLE = ("search",)  # of which a call uses the whole model
 
     def __init__(self, preparation: "Preparation", stack: nn.Module, name: str):
         self.preparation, self.stack, self.name = preparation, stack, name
         self.method = getattr(stack, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        place = self.PLACES[self.name]
+        place = self.PLACES.get(self.name, len(args))
         state = kwargs.get("incremental_state", args[place] if len(args) > place else None)
+        stack = None if self.name in self.WHOLE else self.stack
         outermost = self.stack.__dict__.get(self.name) is self  # and not called by what stands in its place
-        if self.preparation.holds(self.stack, look=Beams.begins(state)):
+        if self.preparation.holds(stack, look=Beams.begins(state)):
             return self.method(*args, **kwargs)
         now = getattr(self.stack, self.name)
         # who puts back what stood here before a change of his own puts back what is over
@@ -66,7 +68,8 @@ class Preparation:
 
     def _follow(self, stack: nn.Module) -> None:
         # of this stack only, as the engine does
-        for name in [name for name in ("forward", "advance") if name == "forward" or name in stack.__dict__]:
+        names = ("forward", "advance", "search")
+        for name in [name for name in names if name == "forward" or name in stack.__dict__]:
             before = stack.__dict__.get(name)
             setattr(stack, name, _Followed(self, stack, name))
             self._done.insert(0, lambda name=name, before=before: self._unfollow(stack, name, before))
@@ -79,17 +82,18 @@ class Preparation:
             if before is not None:
                 setattr(stack, name, before)
 
-    def holds(self, stack: nn.Module, look: bool) -> bool:
+    def holds(self, stack: nn.Module | None, look: bool) -> bool:
         """Whether this is of the model as it is now; if not, it is over, and the model is prepared anew.
 
         Args:
-            stack: the part of the model that is used.
+            stack: the part of the model that is used, or None for all.
             look: whether it has changed, or rely on what was seen before.
         """
         if not look:
             return not self._over
         with self._lock:
-            if not self._over and not self._snapshots[stack].holds():
+            used = self._snapshots.values() if stack is None else (self._snapshots[stack],)
+            if not self._over and not all(one.holds() for one in used):
                 self._over = True  # of several threads the first one prepares
                 self._again()
             return not self._over

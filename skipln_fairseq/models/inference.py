@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,22 +11,26 @@ from torch import nn
 
 from ..common.errors import UserError
 from ..compat.patch import around
-from ..nn.kernels.decode import has_tiles
+from ..nn.kernels.decode import kind
 from ..nn.linear import Int8Forward, ProductForward
 from ..nn.plain import is_plain
-from .engine import Engine, Unknown
+from .encoder_engine import EncoderEngine
+from .engine import Engine
 from .fast_attention import FastAttention
 from .follow import Preparation, TakeBack
 from .layers import retains_dropout
+from .reading import Unknown
+from .searcher import Searcher
 
 logger = logging.getLogger(__name__)
 
 __all__ = ["INFERENCE_TYPES", "InferenceModel"]
 
 
-def _linears(model: nn.Module) -> list[nn.Linear]:
-    joined = [one for module in model.modules() if isinstance(module, FastAttention) for one in module.join()]
-    return [one for one in (*joined, *model.modules()) if is_plain(one, nn.Linear)]
+def _linears(parts: Sequence[nn.Module]) -> list[nn.Linear]:
+    modules = [module for part in parts for module in part.modules()]
+    joined = [one for module in modules if isinstance(module, FastAttention) for one in module.join()]
+    return [one for one in (*joined, *modules) if is_plain(one, nn.Linear)]
 
 
 def _parted(model: nn.Module) -> TakeBack:
@@ -43,18 +47,33 @@ def _in_float32_here(model: nn.Module) -> bool:
     return like.dtype == torch.float32 and like.device.type == "cpu"
 
 
-def _by_tiles(model: nn.Module, form: str) -> list[TakeBack]:
-    """Products by tiles, and whole decoding steps in one call where that is known."""
-    rest, done = model, []
-    try:
-        done.append(Engine(model.decoder, form).take_back)
-        rest = model.encoder
-    except Unknown as what:
-        logger.info(f"decoding layer by layer: a step in one call does not know {what}")
-    if has_tiles() and _in_float32_here(model):
+def _by_products(model: nn.Module, form: str) -> list[TakeBack]:
+    """Products in C; encoder, decoding steps and whole searches in one call where they are known."""
+    engines = _engines(model, form)
+    done = [one.take_back for one in engines.values()]
+    if len(engines) == 2:
+        done.append(Searcher(*engines.values()).take_back)
+    if kind() and _in_float32_here(model):
+        rest = [module for name, module in model.named_children() if name not in engines]
         done.append(_parted(model))
         done += [ProductForward(linear, form).give_back for linear in _linears(rest)]
     return done
+
+
+def _engines(model: nn.Module, form: str) -> dict[str, EncoderEngine | Engine]:
+    """Of those of its stacks which the kernels know; the log says what they do not know of the others."""
+    found = {}
+    for name, engine, what in (
+        ("encoder", EncoderEngine, "encoding layer by layer: an encoder"),
+        ("decoder", Engine, "decoding layer by layer: a step"),
+    ):
+        stack = getattr(model, name, None)
+        try:
+            if stack is not None:
+                found[name] = engine(stack, form)
+        except Unknown as why:
+            logger.info(f"{what} in one call does not know {why}")
+    return found
 
 
 def _fp32(model: nn.Module) -> list[TakeBack]:
@@ -65,21 +84,21 @@ def _fp32(model: nn.Module) -> list[TakeBack]:
             "decoding layer by layer with fairseq's products: --kernels reference, or dropout is retained"
         )
         return []
-    return _by_tiles(model, "fp32")
+    return _by_products(model, "fp32")
 
 
 def _bf16(model: nn.Module) -> list[TakeBack]:
-    if not (has_tiles() and _in_float32_here(model)):
+    if not (kind() and _in_float32_here(model)):
         model.to(torch.bfloat16)
-    return _by_tiles(model, "bf16")
+    return _by_products(model, "bf16")
 
 
 def _int8(model: nn.Module) -> list[TakeBack]:
     if not _in_float32_here(model):
         raise UserError("--int8 is for models in float32 on CPUs; on a GPU decode with --fp16")
-    if has_tiles():
-        return _by_tiles(model, "int8")
-    return [_parted(model), *(Int8Forward(linear).give_back for linear in _linears(model))]
+    if kind():
+        return _by_products(model, "int8")
+    return [_parted(model), *(Int8Forward(linear).give_back for linear in _linears([model]))]
 
 
 INFERENCE_TYPES: dict[str, Callable[[nn.Module], list[TakeBack]]] = {

@@ -3,12 +3,14 @@
 import math
 import time
 from collections.abc import Iterator
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as every_module
+
+from ..nn.kernels.samples import Samples
 
 __all__ = ["Snapshot"]
 
@@ -30,9 +32,7 @@ def _dictionaries(module: nn.Module) -> Iterator[tuple[dict[Any, Any], list[Any]
         yield from ((each, list(each)) for each in vars(one).values() if isinstance(each, dict))
 
 
-def _place(tensor: Tensor) -> tuple[Any, ...]:
-    version = None if tensor.is_inference() else tensor._version  # which inference tensors do not count
-    return tensor.data_ptr(), version
+_version = attrgetter("_version")
 
 
 def _stride(rows: int, columns: int) -> int:
@@ -83,10 +83,15 @@ class Snapshot:
             id(one): one for one in self._values if isinstance(one, Tensor) and one.is_floating_point()
         }
         self._tensors = [one for one in tensors.values() if one.numel()]
-        self._places = list(map(_place, self._tensors))
-        self._views = list(map(_some, self._tensors))
-        self._samples = torch.cat(self._views)
+        self._counted = [
+            one for one in self._tensors if not one.is_inference()
+        ]  # whose versions torch counts
+        self._places, self._versions = self._where(), list(map(_version, self._counted))
+        self._samples = Samples(list(map(_some, self._tensors)))
         self._sums = self._read()
+
+    def _where(self) -> list[int]:
+        return list(map(Tensor.data_ptr, self._tensors))
 
     def _read(self) -> Tensor:
         """All values; and say when they are to be read again."""
@@ -103,7 +108,8 @@ class Snapshot:
             self._sizes == list(map(len, self._dictionaries))
             and all(map(is_, map(dict.get, self._holders, self._names), self._values))
             and self._classes == list(map(type, self._modules))
-            and self._places == list(map(_place, self._tensors))
-            and _same(self._samples, torch.cat(self._views))
+            and self._places == self._where()
+            and self._versions == list(map(_version, self._counted))
+            and self._samples.same()
             and (time.perf_counter() < self._next or _same(self._sums, self._read()))
         )

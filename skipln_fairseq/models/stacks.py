@@ -8,6 +8,7 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 
 from ..nn import build_end
+from ..nn.kernels.decode import Plan, Translations
 from .beams import Beams
 from .config import StackConfig
 from .fast_attention import FastAttention
@@ -96,6 +97,18 @@ class SkipDecoder(TransformerDecoderBase):
         logits, extra = self(before, encoder_out=encoder_out, incremental_state=incremental_state)
         attention = extra["attn"][0]
         return logits[:, -1], None if attention is None else attention[:, -1]
+
+    def search(self, source: Tensor, plan: Plan) -> Optional[Translations]:
+        """A whole plain beam search.
+
+        Args:
+            source: (sentences, src_len), words.
+            plan: what is searched for.
+
+        Returns:
+            what was found, or None where a search is not one call
+        """
+        return None
 
     def keeps_beams(self) -> bool:
         """Whether all that incremental decoding keeps is in :class:`.Beams`."""

@@ -1,4 +1,4 @@
-"""Linear maps for inference: several in one product, by tiles, and with 8-bit weights."""
+"""Linear maps for inference: several in one product, in C, and with 8-bit weights."""
 
 from collections.abc import Sequence
 from types import MethodType
@@ -79,7 +79,7 @@ class Int8Forward(_Forward):
 
 
 class ProductForward(_Forward):
-    """x Wᵀ + b by the processor's tiles (:class:`.Product`), for inference where :func:`.has_tiles`."""
+    """x Wᵀ + b by :class:`.Product`, for inference on CPUs with a C compiler."""
 
     def __init__(self, linear: nn.Linear, form: str):
         self.product = Product([linear], form)

@@ -136,11 +136,13 @@ def test_what_grows_is_tabled_and_drawn(tmp_path):
 def test_the_leave_step_is_tabled_and_drawn(tmp_path):
     file = tmp_path / "leave.json"
     small = ("--orders", "1", "2", "--rounds", "2", "--rows", "32", "--dim", "16", "--repeats", "1")
-    printed = bench("leave", "--dtype", "fp32", "bf16", *small, "--output", file).output
+    norms = ("--norms", "layer", "rms")
+    printed = bench("leave", "--dtype", "fp32", "bf16", *norms, *small, "--output", file).output
     report = json.loads(file.read_text())
     places = [(f"32 × 16 {dtype}", order) for dtype in ("fp32", "bf16") for order in (1, 2)]
     assert [(heat["shape"], heat["value"]) for heat in report["heats"]] == places
-    assert all([run["contestant"] for run in heat["runs"]] == list(FORMS) for heat in report["heats"])
+    contestants = [*FORMS, *(f"{form} rms" for form in FORMS)]
+    assert all([run["contestant"] for run in heat["runs"]] == contestants for heat in report["heats"])
     assert all(len(run["seconds"]["backward"]) == 2 for heat in report["heats"] for run in heat["runs"])
     assert "32 × 16 bf16, order 2" in printed
     assert markdown(report).count("| modules |") == len(places)

@@ -20,6 +20,7 @@ from skipln_fairseq.bench.naive import NaiveModel, NaiveRecursion
 from skipln_fairseq.bench.profile import by_kind
 from skipln_fairseq.bench.render import KINDS
 from skipln_fairseq.common.errors import UserError
+from skipln_fairseq.nn import NORMS
 from tests.support.build import batch, build
 
 SEEDS = (1, 2)
@@ -226,11 +227,12 @@ def test_flags_of_a_contestant_come_after_those_of_all_and_of_the_shape():
     assert flags.index("--share-all-embeddings") < flags.index("0.3")
 
 
+@pytest.mark.parametrize("norm", ["layer", "rms", "ada"])
 @pytest.mark.parametrize("order", [1, 3])
-def test_both_forms_of_the_leave_step_are_the_same_function(order):
+def test_both_forms_of_the_leave_step_are_the_same_function(order, norm):
     generator = torch.Generator().manual_seed(order)
     f_x, x = torch.randn(2, 5, 16, generator=generator)
-    norms = [torch.nn.LayerNorm(16) for _ in range(order)]
+    norms = [NORMS[norm](16) for _ in range(order)]
     modules, fused = (form(f_x, x, norms, 0.0) for form in FORMS.values())
     torch.testing.assert_close(fused, modules, rtol=1e-5, atol=1e-5)
 

@@ -7,6 +7,7 @@ from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.models import resume
 from skipln_fairseq.models.flags import connections, remember_depth
 from skipln_fairseq.models.refuse import refuse
+from skipln_fairseq.nn.kernels.chain import Link
 from tests.support.build import batch, build, parse
 
 PLAIN = ("--skip-type", "plain", "--encoder-layers", "4")
@@ -42,8 +43,8 @@ def test_skip_types_with_their_numbers_and_switches():
     layers = model.encoder.layers
     assert len(layers[1].final_layer_norm.skip.norms) == 2
     assert layers[1].final_layer_norm.skip.norms[0].weight is layers[1].final_layer_norm.weight
-    assert [type(layer.final_layer_norm).__name__ for layer in layers][2:] == ["PostRMSNorm"] * 2
-    assert model.decoder.layers[0].final_layer_norm.skip.chain().norms == ()
+    assert [type(layer.final_layer_norm).__name__ for layer in layers][2:] == ["FusedPostRMSNorm"] * 2
+    assert model.decoder.layers[0].final_layer_norm.skip.chain() == [Link()]
 
 
 def test_the_other_layers_are_as_without_it():
@@ -55,7 +56,7 @@ def test_the_other_layers_are_as_without_it():
             (type(layer.final_layer_norm).__name__, layer.final_layer_norm.ends_with_norm)
             for layer in stack.layers
         ]
-        assert kinds == [("PreRMSNorm", True), ("FusedPostLayerNorm", False)]
+        assert kinds == [("FusedPreRMSNorm", True), ("FusedPostLayerNorm", False)]
         assert stack.layer_norm is None
 
 

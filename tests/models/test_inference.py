@@ -10,9 +10,9 @@ from fairseq.sequence_generator import SequenceGenerator, SequenceGeneratorWithA
 
 from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.decoding.generator import QuickGenerator
-from skipln_fairseq.models import engine, inference
 from skipln_fairseq.models.engine import Engine
-from skipln_fairseq.nn.kernels.decode import has_tiles, library
+from skipln_fairseq.nn.kernels import decode
+from skipln_fairseq.nn.kernels.decode import library
 from skipln_fairseq.nn.linear import Int8Forward, ProductForward
 from tests.decoding.test_generator import (
     FALLS_BACK,
@@ -27,10 +27,13 @@ from tests.support.build import CONNECTIONS, SMALL, batch, build, build_connecti
 
 # Two parts are 16 bits of the 24: 2⁻¹⁶ of logits of order 40, which are sums of larger ones.
 CLOSE = {"rtol": 1e-3, "atol": 1e-3}
-tiles = pytest.mark.skipif(not has_tiles(), reason="no matrix tiles")
+compiles = pytest.mark.skipif(decode.kind() is None, reason="no C compiler")
 
-# In one call are LayerNorm after each of these skips, or before F.
-IN_ONE_CALL = ("plain", "pre", "xskip-ln", "rskip-1", "rskip-2", "rskip-3-shared")
+# In one call is what is a chain from F(x) to the sub-layer's output.
+IN_ONE_CALL = (
+    *("plain", "pre", "no-norm", "xskip", "xskip-ln", "rskip-1", "rskip-2", "rskip-3-shared"),
+    *("learned", "admin", "layerscale", "sub-ada", "sandwich-rms"),
+)
 LAYER_BY_LAYER = sorted(set(CONNECTIONS) - {*IN_ONE_CALL, "mixed"})
 
 
@@ -38,7 +41,7 @@ def in_one_call(model):
     return isinstance(getattr(getattr(model.decoder.forward, "method", None), "__self__", None), Engine)
 
 
-@tiles
+@compiles
 @pytest.mark.parametrize("name", CONNECTIONS)
 def test_prepared_decodes_the_same(name, caplog):
     model = sharpened(build_connection_model(name), by=3)
@@ -50,7 +53,7 @@ def test_prepared_decodes_the_same(name, caplog):
     assert_finds_the_same(model, reference, {"beam_size": 4}, close=CLOSE)
 
 
-@tiles
+@compiles
 @pytest.mark.parametrize(
     "flags",
     [
@@ -73,13 +76,14 @@ def test_the_stack_around_the_layers(flags):
 @pytest.mark.parametrize(
     "flags",
     [
-        "--activation-fn gelu",
+        "--activation-fn linear",
         "--attention-type favor",
         "--cross-attention-type favor",
         "--cross-self-attention --no-cross-attention",
         "--kernels reference",
         "--decoder-layers 0",
-        "--skip-norm rms",
+        "--skip-type b2t",
+        "--qk-norm rms",
         "--adaptive-softmax-cutoff 10,20 --criterion adaptive_loss",
     ],
 )
@@ -148,7 +152,7 @@ def translations(model, stock=False, seed=7, **options):
     return [[(round(one["score"].item(), 3), *one["tokens"].tolist()) for one in each] for each in found]
 
 
-@tiles
+@compiles
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.float32])
 def test_a_model_that_is_cast_after_it_was_prepared_is_prepared_anew(kind):
     """As ``from_pretrained(…).half()`` does, which prepares when it loads."""
@@ -181,7 +185,7 @@ def test_what_is_loaded_into_a_prepared_model_is_used():
     assert translations(model) == translations(other, stock=True) != before
 
 
-@tiles
+@compiles
 def test_a_copy_of_a_prepared_model_is_one():
     model, _ = pair()
     model.make_generation_fast_()
@@ -376,7 +380,7 @@ def test_alignments(prepared, kind):
                 torch.testing.assert_close(*numbers, **CLOSE)
 
 
-@tiles
+@compiles
 def test_batches_one_after_another_share_no_memory(prepared):
     """Space that a decoding leaves to the next, and searches that go on side by side."""
     model, _ = prepared
@@ -387,7 +391,7 @@ def test_batches_one_after_another_share_no_memory(prepared):
     assert_same(last, first, {"rtol": 0, "atol": 0})
 
 
-@tiles
+@compiles
 @torch.no_grad()
 def test_two_decodings_at_a_time(prepared):
     model, reference = prepared
@@ -404,23 +408,15 @@ def test_two_decodings_at_a_time(prepared):
     torch.testing.assert_close(found[model], found[reference], **CLOSE)
 
 
-def test_without_tiles(monkeypatch, caplog):
-    monkeypatch.setattr(engine, "has_tiles", lambda: False)
-    monkeypatch.setattr(inference, "has_tiles", lambda: False)
-    model, reference = pair("--skip-order", "2")
-    with caplog.at_level("INFO"):
-        model.make_generation_fast_()
-    assert "does not know this processor, which has no tiles" in caplog.text
-    assert_finds_the_same(model, reference, {})
-
-
-def test_without_a_compiler(monkeypatch):
-    monkeypatch.setattr(library.compiled, "load", lambda source: None)
-    caches = (has_tiles, library.source)
+def test_without_a_compiler(monkeypatch, caplog):
+    monkeypatch.setattr(library.compiled, "load", lambda source, *flags: None)
+    caches = (decode.kind, library.source)
     for one in caches:
         one.cache_clear()
     model, reference = pair("--skip-order", "2")
-    model.make_generation_fast_()
+    with caplog.at_level("INFO"):
+        model.make_generation_fast_()
+    assert "does not know a machine without a C compiler" in caplog.text
     assert not in_one_call(model)
     assert_finds_the_same(model, reference, {}, quick=False, monkeypatch=monkeypatch)
     for one in caches:

@@ -5,27 +5,28 @@ import torch
 from torch import nn
 
 from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.models import engine, inference, snapshot
+from skipln_fairseq.models import inference, reading, snapshot
 from skipln_fairseq.models.snapshot import Snapshot
+from skipln_fairseq.nn.kernels.decode import kind
 from tests.models.test_inference import in_one_call, translations
 from tests.support.build import batch
 from tests.support.edits import EDITS, layer, made
-from tests.support.emulated_tiles import tiles_or_their_like
 
-# in the other types nothing is prepared without tiles
-KINDS = [("tiles", "fp32"), ("tiles", "bf16"), ("tiles", "int8"), ("no tiles", "int8")]
+# in the other types nothing is prepared without a compiler
+FORMS = [("compiler", "fp32"), ("compiler", "bf16"), ("compiler", "int8"), ("no compiler", "int8")]
 
 
-@pytest.fixture(scope="module", params=["tiles", "no tiles"])
-def processor(request, tmp_path_factory):
-    """With matrix tiles and without, whatever this one has."""
-    if request.param == "tiles":
-        with tiles_or_their_like(tmp_path_factory.mktemp("cache")):
-            yield True
+@pytest.fixture(scope="module", params=["compiler", "no compiler"])
+def compiler(request):
+    """With products in C and without."""
+    if request.param == "compiler":
+        if kind() is None:
+            pytest.skip("no C compiler")
+        yield True
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "has_tiles", lambda: False)
-        patch.setattr(inference, "has_tiles", lambda: False)
+        patch.setattr(reading, "kind", lambda: None)
+        patch.setattr(inference, "kind", lambda: None)
         yield False
 
 
@@ -41,11 +42,11 @@ UNCHANGED = ("moved_there_and_back",)
 NO_TWIN, NO_REFERENCE = ("with_the_old_weight_norm",), ("a_copied_layer_put_in", "quantised")
 
 
-def prepared(kind, monkeypatch, name):
+def prepared(form, monkeypatch, name):
     """A model that has decoded, and its translations; what few numbers change is seen at the next reading of all."""
     if name in SPARSE:
         monkeypatch.setattr(snapshot, "BREAK", 0)
-    model = made(kind=kind)
+    model = made(kind=form)
     model.make_generation_fast_()
     return model, translations(model)
 
@@ -55,15 +56,13 @@ def edited(model, name):
 
 
 @pytest.mark.parametrize("name", sorted(set(EDITS) - {*NO_TWIN}))
-@pytest.mark.parametrize(
-    ("processor", "kind"), KINDS, indirect=["processor"], scope="module"
-)  # compiled once
-def test_what_is_changed_is_decoded_with(name, kind, processor, monkeypatch):
-    model, before = prepared(kind, monkeypatch, name)
-    assert in_one_call(model) == processor
+@pytest.mark.parametrize(("compiler", "form"), FORMS, indirect=["compiler"], scope="module")  # compiled once
+def test_what_is_changed_is_decoded_with(name, form, compiler, monkeypatch):
+    model, before = prepared(form, monkeypatch, name)
+    assert in_one_call(model) == compiler
     model = edited(model, name)
     found = translations(model)
-    twin = made(kind=kind)
+    twin = made(kind=form)
     twin = edited(twin, name)
     twin.make_generation_fast_()
     assert found == translations(twin)
@@ -83,7 +82,7 @@ def logits(model):
 
 
 @pytest.mark.parametrize("name", sorted(set(EDITS) - {*NO_REFERENCE}))
-def test_what_is_changed_is_what_the_reference_decodes(name, processor, monkeypatch):
+def test_what_is_changed_is_what_the_reference_decodes(name, compiler, monkeypatch):
     model, _ = prepared("fp32", monkeypatch, name)
     before = logits(model)
     reference = made("--kernels", "reference")
@@ -94,7 +93,7 @@ def test_what_is_changed_is_what_the_reference_decodes(name, processor, monkeypa
 
 
 @torch.no_grad()
-def test_quantised_maps_are_near_those_that_they_were_made_of(processor, monkeypatch):
+def test_quantised_maps_are_near_those_that_they_were_made_of(compiler, monkeypatch):
     model, _ = prepared("fp32", monkeypatch, "quantised")
     before = logits(model)
     for ours, theirs in zip(logits(edited(model, "quantised")), before, strict=True):
@@ -102,13 +101,13 @@ def test_quantised_maps_are_near_those_that_they_were_made_of(processor, monkeyp
 
 
 @pytest.mark.parametrize("change", ["half", "bfloat16", "double"])
-def test_eight_bits_are_of_float32_alone(change, processor, monkeypatch):
+def test_eight_bits_are_of_float32_alone(change, compiler, monkeypatch):
     model, _ = prepared("int8", monkeypatch, change)
     with pytest.raises(UserError, match="--int8 is for models in float32"):
         getattr(model, change)()
 
 
-def test_a_hook_that_is_removed_leaves_a_quick_model(processor, monkeypatch):
+def test_a_hook_that_is_removed_leaves_a_quick_model(compiler, monkeypatch):
     model, before = prepared("fp32", monkeypatch, "")
     calls = []
     hook = layer(model).register_forward_hook(lambda *_: calls.append(1))
@@ -117,10 +116,10 @@ def test_a_hook_that_is_removed_leaves_a_quick_model(processor, monkeypatch):
     assert not in_one_call(model)
     hook.remove()
     assert translations(model) == before
-    assert in_one_call(model) == processor
+    assert in_one_call(model) == compiler
 
 
-def test_a_forward_that_is_put_back_decodes_as_before(processor, monkeypatch):
+def test_a_forward_that_is_put_back_decodes_as_before(compiler, monkeypatch):
     model, before = prepared("fp32", monkeypatch, "")
     stock = model.decoder.forward
     edited(model, "the_decoders_forward")
@@ -131,7 +130,7 @@ def test_a_forward_that_is_put_back_decodes_as_before(processor, monkeypatch):
     assert [[(round(score, 2), *words) for score, *words in each] for each in found] == close
 
 
-def test_what_is_unchanged_is_not_prepared_again(processor, monkeypatch):
+def test_what_is_unchanged_is_not_prepared_again(compiler, monkeypatch):
     model, _ = prepared("int8", monkeypatch, "")
     first = model._preparation
     for sentences in (3, 5):

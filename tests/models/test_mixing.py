@@ -16,6 +16,7 @@ from skipln_fairseq.models.mixing import MixingDecoder, MixingEncoder
 from skipln_fairseq.models.stacks import SkipDecoder, SkipEncoder
 from skipln_fairseq.nn import MIXINGS
 from tests.models import test_language_model as language_model
+from tests.models.test_inference import in_one_call
 from tests.oracles.mixing import attention
 from tests.support.build import assert_padding_never_leaks, batch, build, parse
 
@@ -285,7 +286,7 @@ def test_a_side_without_layers_mixes_its_embedding_alone(side):
 
 @pytest.mark.parametrize("mixing", MIXED)
 def test_the_engine_of_decoding_steps_steps_aside_and_says_why(mixing, monkeypatch):
-    monkeypatch.setattr(engine, "has_tiles", lambda: True)
+    monkeypatch.setattr(engine, "kind", lambda: "portable")
     plain, mixed = model(), model("--decoder-depth-mixing", mixing)
     with pytest.raises(engine.Unknown) as what:
         engine.Engine(mixed.decoder, "fp32")
@@ -294,7 +295,7 @@ def test_the_engine_of_decoding_steps_steps_aside_and_says_why(mixing, monkeypat
         engine.Engine(plain.decoder.train(), "fp32")
     assert "mixing" not in str(what.value)
     mixed.make_generation_fast_()
-    assert "forward" not in vars(mixed.decoder)
+    assert not in_one_call(mixed)
 
 
 def test_ctranslate2_is_refused():

@@ -230,7 +230,7 @@ def test_who_does_not_know_it_says_so(monkeypatch):
         UserError, match="CTranslate2 has no transparent source of the attention to the encoder"
     ):
         to_ctranslate2.check(made, made.args)
-    monkeypatch.setattr(engine, "has_tiles", lambda: True)
+    monkeypatch.setattr(engine, "kind", lambda: "portable")
     with pytest.raises(engine.Unknown, match="--cross-attention-source transparent"):
         engine.Engine(made.decoder, "fp32")
     made.make_generation_fast_()

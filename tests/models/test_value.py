@@ -263,7 +263,7 @@ def test_who_does_not_know_it_says_so(monkeypatch):
             export(made)
     with pytest.raises(UserError, match="CTranslate2 has no learnable value residual, as in the encoder"):
         to_ctranslate2.check(made, made.args)
-    monkeypatch.setattr(engine, "has_tiles", lambda: True)
+    monkeypatch.setattr(engine, "kind", lambda: "portable")
     with pytest.raises(engine.Unknown, match="--value-residual learnable"):
         engine.Engine(made.decoder, "fp32")
     made.make_generation_fast_()

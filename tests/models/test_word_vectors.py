@@ -235,7 +235,7 @@ def test_a_resumed_run_may_not_change_it():
 
 
 def test_tools_that_read_tables_themselves_step_aside_or_are_refused(monkeypatch):
-    monkeypatch.setattr(engine, "has_tiles", lambda: True)
+    monkeypatch.setattr(engine, "kind", lambda: "portable")
     model = build("transformer_rskip", *FIXNORM, "--skip-type", "plain").eval()
     with pytest.raises(engine.Unknown, match="its embedding UnitEmbedding"):
         engine.Engine(model.decoder, "fp32")

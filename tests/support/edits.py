@@ -334,6 +334,22 @@ def the_decoders_forward(model):
 
 
 @edit
+def the_encoders_forward(model):
+    stock = model.encoder.forward
+
+    def forward(*args, **kwargs):
+        out = stock(*args, **kwargs)
+        return {**out, "encoder_out": [-one for one in out["encoder_out"]]}
+
+    model.encoder.forward = forward
+
+
+@edit
+def the_encoders_activation(model):
+    model.encoder.layers[0].activation_fn = torch.tanh
+
+
+@edit
 def a_hook_on_every_module(model):
     nn.modules.module._global_forward_hooks.clear()  # one is enough for two models
     nn.modules.module.register_module_forward_hook(

@@ -38,14 +38,14 @@ static void store_tile(int t, void *to, int64_t stride) {
     for (int row = 0; row < 16; row++) memcpy((char *)to + row * stride, tile[t].bytes[row], 64);
 }
 
-static void add_halves(int to, int a, int b) {
+static void dot_halves(int to, int a, int b) {
     for (int m = 0; m < 16; m++)
         for (int k = 0; k < 32; k++)
             for (int n = 0; n < 16; n++)
                 tile[to].sums[m][n] += widened(tile[a].halves[m][k]) * widened(tile[b].halves[k / 2][2 * n + k % 2]);
 }
 
-static void add_eighths(int to, int a, int b) {
+static void dot_eighths(int to, int a, int b) {
     for (int m = 0; m < 16; m++)
         for (int k = 0; k < 64; k++)
             for (int n = 0; n < 16; n++)
@@ -55,8 +55,8 @@ static void add_eighths(int to, int a, int b) {
 #define _tile_zero(t) memset(&tile[t], 0, sizeof tile[t])
 #define _tile_loadd(t, from, stride) load_tile(t, from, stride)
 #define _tile_stored(t, to, stride) store_tile(t, to, stride)
-#define _tile_dpbf16ps(to, a, b) add_halves(to, a, b)
-#define _tile_dpbssd(to, a, b) add_eighths(to, a, b)
+#define _tile_dpbf16ps(to, a, b) dot_halves(to, a, b)
+#define _tile_dpbssd(to, a, b) dot_eighths(to, a, b)
 #define _tile_loadconfig(from) (void)(from)
 #define _tile_storeconfig(to) memset(to, 0, 64)
 #define _tile_release() (void)0

@@ -2,6 +2,9 @@
 
 As Triton does for a GPU. The library is kept in the user's cache, so each machine compiles each version once (a second
 or two); without a cache each process does, in a private folder that is gone when the library is loaded.
+
+The environment's ``CC`` names the compiler, with arguments. Flags in ``SKIPLN_CFLAGS`` come after ours, which they may
+take back: ``-march=x86-64-v3`` compiles for a processor with AVX2 and no more.
 """
 
 import ctypes
@@ -32,13 +35,18 @@ WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64
 
 
 @functools.cache
-def load(source: Path) -> ctypes.CDLL | None:
-    """The compiled library of a C file, or None where it cannot be compiled or loaded: with a line of warning, once."""
+def load(source: Path, *flags: str) -> ctypes.CDLL | None:
+    """The compiled library of a C file, or None where it cannot be compiled or loaded: with a line of warning, once.
+
+    Args:
+        source: the file.
+        flags: of the compiler, besides those of all files.
+    """
     try:
-        compiler = _compiler()
-        name = _name(compiler, source)
+        command = [*_words("CC", "cc"), *FLAGS, *WIDE, *flags, *_words("SKIPLN_CFLAGS", "")]
+        name = _name(command, source)
         library = cache.load(name)
-        return _compile(compiler, source, name) if library is None else library
+        return _compile(command, source, name) if library is None else library
     except subprocess.CalledProcessError as error:
         _warn(_main_line(error.stderr.decode(errors="replace")) or str(error))
     except (OSError, ValueError) as error:
@@ -46,36 +54,35 @@ def load(source: Path) -> ctypes.CDLL | None:
     return None
 
 
-def _compiler() -> list[str]:
-    """As the environment names it, with arguments.
+def _words(variable: str, usual: str) -> list[str]:
+    """Of a variable of the environment, as a shell has them; the usual ones where it is empty.
 
     Raises:
-        ValueError: where that cannot be split into words.
+        ValueError: where it cannot be split into words.
     """
-    words = os.environ.get("CC", "")
+    words = os.environ.get(variable, "")
     try:
-        return shlex.split(words) or ["cc"]
+        return shlex.split(words) or shlex.split(usual)
     except ValueError as error:
-        raise ValueError(f"CC is {words!r}: {error}") from error
+        raise ValueError(f"{variable} is {words!r}: {error}") from error
 
 
-def _name(compiler: list[str], source: Path) -> str:
+def _name(command: list[str], source: Path) -> str:
     """After all that the library depends on.
 
     The preprocessor's output has the headers' text, and the definitions by which the compiler tells the processor's
     features, which ``-march=native`` makes use of.
     """
-    command = [*compiler, *FLAGS, *WIDE]
     text = _run([*command, "-E", "-dD", "-P", str(source)])
-    made_of = b"\0".join((text, _run([*compiler, "--version"]), *map(os.fsencode, command)))
+    made_of = b"\0".join((text, _run([*command, "--version"]), *map(os.fsencode, command)))
     return f"{source.stem}-{hashlib.sha256(made_of).hexdigest()[:16]}"
 
 
-def _compile(compiler: list[str], source: Path, name: str) -> ctypes.CDLL:
+def _compile(command: list[str], source: Path, name: str) -> ctypes.CDLL:
     # a file that is loaded can be removed: its memory stays
     with tempfile.TemporaryDirectory(prefix="skipln_fairseq-", ignore_cleanup_errors=True) as folder:
         fresh = Path(folder) / f"{name}.so"
-        _run([*compiler, *FLAGS, *WIDE, str(source), "-o", str(fresh), "-lm"])
+        _run([*command, str(source), "-o", str(fresh), "-lm"])
         cache.keep(name, fresh.read_bytes())
         # from the cache first, since nothing may be executed from some systems' temporary folders
         kept = cache.load(name)

@@ -5,6 +5,7 @@ from typing import Optional
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.chain import Norming, Part
 from ..variant import Option, Paper
 from .base import NORMS, Centred
 
@@ -45,3 +46,6 @@ class AdaNorm(Centred, nn.Module):
     def forward(self, v: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         y = F.layer_norm(v, [self.dim], None, None, self.eps)
         return self.scale * (1 - self.slope * y.detach()) * y
+
+    def norming(self) -> Norming:
+        return Norming(Part.LAYER | Part.BRACKET, self.eps, scale=self.scale, slope=self.slope)

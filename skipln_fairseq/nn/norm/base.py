@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import torch
 from torch import Tensor, nn
 
+from ..kernels.chain import Norming
 from ..variant import Registry, Variant
 
 __all__ = ["NORMS", "Centred", "Norm", "Uncentred", "norms_of"]
@@ -31,6 +32,11 @@ class Norm(Variant, _Module):
     is_a_mean = True
     """Whether the mean of its state over several updates means anything."""
 
+    def __init_subclass__(cls, *args: Any, **options: Any) -> None:
+        super().__init_subclass__(*args, **options)
+        if "forward" in vars(cls) and "norming" not in vars(cls):  # what its parent says is not true of it
+            cls.norming = Norm.norming  # type: ignore[method-assign]
+
     keeps_gradients = False
     """Whether its state holds gradients, whose unit a loss scale would change."""
 
@@ -50,6 +56,10 @@ class Norm(Variant, _Module):
         """Multiply the gain, of the norms that have one: their parameter ``weight``."""
         assert isinstance(self.weight, Tensor)
         self.weight.mul_(factor)
+
+    def norming(self) -> Optional[Norming]:
+        """The norm as kernels know it, with the parameters that it has now; None: they do not know it."""
+        return None
 
     def centre(self, v: Tensor, padding_mask: Optional[Tensor]) -> Optional[Tensor]:
         """What it takes away before it scales, ``N(v) = factor ⊙ (v − centre) + bias``; None: it is no such thing.

@@ -5,6 +5,7 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
+from ..kernels.chain import Part
 from ..variant import Paper
 from .base import NORMS
 from .detached import Detached
@@ -21,6 +22,8 @@ __all__ = ["DetachDeviationNorm"]
 )
 class DetachDeviationNorm(Detached):
     """DetachNorm of the deviation only: the mean's gradient ``−mean(g) / σ`` stays."""
+
+    kind = Detached.kind | Part.MEAN
 
     def moments(self, v: Tensor) -> Tuple[Tensor, Tensor]:
         variance, mean = torch.var_mean(v, dim=-1, correction=0, keepdim=True)

@@ -5,6 +5,7 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
+from ..kernels.chain import Part
 from ..variant import Paper
 from .base import NORMS
 from .detached import Detached
@@ -21,6 +22,8 @@ __all__ = ["DetachMeanNorm"]
 )
 class DetachMeanNorm(Detached):
     """DetachNorm of the mean only: the deviation's gradient ``−y · mean(g ⊙ y) / σ`` stays."""
+
+    kind = Detached.kind | Part.DEVIATION
 
     def moments(self, v: Tensor) -> Tuple[Tensor, Tensor]:
         variance, mean = torch.var_mean(v, dim=-1, correction=0, keepdim=True)

@@ -5,6 +5,7 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
+from ..kernels.chain import Norming, Part
 from .base import Centred
 
 __all__ = ["Detached"]
@@ -20,6 +21,9 @@ class Detached(Centred, nn.Module):
     arXiv:1911.07013.
     """
 
+    kind = Part.NORM | Part.CENTRED
+    """What of it carries a gradient, for kernels."""
+
     def __init__(self, dim: int, eps: float = 1e-5):
         super().__init__()
         self.eps = eps
@@ -31,3 +35,6 @@ class Detached(Centred, nn.Module):
     def moments(self, v: Tensor) -> Tuple[Tensor, Tensor]:
         variance, mean = torch.var_mean(v, dim=-1, correction=0, keepdim=True)
         return mean, (variance + self.eps).sqrt()
+
+    def norming(self) -> Norming:
+        return Norming(self.kind, self.eps)

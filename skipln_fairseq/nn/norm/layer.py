@@ -5,6 +5,7 @@ from typing import Optional
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.chain import Norming, Part
 from ..variant import Paper
 from .base import NORMS, Centred
 
@@ -29,3 +30,6 @@ class LayerNorm(Centred, nn.LayerNorm):
 
     def forward(self, v: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return F.layer_norm(v, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def norming(self) -> Norming:
+        return Norming(Part.LAYER, self.eps, self.weight, self.bias)

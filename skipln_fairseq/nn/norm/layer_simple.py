@@ -5,6 +5,7 @@ from typing import Optional
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.chain import Norming, Part
 from ..variant import Paper
 from .base import NORMS, Centred
 
@@ -31,3 +32,6 @@ class LayerNormSimple(Centred, nn.Module):
 
     def forward(self, v: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return F.layer_norm(v, [self.dim], None, None, self.eps)
+
+    def norming(self) -> Norming:
+        return Norming(Part.LAYER, self.eps)

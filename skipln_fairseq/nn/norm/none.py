@@ -4,6 +4,7 @@ from typing import Optional
 
 from torch import Tensor, nn
 
+from ..kernels.chain import Norming
 from ..variant import Paper
 from .base import NORMS, Norm
 
@@ -26,3 +27,6 @@ class NoNorm(Norm, nn.Module):
 
     def forward(self, v: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return v
+
+    def norming(self) -> Norming:
+        return Norming(0, 0.0)

@@ -5,6 +5,7 @@ from typing import Optional
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.chain import Norming, Part
 from ..variant import Paper
 from .base import NORMS, Uncentred
 
@@ -29,3 +30,6 @@ class RMSNorm(Uncentred, nn.RMSNorm):
 
     def forward(self, v: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return F.rms_norm(v, self.normalized_shape, self.weight, self.eps)
+
+    def norming(self) -> Optional[Norming]:
+        return None if self.eps is None else Norming(Part.RMS, self.eps, self.weight)

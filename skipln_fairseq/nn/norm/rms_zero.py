@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.chain import Norming, Part
 from ..variant import Paper
 from .base import NORMS, Uncentred
 
@@ -39,3 +40,6 @@ class ZeroCentredRMSNorm(Uncentred, nn.Module):
 
     def forward(self, v: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return F.rms_norm(v, [v.size(-1)], 1 + self.weight, self.eps)
+
+    def norming(self) -> Norming:
+        return Norming(Part.RMS, self.eps, 1 + self.weight)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.chain import Link
 from ..skip.base import Branch, Site, Skip
 from ..variant import Registry, Variant
 
@@ -51,7 +52,7 @@ class Connection(Variant, _Module):
     """Whether the connection is a norm of the chosen kind; else it has none."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickled, it is the placement, the norm and what it holds: no module has its class under a name."""
+        """Pickled, it is its parts and what it holds: no module has its class under a name."""
         reduced = super().__reduce_ex__(protocol)
         parts = vars(type(self)).get("parts")
         return reduced if parts is None else (_empty, parts, *reduced[2:])
@@ -88,7 +89,17 @@ class Connection(Variant, _Module):
         self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None, drop: float = 0.0
     ) -> Tensor:
         """``drop`` is the probability with which an element of F(x) is dropped."""
+        return self.leave_in_steps(f_x, stream, padding_mask, drop)
+
+    def leave_in_steps(
+        self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None, drop: float = 0.0
+    ) -> Tensor:
+        """:meth:`leave`, one operation after another."""
         return self.join(self.drop_sentences(F.dropout(f_x, drop)), stream, padding_mask)
+
+    def chain(self) -> Optional[list[Link]]:
+        """What :meth:`leave` computes after the dropout, from F(x) to y, if it is nothing but a chain."""
+        return None
 
     def drop_sentences(self, f_x: Tensor) -> Tensor:
         """What DropPath leaves of the branch, (time, batch, dim)."""
@@ -103,18 +114,17 @@ class Connection(Variant, _Module):
         return linear
 
 
-_MADE: dict[tuple[type[Connection], type[nn.Module]], type[Connection]] = {}
+_MADE: dict[tuple[type, ...], type[Connection]] = {}
 
 
-def connection_class(placement: type[Connection], norm: type[nn.Module]) -> type[Connection]:
-    """The class of a connection: a norm with a placement mixed in."""
-    parts = (placement, norm)
+def connection_class(*parts: type[nn.Module]) -> type[Connection]:
+    """The class of a connection: a norm, the last part, with a placement mixed in."""
     if parts not in _MADE:
-        _MADE[parts] = type(f"{placement.__name__}{norm.__name__}", parts, {"parts": parts})
+        _MADE[parts] = type("".join(part.__name__ for part in parts), parts, {"parts": parts})
     return _MADE[parts]
 
 
-def _empty(placement: type[Connection], norm: type[nn.Module]) -> nn.Module:
+def _empty(*parts: type[nn.Module]) -> nn.Module:
     """A connection that holds nothing yet, for what unpickles or copies it."""
-    made = connection_class(placement, norm)
+    made = connection_class(*parts)
     return made.__new__(made)

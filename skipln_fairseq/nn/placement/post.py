@@ -4,6 +4,7 @@ from typing import Optional
 
 from torch import Tensor
 
+from ..kernels.chain import Link
 from ..variant import Paper
 from .base import PLACEMENTS, Connection
 
@@ -27,3 +28,7 @@ class Post(Connection):
     def join(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         y = self(self.skip(f_x, stream, padding_mask), padding_mask)
         return self.skip.write(y, f_x, stream)
+
+    def chain(self) -> Optional[list[Link]]:
+        links = self.skip.chain()
+        return None if links is None else [*links[:-1], links[-1]._replace(norm=self)]

@@ -4,6 +4,7 @@ from typing import Optional
 
 from torch import Tensor
 
+from ..kernels.chain import Link
 from ..variant import Paper
 from .base import PLACEMENTS, Connection
 
@@ -24,3 +25,6 @@ class Pre(Connection):
 
     def join(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return self.skip.write(self.skip(f_x, stream, padding_mask), f_x, stream)
+
+    def chain(self) -> Optional[list[Link]]:
+        return self.skip.chain()

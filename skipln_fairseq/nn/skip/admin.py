@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..variant import Paper
-from .base import SKIPS, TOKEN, Coefficients, Site, Skip
+from .base import SKIPS, TOKEN, Coefficients, Link, Site, Skip
 
 __all__ = ["AdminSkip"]
 
@@ -50,6 +50,9 @@ class AdminSkip(Skip):
 
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return (self.profile + self.shift) * stream + f_x
+
+    def chain(self) -> list[Link]:
+        return [Link(of_x=self.profile + self.shift)]
 
     def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Coefficients:
         return self.profile + self.shift, x.new_ones(())

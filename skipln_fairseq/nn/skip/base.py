@@ -1,11 +1,12 @@
 """What every skip rule is, and what it is told when it is built. ``SKIPS`` is their registry."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 from torch import Tensor, nn
 
+from ..kernels.chain import Link
 from ..variant import Registry, Variant
 
 __all__ = [
@@ -15,8 +16,8 @@ __all__ = [
     "SKIPS",
     "TOKEN",
     "Branch",
-    "Chain",
     "Coefficients",
+    "Link",
     "Site",
     "Skip",
 ]
@@ -36,18 +37,6 @@ ANYWHERE = (
 )
 
 Coefficients = tuple[Tensor, Tensor]
-
-
-class Chain(NamedTuple):
-    """``y_0 = F(x); y_k = N_k(λ x + y_{k−1})``; the sum is ``λ x + y_{K−1}``.
-
-    Attributes:
-        scale: λ.
-        norms: N_1 … N_{K−1}.
-    """
-
-    scale: float
-    norms: Sequence[nn.Module]
 
 
 @dataclass(frozen=True)
@@ -163,8 +152,11 @@ class Skip(Variant, nn.Module):
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         raise NotImplementedError
 
-    def chain(self) -> Optional[Chain]:
-        """The rule as a chain of norms, if it is nothing else: what a kernel can compute in one piece."""
+    def chain(self) -> Optional[list[Link]]:
+        """The sum as a chain that begins with F(x), if it is nothing else: what a kernel can compute in one piece.
+
+        Its last link has no norm: a placement may put one there, or another link before the first.
+        """
         return None
 
     def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Optional[Coefficients]:

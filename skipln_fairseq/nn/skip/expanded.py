@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..variant import Option, Paper
-from .base import ANYWHERE, NORMED, SKIPS, Chain, Coefficients, Skip
+from .base import ANYWHERE, NORMED, SKIPS, Coefficients, Link, Skip
 
 __all__ = ["ExpandedSkip"]
 
@@ -43,8 +43,8 @@ class ExpandedSkip(Skip):
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return self.scale * stream + f_x
 
-    def chain(self) -> Chain:
-        return Chain(self.scale, ())
+    def chain(self) -> list[Link]:
+        return [Link(of_x=self.scale)]
 
     def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Coefficients:
         return torch.as_tensor(self.scale, dtype=x.dtype, device=x.device), x.new_ones(())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..variant import Option
-from .base import ANYWHERE, SKIPS, Coefficients, Site, Skip
+from .base import ANYWHERE, SKIPS, Coefficients, Link, Site, Skip
 
 __all__ = ["LearnedSkip"]
 
@@ -47,6 +47,9 @@ class LearnedSkip(Skip):
 
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return self.scale * stream + f_x
+
+    def chain(self) -> list[Link]:
+        return [Link(of_x=self.scale)]
 
     def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Coefficients:
         return self.scale, x.new_ones(())

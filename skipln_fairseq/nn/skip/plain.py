@@ -5,7 +5,7 @@ from typing import Optional
 from torch import Tensor
 
 from ..variant import Paper
-from .base import ANYWHERE, SKIPS, Chain, Skip
+from .base import ANYWHERE, SKIPS, Link, Skip
 
 __all__ = ["PlainSkip"]
 
@@ -23,5 +23,5 @@ class PlainSkip(Skip):
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return stream + f_x
 
-    def chain(self) -> Chain:
-        return Chain(1.0, ())
+    def chain(self) -> list[Link]:
+        return [Link()]

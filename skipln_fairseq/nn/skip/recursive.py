@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..norm.base import Norm
 from ..variant import Option, Paper
-from .base import NORMED, SKIPS, Chain, Coefficients, Site, Skip
+from .base import NORMED, SKIPS, Coefficients, Link, Site, Skip
 
 __all__ = ["RecursiveSkip"]
 
@@ -63,8 +63,8 @@ class RecursiveSkip(Skip):
             y = norm(stream + y, padding_mask)
         return stream + y
 
-    def chain(self) -> Chain:
-        return Chain(1.0, list(self.norms))
+    def chain(self) -> list[Link]:
+        return [*(Link(norm=norm) for norm in self.norms), Link()]
 
     def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Optional[Coefficients]:
         a = b = torch.ones_like(x)

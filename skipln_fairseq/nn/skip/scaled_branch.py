@@ -5,7 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from .base import Coefficients, Skip
+from .base import Coefficients, Link, Skip
 
 __all__ = ["ScaledBranch"]
 
@@ -24,6 +24,9 @@ class ScaledBranch(Skip):
 
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return stream + self.scale * f_x
+
+    def chain(self) -> list[Link]:
+        return [Link(of_y=self.scale)]
 
     def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Coefficients:
         return x.new_ones(()), self.scale

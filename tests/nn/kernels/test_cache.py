@@ -272,6 +272,24 @@ def test_without_a_compiler_there_is_one_line(machine, compiler, why):
     assert machine.run(LEAVE, CC=compiler)[0] == "False 16.0"
 
 
+@needs_compiler
+def test_flags_of_the_environment_come_last(machine):
+    machine.source.write_text("int answer(void) { return sizeof(int) * ANSWER; }\n")
+    assert machine.run(SKIPLN_CFLAGS="-DANSWER=3 '-DNOTHING=a b'") == ("12", [])
+    assert machine.run(SKIPLN_CFLAGS="-DANSWER=4") == ("16", [])
+    assert machine.compiled() == 2
+    answer, (warning,) = machine.run(SKIPLN_CFLAGS="'")
+    assert answer == "None"
+    assert 'SKIPLN_CFLAGS is "\'": No closing quotation' in warning
+
+
+@needs_compiler
+def test_a_flag_of_the_environment_takes_back_ours(machine):
+    machine.source.write_text("int answer(void) { return __STDC_VERSION__ / 100; }\n")
+    assert machine.run()[0] == "2011"
+    assert machine.run(SKIPLN_CFLAGS="-std=c99")[0] == "1999"
+
+
 def test_the_line_is_not_repeated_for_another_source(machine):
     answer, warnings = machine.run(ANSWER, machine.source, machine.source.with_name("two.c"), CC="cc '")
     assert (answer, len(warnings)) == ("None None", 1)
@@ -305,7 +323,7 @@ def test_a_name_follows_from_all_that_the_library_depends_on(machine):
 @needs_compiler
 def test_a_library_in_use_outlives_its_private_folder(machine, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
-    library = compiled._compile(["cc"], machine.source, "one")
+    library = compiled._compile(["cc", "-shared", "-fPIC"], machine.source, "one")
     assert isinstance(library, ctypes.CDLL)
     assert not Path(library._name).exists()
     assert library.answer() == 42

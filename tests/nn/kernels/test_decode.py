@@ -4,12 +4,10 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
-from skipln_fairseq.nn.kernels.decode import Product, Records, attend, best, fits, has_tiles, product
+from skipln_fairseq.nn.kernels.decode import Records, attend, best, fits
 
 pytestmark = pytest.mark.skipif(not fits(torch.zeros(1)), reason="no C compiler")
-tiles = pytest.mark.skipif(not has_tiles(), reason="no matrix tiles")
 
 
 def oracle_of_attention(query, tensors, key, value, table, heads):
@@ -152,57 +150,3 @@ def test_not_a_number_is_never_chosen():
     logits = torch.tensor([[math.nan, 1.0, 2.0], [0.0, 1.0, 2.0]])
     choice = best(logits, torch.zeros(2), torch.zeros(1, 2, dtype=torch.bool), 0, changes={})
     assert choice.rows.tolist() == [[1, 1]]
-
-
-@tiles
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("rows", [1, 15, 16, 17, 33, 100])
-@pytest.mark.parametrize(("inputs", "outputs"), [(8, 5), (32, 32), (50, 37), (256, 100)])
-def test_products_by_tiles(rows, inputs, outputs, threads, torch_threads):
-    """2⁻¹⁵ of |x| |w| for two parts, bfloat16's 2⁻⁷ for one; for 8 bits half of 1/127 of the largest, of each."""
-    torch_threads(threads)
-    torch.manual_seed(rows)
-    linears = [nn.Linear(inputs, outputs), nn.Linear(inputs, outputs, bias=False)]
-    x = torch.randn(rows, 1, inputs)
-    weight = torch.cat([one.weight for one in linears]).double()
-    bias = torch.cat((linears[0].bias, torch.zeros(outputs))).double()
-    expected = x.double() @ weight.t() + bias
-    size = x.double().abs() @ weight.abs().t()
-    largest = x.abs().amax(-1, keepdim=True).double() * weight.abs().sum(1) / 254
-    largest = largest + x.double().abs().sum(-1, keepdim=True) * weight.abs().amax(1) / 254
-    for form, bound in (("fp32", 2**-15 * size), ("bf16", 2**-7 * size), ("int8", 1.01 * largest)):
-        for rectified in (False, True):
-            found = product(x, Product(linears, form, rectified)).double()
-            wanted = expected.clamp(min=0) if rectified else expected
-            assert ((found - wanted).abs() <= bound + 1e-6).all()
-    errors = [
-        (product(x, Product(linears, form)) - expected).abs().max() for form in ("fp32", "bf16", "int8")
-    ]
-    assert 10 * errors[0] < errors[1] < 10 * errors[2]
-
-
-@tiles
-@pytest.mark.parametrize("form", ["fp32", "bf16", "int8"])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_product_of_what_is_no_number_is_none(value, form):
-    linear, x = nn.Linear(40, 20), torch.randn(3, 40)
-    x[1, 2] = value
-    found = product(x, Product([linear], form))
-    assert found[[0, 2]].isfinite().all()
-    assert not found[1].isfinite().any()
-    with torch.no_grad():
-        linear.weight[4, 3] = value
-    found = product(torch.randn(3, 40), Product([linear], form))
-    assert not found[:, 4].isfinite().any()
-
-
-@tiles
-def test_tiles_are_left_to_torch_as_they_were():
-    """torch's own products by tiles before and after ours."""
-    torch.manual_seed(1)
-    x, w, linear = torch.randn(64, 64).bfloat16(), torch.randn(64, 64).bfloat16(), nn.Linear(96, 40)
-    ours = Product([linear], "fp32")
-    expected = x @ w
-    for _ in range(3):
-        product(torch.randn(7, 96), ours)
-        assert torch.equal(x @ w, expected)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from skipln_fairseq.nn.kernels.leave import cpu, leave
-from skipln_fairseq.nn.kernels.leave.step import Step
+from skipln_fairseq.nn.kernels.chain import Link, Norming, Part
+from skipln_fairseq.nn.kernels.leave import cpu, eager, leave
+from tests.nn.kernels.chains import CHAINS, Draw, exact, here, in_form, tensors_of
 
 ORDERS = (0, 1, 2, 3, 8)
 ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20))
@@ -39,23 +39,19 @@ def gradients(function, dy, *inputs):
     return [y.detach(), *torch.autograd.grad(y, inputs, dy)]
 
 
-def norms(weights, biases):
-    made = []
-    for weight, bias in zip(weights, biases, strict=True):
-        norm = nn.LayerNorm(len(weight))
-        norm.weight, norm.bias = nn.Parameter(weight), nn.Parameter(bias)
-        made.append(norm)
-    return made
+def links(weights, biases, scale=1.0):
+    """The chain of layer norms with these gains and biases; without any the sum."""
+    norms = [Norming(Part.LAYER, 1e-5, w, b) for w, b in zip(weights, biases, strict=True)]
+    return [Link(scale, norm=norm) for norm in norms or [None]]
 
 
 def both_ways(order, dtype, shape=(3, 5, 16), scale=1.3, device="cpu"):
     """Output and gradients of the fused step in ``dtype``, and of the modules in float64 from the same numbers."""
     f, x, dy, weights, biases = tensors(order, shape, dtype=dtype)
     f, x, dy = (tensor.to(device) for tensor in (f, x, dy))
-    made = [norm.to(device) for norm in norms(weights, biases)]
-    parameters = [p for name in ("weight", "bias") for p in (getattr(norm, name) for norm in made)]
+    parameters = [p.to(device).requires_grad_() for p in (*weights, *biases)]
     f, x = f.requires_grad_(), x.requires_grad_()
-    y = leave(f, x, made, scale)
+    y = leave(f, x, links(parameters[:order], parameters[order:], scale))
     found = [y.detach(), *torch.autograd.grad(y, [f, x, *parameters], dy)]
 
     def reference(f, x, *parameters):
@@ -75,9 +71,8 @@ def test_eager_form_is_the_modules(order):
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_eager_forms_gradient_is_its_derivative(order):
     f, x, _, weights, biases = tensors(order, (2, 6))
-    made = norms(weights, biases)
     inputs = [f.requires_grad_(), x.requires_grad_()]
-    assert torch.autograd.gradcheck(lambda f, x: leave(f, x, made, 0.7), inputs)
+    assert torch.autograd.gradcheck(lambda f, x: leave(f, x, links(weights, biases, 0.7)), inputs)
 
 
 @needs_compiler
@@ -94,6 +89,48 @@ def test_compiled_form_is_the_modules_within_rounding(order, shape, dtype):
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == dtype
         assert (ours.double() - theirs).abs().max() <= unit * theirs.abs().max()
+
+
+# what the arithmetic of some steps in float32 costs, and in a result's own type
+UNITS = {torch.float32: 2**-19, torch.bfloat16: 2**-7, torch.float64: 2**-40}
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 16), (33, 7), (2, 130)])
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [
+        *(pytest.param(cpu, dtype, marks=needs_compiler) for dtype in (torch.float32, torch.bfloat16)),
+        *((eager, dtype) for dtype in UNITS),
+    ],
+)
+@pytest.mark.parametrize("name", CHAINS)
+def test_every_chain_is_its_definition_forward_and_backward(name, form, dtype, shape):
+    draw = Draw(shape[-1], dtype, seed=len(name))
+    f, x, dy = (Draw(shape, dtype, seed=seed).vector() for seed in (1, 2, 3))
+    chain = CHAINS[name](draw)
+    found, _ = in_form(here, form, f, x, chain, dy)
+    for ours, theirs in zip(found, exact(f, x, chain, dy), strict=True):
+        assert (ours.double() - theirs).abs().max() <= UNITS[dtype] * theirs.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", CHAINS)
+def test_autograd_gives_each_tensor_of_a_chain_its_gradient(name, dtype):
+    f, x, dy = (Draw((4, 16), dtype, seed=seed).vector() for seed in (1, 2, 3))
+    chain = CHAINS[name](Draw(16, dtype))
+    inputs = [f, x, *tensors_of(chain)]
+    for tensor in inputs:
+        tensor.requires_grad_()
+    y = leave(f, x, chain)
+    expected, *wanted = exact(f, x, chain, dy)
+    torch.testing.assert_close(y.double(), expected, rtol=0, atol=UNITS[dtype] * expected.abs().max())
+    for own, wide, tensor in zip(torch.autograd.grad(y, inputs, dy), wanted, inputs, strict=True):
+        assert own.shape == tensor.shape
+        size = (
+            wide.abs().sum() if tensor.numel() == 1 else wide.abs().max()
+        )  # one number's is a sum over features
+        whole = wide.sum().view(1) if tensor.numel() == 1 else wide
+        assert (own.double() - whole).abs().max() <= UNITS[dtype] * size
 
 
 def threefry(key, block, rounds):
@@ -148,17 +185,26 @@ def expected_noise(rows, dim, drop, seed):
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_compiled_form_drops_what_threefry_says_forward_and_backward(order, drop, dim):
     f, x, dy, weights, biases = tensors(order, (9, dim), dtype=torch.float32)
-    step = Step(0.8, drop, 1e-5, seed=0x0123456789ABCDEF)
-    y, saved = cpu.forward(f, x, weights, biases, step)
-    df, dx, dw, db = cpu.backward(dy, f, x, weights, biases, step, saved)
-    noise = expected_noise(9, dim, drop, step.seed)
+    seed = 0x0123456789ABCDEF
+    (y, df, dx, *sums), _ = in_form(here, cpu, f, x, links(weights, biases, 0.8), dy, drop, seed)
+    noise = expected_noise(9, dim, drop, seed)
 
     def reference(f, x, *parameters):
         return in_modules(noise * f, x, parameters[:order], parameters[order:], 0.8)
 
     expected = gradients(reference, dy.double(), *(t.double() for t in (f, x, *weights, *biases)))
-    for ours, theirs in zip([y, df, dx, *dw, *db], expected, strict=True):
+    for ours, theirs in zip([y, df, dx, *sums[::2], *sums[1::2]], expected, strict=True):
         assert (ours - theirs).abs().max() <= (order + 1) * 2**-20 * theirs.abs().max()
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["everything", "LayerScale", "rms norm"])
+def test_compiled_form_drops_the_same_in_every_chain(name):
+    f, x, dy = (Draw((9, 20), seed=seed).vector() for seed in (1, 2, 3))
+    chain = CHAINS[name](Draw(20))
+    found, _ = in_form(here, cpu, f, x, chain, dy, 0.3, 77)
+    for ours, theirs in zip(found, exact(f, x, chain, dy, expected_noise(9, 20, 0.3, 77)), strict=True):
+        assert (ours - theirs).abs().max() <= 2**-19 * theirs.abs().max()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -193,13 +239,12 @@ def test_gradient_meets_the_same_dropout(dtype):
 @needs_compiler
 def test_threads_do_not_change_what_is_dropped():
     f, x, dy, weights, biases = tensors(2, (11, 12), dtype=torch.float32)
-    step, threads, found = Step(1.0, 0.3, 1e-5, seed=7), torch.get_num_threads(), []
+    threads, found = torch.get_num_threads(), []
     try:
         for n in (1, 3):
             torch.set_num_threads(n)
-            y, saved = cpu.forward(f, x, weights, biases, step)
-            df, dx, dw, db = cpu.backward(dy, f, x, weights, biases, step, saved)
-            found.append((y, df, dx, torch.stack(dw + db)))
+            (y, df, dx, *sums), _ = in_form(here, cpu, f, x, links(weights, biases), dy, 0.3, 7)
+            found.append((y, df, dx, torch.stack(sums)))
     finally:
         torch.set_num_threads(threads)
     one, three = found
@@ -211,26 +256,26 @@ def test_threads_do_not_change_what_is_dropped():
 @pytest.mark.parametrize("order", [0, 1, 8])
 def test_nothing_is_kept_between_the_norms(order, dtype):
     f, x, _, weights, biases = tensors(order, (6, 32), dtype=dtype)
-    made, kept = norms(weights, biases), []
+    kept = []
     f, x = f.requires_grad_(), x.requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        leave(f, x, made)
-    parameters = {id(p) for norm in made for p in norm.parameters()}
-    rest = [t for t in kept if id(t) not in parameters and t.data_ptr() not in (f.data_ptr(), x.data_ptr())]
-    assert sum(t.numel() for t in rest) == 2 * order * 6
-    assert order or len(kept) <= 1, "without a norm the backward reads neither f nor x"
+        leave(f, x, links(weights, biases), drop=0.1)
+    given = {t.data_ptr() for t in (f, x, *weights, *biases)}
+    rest = [t for t in kept if t.data_ptr() not in given]
+    assert sum(t.numel() for t in rest) == 2 * order * 6 + 1  # and the seed
+    assert order or len(kept) == 2, "without a norm the backward reads neither f nor x"
 
 
 def test_other_types_and_layouts():
     f, x, _, weights, biases = tensors(2, (4, 6, 8), dtype=torch.float32)
-    made = norms(weights, biases)
+    made = links(weights, biases)
     expected = leave(f.clone(), x.clone(), made)
     assert torch.equal(leave(f.transpose(0, 1), x.transpose(0, 1), made).transpose(0, 1), expected)
     assert leave(f[:0], x[:0], made).shape == (0, 6, 8)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(leave(f, x, made), expected)
         assert leave(f.bfloat16(), x, made).dtype == torch.float32
-    half = leave(f.half(), x.half(), [norm.half() for norm in made])
+    half = leave(f.half(), x.half(), links([w.half() for w in weights], [b.half() for b in biases]))
     torch.testing.assert_close(half.float(), expected, rtol=0, atol=2e-2)
 
 
@@ -244,9 +289,9 @@ def test_a_second_derivative_is_refused():
 @needs_compiler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_not_a_number_stays_so(dtype):
-    f, x, _, weights, biases = tensors(2, (3, 16), dtype=dtype)
+    f, x, dy, weights, biases = tensors(2, (3, 16), dtype=dtype)
     f[1, 2], x[2, 0] = float("nan"), float("inf")
-    y, _ = cpu.forward(f, x, weights, biases, Step())
+    (y, *_), _ = in_form(here, cpu, f, x, links(weights, biases), dy)
     assert y[0].isfinite().all()
     assert y[1:].isnan().all()
 
@@ -258,39 +303,33 @@ def test_what_is_not_a_number_stays_so(dtype):
 def test_an_overflow_stays_visible(size, order, dtype):
     f, x, dy, weights, biases = tensors(order, (3, 16), dtype=dtype)
     f[1] *= size
-    y, saved = cpu.forward(f, x, weights, biases, Step())
-    df, dx, dw, db = cpu.backward(dy, f, x, weights, biases, Step(), saved)
+    (y, df, dx, *sums), _ = in_form(here, cpu, f, x, links(weights, biases), dy)
     for found in (y, df, dx):
         assert found[[0, 2]].isfinite().all()
         assert found[1].isnan().all()
-    assert torch.stack(dw).isnan().all()
-    assert torch.stack(db)[:-1].isnan().all()
+    assert torch.stack(sums[:-1]).isnan().all()  # all but the last bias
 
 
 def test_what_has_no_form_is_refused():
     f = torch.ones(3, 8)
-    for norm in (nn.LayerNorm(16), nn.LayerNorm(8, bias=False), nn.LayerNorm(8, elementwise_affine=False)):
-        with pytest.raises(ValueError, match="the leave-step of 8 features has no form"):
-            leave(f, f, [norm])
-    with pytest.raises(ValueError, match=r"one eps, not 1e-05 and 0\.5"):
-        leave(f, f, [nn.LayerNorm(8), nn.LayerNorm(8, eps=0.5)])
+    for link in (
+        Link(norm=Norming(Part.LAYER, 1e-5, torch.ones(16))),
+        Link(torch.ones(4)),
+        Link(torch.ones(1, 8)),
+    ):
+        with pytest.raises(ValueError, match="a leave-step of 8 features has no parameter of size"):
+            leave(f, f, [link])
+    with pytest.raises(ValueError, match="no form with the norm LayerNorm"):
+        leave(f, f, [Link(norm=nn.LayerNorm(8))])
 
 
 def test_a_branch_as_small_as_one_row_is_broadcast():
     f, x, dy, weights, biases = tensors(2, (5, 8), dtype=torch.float32)
-    row, made = x[:1].clone().requires_grad_(), norms(weights, biases)
-    y = leave(f, row, made)
+    row = x[:1].clone().requires_grad_()
+    y = leave(f, row, links(weights, biases))
     torch.testing.assert_close(y, in_modules(f, row, weights, biases, 1.0))
     y.backward(dy)
     _, _, expected = gradients(
         lambda f, x: in_modules(f, x, weights, biases, 1.0), dy, f, row.expand(5, 8).detach()
     )
     torch.testing.assert_close(row.grad, expected.sum(0, keepdim=True))
-
-
-def test_tensors_without_memory_take_the_eager_form():
-    f, x, _, weights, biases = tensors(1, (5, 8), dtype=torch.float32)
-    made = [norm.to("meta") for norm in norms(weights, biases)]
-    assert leave(f.to("meta"), x.to("meta"), made).shape == (5, 8)
-    with FakeTensorMode():
-        assert leave(torch.empty(5, 8), torch.empty(5, 8)).shape == (5, 8)

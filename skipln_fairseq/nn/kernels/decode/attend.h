@@ -1,14 +1,15 @@
 // Attention of one query a row to keys and values that lie where the step that made them left them. Arithmetic is
 // float32 whatever the tensors hold.
 
+#pragma once
+
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "exponential.h"
-
-enum { FLOAT32, BFLOAT16 };
+#include "number.h"
+#include "softmax.h"
 
 typedef struct {
     int64_t rows, heads, dim, positions;  // dim: of a head
@@ -19,28 +20,7 @@ typedef struct {
 } Memory;
 
 enum { TOGETHER = 8 };  // rows: those of a sentence's beams attend to the same records, which are read once for all
-
-static inline float to_float(uint16_t half) {
-    const uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static inline float read_one(const void *from, int type, int64_t place) {
-    return type == FLOAT32 ? ((const float *)from)[place] : to_float(((const uint16_t *)from)[place]);
-}
-
-static inline void write_one(void *to, int type, int64_t place, float value) {
-    if (type == FLOAT32) {
-        ((float *)to)[place] = value;
-        return;
-    }
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    const uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;  // to the nearest, ties to even
-    ((uint16_t *)to)[place] = (uint16_t)(value == value ? rounded : 0x7FC0);
-}
+enum { LINE = 64 };     // bytes that come from memory together
 
 static inline float dot(const float *restrict q, const void *records, int type, int64_t at, int64_t dim) {
     const float *restrict floats = (const float *)records + at;
@@ -68,23 +48,20 @@ static inline void add_times(float *restrict sum, float weight, const void *reco
     }
 }
 
-// Of scores that are not numbers, or all infinite, none becomes a number.
-static void softmax(float *restrict score, int64_t size) {
-    float largest = -INFINITY, total = 0;
-    for (int64_t t = 0; t < size; t++) largest = score[t] > largest ? score[t] : largest;
-#pragma omp simd reduction(+ : total)
-    for (int64_t t = 0; t < size; t++) {
-        score[t] = exponential(score[t] - largest);
-        total += score[t];
-    }
-    const float factor = 1 / total;
-    for (int64_t t = 0; t < size; t++) score[t] *= factor;
-}
-
 static int attends(const int32_t *table, int64_t positions) {
     for (int64_t t = 0; t < positions; t++)
         if (table[t] >= 0) return 1;
     return 0;
+}
+
+// Ask for the keys or values that rows attend to at a position before they are needed: they lie anywhere in memory.
+static inline void fetch(const Memory *m, int type, const int32_t *table, int64_t rows, int64_t t, int64_t part) {
+    const int64_t size = type == FLOAT32 ? 4 : 2, bytes = m->heads * m->dim * size;
+    for (int64_t row = 0; t < m->positions && row < rows; row++) {
+        const int64_t record = table[row * m->positions + t];
+        const char *from = (const char *)m->records[t] + (record * m->record_stride + part) * size;
+        for (int64_t at = 0; record >= 0 && at < bytes; at += LINE) __builtin_prefetch(from + at);
+    }
 }
 
 // out: (rows, heads dim); weights: (heads, rows, positions), or NULL where nobody asks for them.
@@ -103,7 +80,8 @@ static inline __attribute__((always_inline)) void attend_rows(
                 queries[row * width + j] = read_one(query, type, (start + row) * m->query_stride + j) * m->scale;
                 sums[row * width + j] = 0;
             }
-        for (int64_t t = 0; t < positions; t++)
+        for (int64_t t = 0; t < positions; t++) {
+            fetch(m, type, table, rows, t + 1, m->key);
             for (int64_t row = 0; row < rows; row++) {
                 const int64_t record = table[row * positions + t];
                 float *restrict score = scores + row * heads * positions + t;
@@ -113,6 +91,7 @@ static inline __attribute__((always_inline)) void attend_rows(
                     score[h * positions] = record < 0 ? -INFINITY : dot(q, m->records[t], type, at, dim);
                 }
             }
+        }
         for (int64_t row = 0; row < rows; row++) {
             const int something = attends(table + row * positions, positions);
             for (int64_t h = 0; h < heads; h++) {
@@ -123,7 +102,8 @@ static inline __attribute__((always_inline)) void attend_rows(
                     memcpy(weights + (h * m->rows + start + row) * positions, score, positions * sizeof(float));
             }
         }
-        for (int64_t t = 0; t < positions; t++)
+        for (int64_t t = 0; t < positions; t++) {
+            fetch(m, type, table, rows, t + 1, m->value);
             for (int64_t row = 0; row < rows; row++) {
                 const int64_t record = table[row * positions + t];
                 if (record < 0) continue;
@@ -133,6 +113,7 @@ static inline __attribute__((always_inline)) void attend_rows(
                     add_times(sums + row * width + h * dim, weight, m->records[t], type, at, dim);
                 }
             }
+        }
         for (int64_t row = 0; row < rows; row++)
 #pragma omp simd
             for (int64_t j = 0; j < width; j++) write_one(out, type, (start + row) * width + j, sums[row * width + j]);

@@ -1,6 +1,8 @@
 // e^x for x <= 0, within 2 units of the last place, 0 below the smallest normal number: 2^n times a polynomial, which
 // a compiler can compute for many x at once, unlike expf.
 
+#pragma once
+
 #include <math.h>
 #include <stdint.h>
 #include <string.h>

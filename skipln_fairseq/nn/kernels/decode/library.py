@@ -12,13 +12,20 @@ from .. import compiled
 __all__ = ["TYPES", "call", "fits", "loaded", "pointer", "source"]
 
 FOLDER = Path(__file__).parent
+FUSED = ("-ffp-contract=fast",)  # a product and a sum in one instruction, which ISO C leaves to be asked for
 TYPES = {torch.float32: 0, torch.bfloat16: 1}  # as the sources number them
 
 
 @cache
 def source(name: str) -> ctypes.CDLL | None:
     """The compiled library of a file of this folder, or None where there is no compiler."""
-    return compiled.load(FOLDER / f"{name}.c")
+    return compiled.load(FOLDER / f"{name}.c", *FUSED, *_tiles())
+
+
+def _tiles() -> tuple[str, ...]:
+    """A program has to ask the system for the processor's matrix tiles, and some systems do not give them."""
+    given = torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx()
+    return ("-DTILES",) if given else ()
 
 
 def loaded(name: str) -> ctypes.CDLL:

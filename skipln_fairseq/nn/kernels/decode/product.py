@@ -1,4 +1,4 @@
-"""Linear maps of float32 rows by the processor's tiles (AMX)."""
+"""Linear maps of float32 rows, in a type of choice."""
 
 import ctypes
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .library import pointer, source
 
-__all__ = ["FORMS", "Product", "ProductStruct", "has_tiles", "product"]
+__all__ = ["FORMS", "Product", "ProductStruct", "kind", "product"]
 
 SIZES = ("product_size", "product_scratch")
 FORMS = ("int8", "bf16", "fp32")
@@ -17,14 +17,16 @@ FORMS = ("int8", "bf16", "fp32")
 
 
 @cache
-def has_tiles() -> bool:
-    """Whether this processor has them, the system lets us use them, and the compiler knows them."""
-    library = source("step") if torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx() else None
-    if library is None or not library.has_tiles():
-        return False
+def kind() -> str | None:
+    """What this processor multiplies by: amx, avx512-vnni, avx512, avx2-vnni, avx2, neon-dotprod, or portable, which
+    is what any C compiler makes of it; None where there is no compiler."""
+    library = source("step")
+    if library is None:
+        return None
     for name in SIZES:
         getattr(library, name).restype = ctypes.c_int64
-    return True
+    library.kind.restype = ctypes.c_char_p
+    return library.kind().decode()
 
 
 def _call(name: str, *arguments):
@@ -46,20 +48,20 @@ class Product:
 
     Args:
         linears: of the same input; their outputs stand one after another.
-        form: fp32: each number as a head and a tail in bfloat16, which is float32's product but for a rest of 2⁻¹⁶;
-            bf16: the head alone, which is bfloat16's product; int8: whole numbers to 127 and a scale for each row and
-            each output.
+        form: fp32: float32's product; amx takes each number as a head and a tail in bfloat16, which leaves a rest of
+            2⁻¹⁶. bf16: bfloat16's product; where the processor does not multiply these, weights are rounded to
+            bfloat16, and x is not. int8: whole numbers to 127 and a scale for each row and each output.
         rectified: whether negative outputs become zero.
 
     Raises:
-        RuntimeError: where not :func:`has_tiles`, or for weights elsewhere.
+        RuntimeError: where there is no compiler, or for weights elsewhere.
     """
 
     def __init__(self, linears: Sequence[nn.Linear], form: str, rectified: bool = False):
-        if not has_tiles():  # asking also has the system let us use them
-            raise RuntimeError("this processor has no tiles")
+        if kind() is None:
+            raise RuntimeError("products in C need a C compiler")
         if any(one.weight.device.type != "cpu" for one in linears):
-            raise RuntimeError("products by tiles are of weights on the CPU")
+            raise RuntimeError("products in C are of weights on the CPU")
         weight = torch.cat([one.weight.detach() for one in linears]).float().contiguous()
         self.outputs, self.inputs = weight.shape
         self.bias = None
@@ -89,9 +91,7 @@ def product(x: Tensor, by: Product) -> Tensor:
         RuntimeError: for rows of another type, or elsewhere than on the CPU.
     """
     if x.dtype != torch.float32 or x.device.type != "cpu":
-        raise RuntimeError(
-            f"products by tiles are of float32 rows on the CPU, not of {x.dtype} on {x.device}"
-        )
+        raise RuntimeError(f"products in C are of float32 rows on the CPU, not of {x.dtype} on {x.device}")
     x = x.contiguous()
     rows = x.numel() // by.inputs
     y = x.new_empty(*x.shape[:-1], by.outputs)

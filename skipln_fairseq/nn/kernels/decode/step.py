@@ -4,29 +4,22 @@ import ctypes
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..chain import Norming
 from .library import loaded, pointer
 from .product import Product, ProductStruct
+from .wiring import ConnectionStruct, NormStruct, Wiring, norm_struct
 
-__all__ = ["Decoder", "Layer", "Wiring", "Workspace"]
+__all__ = ["ACTIVATIONS", "Decoder", "Layer", "Workspace"]
 
+ACTIVATIONS = ("relu", "gelu", "gelu_accurate", "tanh")
+"""In the order of the source's numbers; the first is part of the product before it."""
 
-@dataclass(frozen=True)
-class Wiring:
-    """How a sub-layer F is connected: skip · x + F(x), then the norms; or one norm before F.
-
-    Attributes:
-        norms: LayerNorms in their order.
-        before: whether the norm stands before F.
-        skip: the factor of x.
-    """
-
-    norms: Sequence[nn.LayerNorm] = ()
-    before: bool = False
-    skip: float = 1.0
+MAPS = ("itself", "out", "query", "source_out", "widen", "narrow")
 
 
 @dataclass(frozen=True)
@@ -43,28 +36,25 @@ class Layer:
     source_wiring: Wiring
     feed_wiring: Wiring
 
-
-class _Connection(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("norms", "before")),
-        *((name, ctypes.c_float) for name in ("skip", "eps")),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
-    )
+    @property
+    def maps(self) -> list[Product]:
+        """Its products."""
+        return [getattr(self, name) for name in MAPS]
 
 
 class _Layer(ctypes.Structure):
     _fields_ = (
-        *((name, ProductStruct) for name in ("itself", "out", "query", "source_out", "widen", "narrow")),
-        *((name, _Connection) for name in ("self", "source", "feed")),
+        *((name, ProductStruct) for name in MAPS),
+        *((name, ConnectionStruct) for name in ("self", "source", "feed")),
     )
 
 
 class _Decoder(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("layers", "heads", "dim", "ffn", "words")),
+        *((name, ctypes.c_int64) for name in ("layers", "heads", "dim", "ffn", "words", "activation")),
         ("layer", ctypes.c_void_p),
         ("projection", ProductStruct),
-        *((name, _Connection) for name in ("start", "end")),
+        *((name, NormStruct) for name in ("start", "end")),
         ("embedding", ctypes.c_void_p),
         ("embedding_scale", ctypes.c_float),
     )
@@ -108,6 +98,7 @@ class Decoder:
         projection: to the logits.
         start: the norm of the embeddings, or none.
         end: the norm of the stack's output, or none.
+        activation: a name in ACTIVATIONS.
     """
 
     def __init__(
@@ -117,23 +108,19 @@ class Decoder:
         embedding: Tensor,
         embedding_scale: float,
         projection: Product,
-        start: Wiring,
-        end: Wiring,
+        start: Norming | None,
+        end: Norming | None,
+        activation: str,
     ):
-        self.kept = [*layers, embedding, projection]  # what the addresses below are of
-        self.products = [
-            projection,
-            *(
-                one
-                for layer in layers
-                for one in (layer.itself, layer.out, layer.query, layer.source_out, layer.widen, layer.narrow)
-            ),
-        ]
+        self.kept: list[Any] = [*layers, embedding, projection]  # what the addresses below are of
+        self.products = [projection, *(one for layer in layers for one in layer.maps)]
         self.layers, self.dim, self.words = len(layers), embedding.size(1), projection.outputs
         self.array = (_Layer * len(layers))(*map(self._layer, layers))
         self.struct = _Decoder(
             *(len(layers), heads, self.dim, layers[0].widen.outputs, self.words),
-            *(ctypes.addressof(self.array), projection.struct, self._wiring(start), self._wiring(end)),
+            ACTIVATIONS.index(activation),
+            *(ctypes.addressof(self.array), projection.struct),
+            *(norm_struct(norm, self.dim, self.kept) for norm in (start, end)),
             *(pointer(embedding), embedding_scale),
         )
         self.heads = heads
@@ -141,20 +128,14 @@ class Decoder:
         self.scratch_size = loaded("step").step_scratch
         self.scratch_size.restype = ctypes.c_int64
 
-    def _wiring(self, wiring: Wiring) -> _Connection:
-        if not wiring.norms:
-            return _Connection(0, 0, wiring.skip, 0.0, None, None)
-        weight, bias = (
-            torch.stack([getattr(norm, name) for norm in wiring.norms]) for name in ("weight", "bias")
-        )
-        self.kept += [weight, bias]
-        eps = wiring.norms[0].eps
-        return _Connection(len(wiring.norms), wiring.before, wiring.skip, eps, *map(pointer, (weight, bias)))
-
     def _layer(self, layer: Layer) -> _Layer:
-        products = (layer.itself, layer.out, layer.query, layer.source_out, layer.widen, layer.narrow)
-        wirings = (layer.self_wiring, layer.source_wiring, layer.feed_wiring)
-        return _Layer(*(one.struct for one in products), *map(self._wiring, wirings))
+        sub_layers = (
+            (layer.self_wiring, layer.out),
+            (layer.source_wiring, layer.source_out),
+            (layer.feed_wiring, layer.narrow),
+        )
+        wirings = (wiring.struct(self.dim, last.inputs, self.kept) for wiring, last in sub_layers)
+        return _Layer(*(one.struct for one in layer.maps), *wirings)
 
     def step(
         self,

@@ -1,6 +1,7 @@
 """The leave-step on a CPU: the compiled form, in float32 and bfloat16."""
 
 import ctypes
+import functools
 from pathlib import Path
 
 import torch
@@ -15,13 +16,21 @@ SOURCE = Path(__file__).with_name("leave.c")
 TYPES = {torch.float32: 0, torch.bfloat16: 1}  # as the source numbers them
 
 
+class _Link(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("parts", "of_x_at", "of_y_at", "gain_at", "bias_at")),
+        *((name, ctypes.c_float) for name in ("of_x", "of_y", "eps", "scale", "slope")),
+    )
+
+
 class _Step(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("rows", "dim", "norms")),
-        *((name, ctypes.c_float) for name in ("scale", "eps", "keep")),
+        *((name, ctypes.c_int64) for name in ("rows", "dim", "links", "norms", "parameters")),
+        ("keep", ctypes.c_float),
         ("threshold", ctypes.c_uint32),
         ("seed", ctypes.c_uint64),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+        ("link", ctypes.c_void_p),
+        ("table", ctypes.c_void_p),
     )
 
 
@@ -30,40 +39,40 @@ def fits(f: Tensor) -> bool:
     return f.device.type == "cpu" and f.dtype in TYPES and compiled.load(SOURCE) is not None
 
 
-def _stacked(parameters: list[Tensor], f: Tensor) -> Tensor:
-    if not parameters:
-        return f.new_empty(0, dtype=torch.float32)
-    return torch.stack(parameters).float()
+@functools.lru_cache(maxsize=256)
+def _links(step: Step) -> ctypes.Array:
+    return (_Link * len(step.links))(*(_Link(one.parts, *one.places, *one[2:]) for one in step.links))
 
 
-def _call(name: str, f: Tensor, step: Step, weight: Tensor, bias: Tensor, tensors: list[Tensor]) -> None:
-    dim = f.size(-1)
+def _call(
+    name: str, f: Tensor, parameters: list[Tensor], step: Step, seed: int, threads: int, tensors: list[Tensor]
+) -> None:
+    dim, links = f.size(-1), _links(step)
+    table = torch.stack(parameters).float() if parameters else f.new_empty(0, dtype=torch.float32)
     numbers = _Step(
-        *(f.numel() // max(dim, 1), dim, weight.size(0), step.scale, step.eps, 1 / (1 - step.drop)),
-        *(int(step.drop * 2**32), step.seed, weight.data_ptr(), bias.data_ptr()),
+        *(f.numel() // max(dim, 1), dim, len(links), step.norms, len(parameters), 1 / (1 - step.drop)),
+        *(int(step.drop * 2**32), seed, ctypes.addressof(links), table.data_ptr()),
     )
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
     function = getattr(compiled.load(SOURCE), name)
-    function(ctypes.byref(numbers), TYPES[f.dtype], *pointers, ctypes.c_int64(torch.get_num_threads()))
+    function(ctypes.byref(numbers), TYPES[f.dtype], *pointers, ctypes.c_int64(threads))
 
 
-def forward(f: Tensor, x: Tensor, weights: list[Tensor], biases: list[Tensor], step: Step):
-    """``(y, saved)``: the step's output and what :func:`backward` needs besides f and x."""
+def forward(f: Tensor, x: Tensor, parameters: list[Tensor], step: Step, seed: int) -> tuple[Tensor, Tensor]:
+    """The step's output, and of each norm the mean and inverse deviation, (…, norms, 2)."""
     y = torch.empty_like(f)
-    statistics = f.new_empty(*f.shape[:-1], 2, len(weights), dtype=torch.float32)
-    _call("leave_forward", f, step, _stacked(weights, f), _stacked(biases, f), [f, x, y, statistics])
-    return y, (statistics,)
+    statistics = f.new_empty(*f.shape[:-1], step.norms, 2, dtype=torch.float32)
+    tensors = [f, x, y, statistics]
+    _call("leave_forward", f, parameters, step, seed, torch.get_num_threads(), tensors)
+    return y, statistics
 
 
 def backward(
-    grad: Tensor, f: Tensor, x: Tensor, weights: list[Tensor], biases: list[Tensor], step: Step, saved
-):
-    """The gradients ``(df, dx, [dw], [db])``."""
-    (statistics,) = saved
-    df, dx = torch.empty_like(f), torch.empty_like(x)
-    sums = f.new_empty(torch.get_num_threads(), len(weights), 2, f.size(-1), dtype=torch.float32)
+    grad: Tensor, f: Tensor, x: Tensor, parameters: list[Tensor], statistics: Tensor, step: Step, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of f, of x and, (parameters, dim), of the parameters."""
+    df, dx, threads = torch.empty_like(f), torch.empty_like(x), torch.get_num_threads()
+    sums = f.new_empty(threads, len(parameters), f.size(-1), dtype=torch.float32)
     tensors = [f, x, statistics, grad, df, dx, sums]
-    _call("leave_backward", f, step, _stacked(weights, f), _stacked(biases, f), tensors)
-    dw = [sums[0, k, 0].to(weight.dtype) for k, weight in enumerate(weights)]
-    db = [sums[0, k, 1].to(bias.dtype) for k, bias in enumerate(biases)]
-    return df, dx, dw, db
+    _call("leave_backward", f, parameters, step, seed, threads, tensors)
+    return df, dx, sums[0]

@@ -1,0 +1,46 @@
+// Vectors of 512 bits. Whole numbers are multiplied by VNNI where that is, four at once, else two at once after they are
+// widened to 16 bits; bfloat16 by AVX512_BF16 where that is.
+
+#include <immintrin.h>
+
+enum { WIDTH = 16, ROWS = 8 };  // 16 sums in 32 registers
+
+#include "lanes.h"
+
+#ifdef __AVX512VNNI__
+#define KIND "avx512-vnni"
+typedef uint8_t Eighth;
+enum { SHIFT = 128 };  // of a row's numbers, which are not negative here; what that adds to a sum is known beforehand
+
+static inline Wholes load_eighths(const char *from) { return (Wholes)_mm512_loadu_si512(from); }
+
+static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
+    return (Wholes)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32((int32_t)x), (__m512i)w);
+}
+#else
+#define KIND "avx512"
+typedef int16_t Eighth;
+enum { SHIFT = 0 };
+
+static inline Wholes load_eighths(const char *from) {
+    return (Wholes)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)from));
+}
+
+static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
+    return sum + (Wholes)_mm512_madd_epi16(_mm512_set1_epi32((int32_t)x), (__m512i)w);
+}
+#endif
+
+#ifdef __AVX512BF16__
+#define MULTIPLIES_HALVES
+
+static inline Floats add_halves(Floats sum, float x, Floats w) {  // two halves each, whatever they are called
+    return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_ps(x), (__m512bh)w);
+}
+
+static inline Floats load_halves(const char *from) { return (Floats)_mm512_loadu_ps(from); }
+#else
+static inline Floats load_halves(const char *from) {
+    return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16);
+}
+#endif

@@ -1,0 +1,22 @@
+// Arm's vectors of 128 bits where they multiply whole numbers four at once.
+
+#include <arm_neon.h>
+
+#define KIND "neon-dotprod"
+
+enum { WIDTH = 4, ROWS = 8 };  // 16 sums and 8 numbers of rows in 32 registers
+
+#include "lanes.h"
+
+typedef int8_t Eighth;
+enum { SHIFT = 0 };
+
+static inline Wholes load_eighths(const char *from) { return (Wholes)vld1q_s8((const int8_t *)from); }
+
+static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
+    return (Wholes)vdotq_s32((int32x4_t)sum, (int8x16_t)w, vreinterpretq_s8_u32(vdupq_n_u32(x)));
+}
+
+static inline Floats load_halves(const char *from) {
+    return (Floats)vshll_n_u16(vld1_u16((const uint16_t *)from), 16);
+}

@@ -1,0 +1,59 @@
+// Rows of features, read as float32 and written as what the tensors hold.
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FLOAT32, BFLOAT16 };
+
+static inline float to_float(uint16_t half) {
+    uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline uint16_t to_bfloat16(float value) {  // to the nearest, ties to even; a NaN stays one
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+    return (uint16_t)(value == value ? rounded : 0x7FC0);
+}
+
+static void read_row(float *restrict to, const void *from, int type, int64_t row, int64_t dim) {
+    if (type == FLOAT32) {
+        memcpy(to, (const float *)from + row * dim, dim * sizeof(float));
+        return;
+    }
+    const uint16_t *restrict halves = (const uint16_t *)from + row * dim;
+#pragma omp simd
+    for (int64_t j = 0; j < dim; j++) to[j] = to_float(halves[j]);
+}
+
+// the row itself, or what it is in float32
+static const float *row_of(float *buffer, const void *from, int type, int64_t row, int64_t dim) {
+    if (type == FLOAT32) return (const float *)from + row * dim;
+    read_row(buffer, from, type, row, dim);
+    return buffer;
+}
+
+static void write_row(void *to, const float *restrict from, int type, int64_t row, int64_t dim) {
+    if (type == FLOAT32) {
+        memcpy((float *)to + row * dim, from, dim * sizeof(float));
+        return;
+    }
+    uint16_t *restrict halves = (uint16_t *)to + row * dim;
+#pragma omp simd
+    for (int64_t j = 0; j < dim; j++) halves[j] = to_bfloat16(from[j]);
+}
+
+static int64_t padded(int64_t dim) { return (dim + 15) / 16 * 16; }  // to whole cache lines
+
+static float *scratch(int64_t rows, int64_t dim) {
+    return aligned_alloc(64, (size_t)(rows * padded(dim)) * sizeof(float));
+}
+
+static const float *fill(float *row, float value, int64_t dim) {
+    for (int64_t j = 0; j < dim; j++) row[j] = value;
+    return row;
+}

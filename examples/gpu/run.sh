@@ -72,13 +72,15 @@ case $device in
     patience=1 first=fp16 second=bf16
     shapes=([base]=wmt [small]=iwslt [big]=wmt-big) narrow=512 wide=1024
     tests=(-n 6 -m "not slow")
-    leave=(--rows 65536 --repeats 20 --rounds 10) train=(--max-tokens 8192 --starts 1 --warmup 2 --rounds 8) ;;
+    leave=(--rows 65536 --repeats 20 --rounds 10) train=(--max-tokens 8192 --starts 1 --warmup 2 --rounds 8)
+    decode=(--batch-sizes 8 64 --beams 5 --starts 1 --sentences 128 --rounds 4) ;;
   cpu)
     patience=10 first=fp32 second=bf16
     shapes=([base]=tiny [small]=tiny [big]=tiny) narrow=32 wide=64
     tests=(-n 1 -m "slow or not slow")
     leave=(--rows 64 --repeats 1 --rounds 2) train=(--max-tokens 64 --starts 1 --warmup 0 --rounds 1 --batches 1
-      --encoder-layers 1 --decoder-layers 1 --encoder-embed-dim 16 --encoder-ffn-embed-dim 16) ;;
+      --encoder-layers 1 --decoder-layers 1 --encoder-embed-dim 16 --encoder-ffn-embed-dim 16)
+    decode=(--batch-sizes 8 --beams 5 --starts 1 --sentences 16 --rounds 1) ;;
   *)
     echo "DEVICE=$device: valid are cuda, cpu" >&2
     exit 2 ;;
@@ -102,7 +104,7 @@ compile base 120 "$first"
 train small 60 "$second"
 part translate 60 examples/gpu/translate.sh "$out/translate" "$device" "$first"
 bench decode 60 decode --dtype "$first" --path "$out/translate/checkpoints/checkpoint_last.pt" \
-  --data "$out/translate/data" --contestants stock reference fast
+  --data "$out/translate/data" --contestants stock reference fast "${decode[@]}"
 train big 60 "$first"
 train base 60 "$second"
 leave "$wide" 45 "$first" "$second"

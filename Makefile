@@ -6,6 +6,7 @@
 #   make bench       time and memory beside fairseq's transformer; arguments: make bench ARGS="grow depth --shapes iwslt"
 #   make lint        ruff's and mypy's checks    make format      ruff's formatting
 #   make package     wheel and source release, in dist/      make lock        renew the locks (needs uv)
+#   make gpu-bundle  the wheels that examples/gpu/run.sh installs on a host without a network, in build/gpu-bundle
 # torch is the build for CPUs where there is no NVIDIA driver. To choose: make install TORCH_INDEX= takes PyPI's, with
 # CUDA; TORCH_INDEX=https://download.pytorch.org/whl/cpu the one for CPUs.
 
@@ -23,7 +24,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: install demo test test-slow test-short docs bench lint format package lock clean
+.PHONY: install demo test test-slow test-short docs bench lint format package lock gpu-bundle clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/installed
@@ -77,12 +78,30 @@ package: install
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
+COMPILE := uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
+  --custom-compile-command "make lock"
+
 lock:
 	for version in $(VERSIONS); do \
-	  uv pip compile --quiet --upgrade --python-version $$version --generate-hashes --no-annotate \
-	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-	    requirements/lock.in --output-file requirements/py$$(echo $$version | tr -d .).lock || exit; \
+	  $(COMPILE) --python-version $$version requirements/lock.in \
+	    --output-file requirements/py$$(echo $$version | tr -d .).lock || exit; \
 	done
+	$(COMPILE) --python-version 3.12 --constraint requirements/py312.lock requirements/gpu.in \
+	  --output-file requirements/gpu.lock
+
+# for Python 3.12 on Linux x86-64, whatever this one is; what has no wheel is pure Python, and is built here
+BUNDLE := build/gpu-bundle
+FOREIGN := --python-version 3.12 --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64
+
+gpu-bundle: install
+	rm -rf $(BUNDLE)
+	for each in gpu.lock fairseq.txt; do \
+	  $(PIP) download --quiet --no-deps --no-build-isolation --require-hashes $(FOREIGN) --dest $(BUNDLE) \
+	    -r requirements/$$each || exit; \
+	done
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir $(BUNDLE) $(BUNDLE)/*.tar.gz
+	rm $(BUNDLE)/*.tar.gz
+	@du -sh $(BUNDLE)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, flags = parser.parse_known_args(argv)
     if flags and args.command not in TRAINING:
         parser.error(f"unrecognized arguments: {' '.join(flags)}")
-    need("probe", "matplotlib", "rich")
+    need("probe", *(("matplotlib",) if args.command == "draw" else ()), "rich")
     from rich.console import Console
 
     COMMANDS[args.command].run(args, flags, Console())

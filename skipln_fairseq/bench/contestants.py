@@ -28,6 +28,7 @@ CHANGES = {
     "fused": ("--criterion", "fused_label_smoothed_cross_entropy"),
     "bf16": ("--bf16",),
     "fp16": ("--fp16",),
+    "compile": (),  # no flag: see Contestant.compiled
 }
 DTYPES = {"fp32": (), "bf16": ("bf16",), "fp16": ("fp16",)}
 DEFAULT = (
@@ -57,11 +58,13 @@ class Contestant:
         name: of this one.
         series: of all that differ in nothing but the order that grows.
         flags: over those of the shape.
+        compiled: with ``torch.compile``, see :mod:`.compiled`.
     """
 
     name: str
     series: str
     flags: tuple[str, ...]
+    compiled: bool = False
 
     def changed(self, change: str) -> "Contestant":
         """The same with one of ``CHANGES``."""
@@ -70,6 +73,7 @@ class Contestant:
             name=f"{self.name}+{change}",
             series=f"{self.series}+{change}",
             flags=(*self.flags, *CHANGES[change]),
+            compiled=self.compiled or change == "compile",
         )
 
 

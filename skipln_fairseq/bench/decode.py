@@ -8,7 +8,7 @@ from pathlib import Path
 from ..common.errors import UserError
 from . import report
 from .contestants import Contestant
-from .decoding import CONTESTANTS, DecodingJob
+from .decoding import CONTESTANTS, ON_GPUS, DecodingJob
 from .isa import ISAS, emulate
 from .options import add_arguments as add_common_arguments
 from .options import add_count, check
@@ -67,7 +67,8 @@ class DecodingHeat:
 
 def _heat(args: Namespace, sentences: int, beam: int) -> DecodingHeat:
     batches = max(2, -(-args.sentences // sentences))
-    job = DecodingJob("", args.path, args.data, args.gen_subset, sentences, beam, batches, args.threads, "")
+    what = (args.path, args.data, args.gen_subset, sentences, beam, batches, args.threads)
+    job = DecodingJob("", *what, folder="", device=args.device, dtype=args.dtype[0])
     counts = {name: getattr(args, name) for name in ("starts", "rounds", "warmup", "seed")}
     return DecodingHeat(Shape(f"batch {sentences}, beam {beam}", (), 0), job, batches, **counts)
 
@@ -80,8 +81,12 @@ def run(args: Namespace, flags: Sequence[str], console) -> None:
             raise UserError(f"--contestants {name}: valid are {', '.join(CONTESTANTS)}")
     if len(set(args.contestants)) < len(args.contestants):
         raise UserError("--contestants: each once")
-    if args.device != "cpu" or args.dtype != ["fp32"]:
-        raise UserError("decode measures on a CPU, and contestants say their type")
+    if len(args.dtype) > 1:
+        raise UserError(f"--dtype {' '.join(args.dtype)}: one at a time")
+    if args.device == "cpu" and args.dtype != ["fp32"]:
+        raise UserError("--dtype is for --device cuda; on a CPU contestants say their type")
+    if args.device == "cuda" and not set(args.contestants) <= ON_GPUS:
+        raise UserError(f"--device cuda: valid contestants are {', '.join(sorted(ON_GPUS))}")
     if min(*args.batch_sizes, *args.beams) < 1:
         raise UserError("--batch-sizes, --beams: valid are whole numbers of at least 1")
     if not args.path.is_file():

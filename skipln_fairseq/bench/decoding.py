@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq import checkpoint_utils
+from fairseq import checkpoint_utils, utils
 from fairseq.models.transformer import TransformerModel
 from fairseq.sequence_generator import SequenceGenerator
 from torch import nn
 
 from ..common.errors import UserError
 from ..common.needs import need
+from .leave import TYPES
 from .memory import forget_resident_peak, peak_of, resident
 
-__all__ = ["CONTESTANTS", "DecodingJob"]
+__all__ = ["CONTESTANTS", "ON_GPUS", "DecodingJob"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class DecodingJob:
         batches: how many, taken evenly from the shortest to the longest.
         threads: of torch.
         folder: for what the contestant writes.
+        device: cpu or cuda.
+        dtype: of the model on a GPU; on a CPU contestants say their type.
     """
 
     name: str
@@ -45,6 +48,8 @@ class DecodingJob:
     batches: int
     threads: int
     folder: str
+    device: str
+    dtype: str
 
     def runner(self) -> "DecodingRunner":
         """What answers for it."""
@@ -59,6 +64,7 @@ class DecodingRunner:
         models, self.cfg, self.task = checkpoint_utils.load_model_ensemble_and_task(
             [str(job.path)], arg_overrides=overrides
         )
+        self.cuda = job.device == "cuda"
         self.samples = self._samples(job)
         self.cfg.generation.beam = job.beam
         self.build(models[0], job)
@@ -81,9 +87,10 @@ class DecodingRunner:
             raise UserError(
                 f"--batches {job.batches}: {job.split} has {len(batches)} of {job.sentences} sentences"
             )
-        return [
+        taken = (
             batches[(2 * number + 1) * len(batches) // (2 * job.batches)] for number in range(job.batches)
-        ]
+        )
+        return [utils.move_to_cuda(batch) if self.cuda else batch for batch in taken]
 
     def build(self, model: nn.Module, job: DecodingJob) -> None:
         """Get ready to :meth:`decode` with the checkpoint's model."""
@@ -109,6 +116,8 @@ class DecodingRunner:
         """Seconds of one batch, from its words to all its hypotheses, and of processor time."""
         start, busy = time.perf_counter(), time.process_time()
         self.decode(self.samples[batch])
+        if self.cuda:
+            torch.cuda.synchronize()
         return time.perf_counter() - start, time.process_time() - busy
 
     def memory(self) -> dict[str, int | None]:
@@ -117,7 +126,7 @@ class DecodingRunner:
         largest = max(self.samples, key=lambda sample: sample["net_input"]["src_tokens"].numel())
         return {
             "state": self.state(),
-            "step": peak_of(lambda: self.decode(largest), cuda=False),
+            "step": peak_of(lambda: self.decode(largest), self.cuda),
             "resident": None if peak is None else peak - self.resident_before,
         }
 
@@ -126,6 +135,8 @@ class _Fairseq(DecodingRunner):
     """fairseq's commands' way: a generator that the task builds."""
 
     def build(self, model: nn.Module, job: DecodingJob) -> None:
+        if self.cuda:
+            model.to("cuda", TYPES[job.dtype])
         model.prepare_for_inference_(self.cfg)
         self.models, self.generator = [model], self.task.build_generator([model], self.cfg.generation)
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -249,3 +260,4 @@ CONTESTANTS = {
     "ctranslate2": _CTranslate2,
     "ctranslate2+int8": _CTranslate2Int8,
 }
+ON_GPUS = {"stock", "reference", "fast"}

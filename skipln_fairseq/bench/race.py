@@ -74,6 +74,7 @@ class Heat:
             folder=folder,
             rank=rank,
             processes=self.processes,
+            compiled=contestant.compiled,
         )
 
 

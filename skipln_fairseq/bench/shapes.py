@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..common.errors import UserError
 
-__all__ = ["SHAPES", "Shape", "shape"]
+__all__ = ["DEFAULT", "SHAPES", "Shape", "shape"]
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,12 @@ SHAPES = {
         Shape("tiny", _dimensions(128, 512, 2, 4, "--share-all-embeddings"), 4000),
         Shape("iwslt", _dimensions(512, 1024, 6, 4, "--share-decoder-input-output-embed"), 8000),
         Shape("wmt", _dimensions(512, 2048, 6, 8, "--share-all-embeddings"), 32000),
+        Shape("wmt-big", _dimensions(1024, 4096, 6, 16, "--share-all-embeddings"), 32000),
     )
 }
-"""Our tiny preset, fairseq's ``transformer_iwslt_de_en``, and the base model of Vaswani et al. 2017."""
+"""Our tiny preset, fairseq's ``transformer_iwslt_de_en``, and the base and the big model of Vaswani et al. 2017."""
+DEFAULT = ("tiny", "iwslt", "wmt")
+"""A CPU thread takes a minute for an update of the big one."""
 
 
 def shape(name: str) -> Shape:

@@ -8,6 +8,7 @@ from .contestants import DEFAULT, contestants
 from .options import add_race_arguments, check, heat, lengths
 from .race import race
 from .render import print_report
+from .shapes import DEFAULT as DEFAULT_SHAPES
 from .shapes import SHAPES, shape
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -18,7 +19,11 @@ HELP = "time and memory of an update, contestant by contestant; the command unle
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument(
-        "--shapes", nargs="+", default=list(SHAPES), metavar="NAME", help=f"default: {', '.join(SHAPES)}"
+        "--shapes",
+        nargs="+",
+        default=list(DEFAULT_SHAPES),
+        metavar="NAME",
+        help=f"{', '.join(SHAPES)} (default: {', '.join(DEFAULT_SHAPES)})",
     )
     parser.add_argument(
         "--contestants", nargs="+", default=list(DEFAULT), metavar="NAME", help=f"{', '.join(DEFAULT)}"

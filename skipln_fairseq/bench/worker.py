@@ -20,6 +20,7 @@ from ..probe.batch import RandomTask
 from ..probe.subject import Batch, Variant, parse
 from . import naive  # noqa: F401  (registers its architecture)
 from .batches import corpus, draw
+from .compiled import compile_model
 from .lengths import Pairs
 from .memory import forget_resident_peak, peak_of, resident, state
 
@@ -51,6 +52,7 @@ class Job:
         folder: for what the processes of one contestant share.
         rank: of this process among them.
         processes: how many they are.
+        compiled: whether ``torch.compile`` has the model, see :mod:`.compiled`.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Job:
     folder: str
     rank: int = 0
     processes: int = 1
+    compiled: bool = False
 
     def runner(self) -> "Runner":
         """What answers for it."""
@@ -108,6 +111,8 @@ class Runner:
         task = RandomTask(job.words)
         torch.manual_seed(job.seed)
         model = ARCH_MODEL_REGISTRY[args.arch].build_model(args, task)
+        if job.compiled:
+            compile_model(model)
         criterion = criterions.build_criterion(cfg.criterion, task)
         self.trainer = Trainer(cfg, task, model, criterion)
         self.trainer.cuda_env = None  # or it would set back torch's record of the most memory in use

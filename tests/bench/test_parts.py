@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import math
 from collections import Counter
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from skipln_fairseq.bench.memory import peak_of
 from skipln_fairseq.bench.naive import NaiveModel, NaiveRecursion
 from skipln_fairseq.bench.profile import by_kind
 from skipln_fairseq.bench.render import KINDS
+from skipln_fairseq.bench.worker import Job
 from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.nn import NORMS
 from tests.support.build import batch, build
@@ -180,6 +182,33 @@ def test_contestants_are_bases_with_changes_in_every_precision():
         ("order-4+bf16", "order-K+bf16"),
     ]
     assert growing[1].flags == ("--arch", "transformer_rskip", "--skip-order", "4", "--bf16")
+
+
+def trained(compiled, folder):
+    """The parameters of a small model after two updates, with batches of different sizes."""
+    size = ("--encoder-layers", "1", "--decoder-layers", "1", "--encoder-embed-dim", "16")
+    flags = ("--arch", "transformer", *size, "--encoder-ffn-embed-dim", "24", "--dropout", "0")
+    pairs = lengths.equal(16, 64)
+    pairs[:8] //= 2
+    job = Job("stock", flags, 30, pairs, 128, 2, 1, 1, "cpu", str(folder), compiled=compiled)
+    runner = job.runner()
+    runner.step(0), runner.step(1)
+    return runner.trainer.get_model().state_dict()
+
+
+def test_a_compiled_contestant_trains_as_it_does_by_itself(tmp_path, monkeypatch):
+    """Its graphs are traced, in one go for all sizes, and run by torch's own operations here."""
+    assert [one.compiled for one in contestants(["stock", "stock+compile"], ["bf16"])] == [False, True]
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager"))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    expected = trained(False, tmp_path)
+    assert not torch._dynamo.utils.counters["stats"]
+    found = trained(True, tmp_path)
+    assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] < 12
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name])
 
 
 def test_the_peak_counts_what_is_alive_at_one_time():

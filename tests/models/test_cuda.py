@@ -1,12 +1,17 @@
 """The fast forms on a GPU, against the reference on the same GPU or in float64. Skipped without one."""
 
+import warnings
+
 import pytest
 import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from skipln_fairseq.nn.kernels.cross_entropy import cross_entropies_
 from skipln_fairseq.nn.kernels.leave import cuda, leave
+from tests.models.test_compile import inputs, layers
 from tests.nn.kernels.test_leave import both_ways
-from tests.support.build import CONNECTIONS, batch, build_connection_model
+from tests.support.build import CONNECTIONS, batch, build, build_connection_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -60,3 +65,57 @@ def test_cross_entropy(dtype):
     nll, every = cross_entropies_(logits, target, ignored=1)
     torch.testing.assert_close(nll.double(), -exact.gather(1, target[:, None])[:, 0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(every.double(), -exact.sum(1), rtol=1e-5, atol=1e-2)
+
+
+def gradients(model, called):
+    """The output and all gradients of a forward and backward, called as a model or as what wraps it."""
+    model.zero_grad()
+    out = called(*(tensor.cuda() for tensor in batch()))[0]
+    out.float().square().sum().backward()
+    return [out.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    """A group of this process alone."""
+    distributed.init_process_group("nccl", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", ["plain", "rskip-2", "sandwich-rms", "hyper-dynamic"])
+def test_torchs_data_parallel_has_the_models_gradients(name, one_process):
+    model = build_connection_model(name, "--dropout", "0").cuda()
+    alone = gradients(model, model)
+    wrapped = gradients(model, DistributedDataParallel(model, device_ids=[0]))
+    for ours, theirs in zip(wrapped, alone, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def waits(model):
+    """How often the host waits for the GPU in the second forward and backward."""
+    gradients(model, model)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            gradients(model, model)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing CUDA operation" in str(one.message) for one in warned)
+
+
+@pytest.mark.parametrize("name", CONNECTIONS)
+def test_the_host_waits_no_more_often_than_in_fairseqs_model(name):
+    stock = waits(build("transformer").cuda().half())
+    assert waits(build_connection_model(name).cuda().half()) <= stock
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_compiled_layers_compute_what_they_do_by_themselves(dtype):
+    made = layers("recursive", "0").cuda().to(dtype)
+    given = [x.cuda() if x.dtype == torch.bool else x.to("cuda", dtype) for x in inputs()]
+    found, expected = torch.compile(made, fullgraph=True)(*given), made(*given)
+    torch.testing.assert_close(
+        found, expected, rtol=4 * torch.finfo(dtype).eps, atol=8 * torch.finfo(dtype).eps
+    )

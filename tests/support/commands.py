@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -86,8 +87,9 @@ def wait(folder, process: multiprocessing.Process, succeeds=True) -> Finished:
 def run_isolated(command: str, *arguments, user_dir=USER_DIR, succeeds=True, stdin=b"", env=None) -> Finished:
     """The same in a process of its own, with the script that pip installed: as a user, and slowly."""
     script, *rest = command_line(command, arguments, user_dir)
-    scripts = Path(sys.executable).parent
-    program = [scripts / script] if (scripts / script).exists() else [sys.executable, script]
+    scripts = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    installed = shutil.which(script, path=scripts)
+    program = [installed] if installed else [sys.executable, script]
     done = subprocess.run(
         [*program, *rest],
         input=stdin,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..variant import Paper
 from .base import NORMS, Norm
-from .statistics import SingleStatistics, real_tokens
+from .statistics import SingleStatistics, summands
 from .workers import sum_over_workers
 
 __all__ = ["BatchNorm"]
@@ -53,14 +53,14 @@ class BatchNorm(Norm, SingleStatistics):
 
     @torch.jit.unused
     def _batch_moments(self, v: Tensor, padding_mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
-        real = real_tokens(v, padding_mask)
-        real = real if self.counts else real[:0]
-        count = sum_over_workers(real.new_tensor(real.size(0)))
+        real, tokens = summands(v, padding_mask, counts=self.counts)
+        count = sum_over_workers(tokens)
         if not self.counts and count == 0:
             return self.running_mean, self.running_var
         count = count.clamp(min=1)
         mean = sum_over_workers(real.sum(0)) / count
-        variance = sum_over_workers((real - mean).square().sum(0)) / count
+        deviations, _ = summands(v, padding_mask, mean, self.counts)
+        variance = sum_over_workers(deviations.square().sum(0)) / count
         if torch.is_grad_enabled():
             unbiased = variance.detach() * count / (count - 1).clamp(min=1)
             self.running_mean.lerp_(mean.detach().to(self.running_mean), self.momentum)
@@ -70,5 +70,5 @@ class BatchNorm(Norm, SingleStatistics):
     def centre(self, v: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
         if not self.training:
             return self.running_mean
-        real = real_tokens(v, padding_mask)
-        return sum_over_workers(real.sum(0)) / sum_over_workers(real.new_tensor(real.size(0)))
+        real, tokens = summands(v, padding_mask)
+        return sum_over_workers(real.sum(0)) / sum_over_workers(tokens)

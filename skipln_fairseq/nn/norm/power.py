@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..variant import Option, Paper
 from .base import NORMS, Uncentred
-from .statistics import SingleStatistics, real_tokens
+from .statistics import SingleStatistics, summands
 from .workers import sum_over_workers
 
 __all__ = ["PowerNorm"]
@@ -39,13 +39,12 @@ class _Normalise(torch.autograd.Function):
         z, back, padding_mask = ctx.saved_tensors
         nu, move = ctx.nu, 1 - ctx.decay
         # a batch that stands in must neither move ν nor be moved by it
-        counts = float(ctx.counts)
-        d_v = (gradient - nu * z) / back * counts
+        d_v = (gradient - nu * z) / back * float(ctx.counts)
         if padding_mask is not None:
             d_v = d_v.masked_fill(padding_mask.unsqueeze(-1), 0)
-        real_z, real_gradient = real_tokens(z, padding_mask), real_tokens(gradient, padding_mask)
-        real_z = real_z * counts
-        count = sum_over_workers(counts * real_z.new_tensor(real_z.size(0)))
+        real_z, tokens = summands(z, padding_mask, counts=ctx.counts)
+        real_gradient, _ = summands(gradient, padding_mask, counts=ctx.counts)
+        count = sum_over_workers(tokens)
         any_counts, count = count.gt(0), count.clamp(min=1)
         gamma = sum_over_workers(real_z.square().sum(0)) / count
         lamda = sum_over_workers((real_gradient * real_z).sum(0)) / count
@@ -161,24 +160,25 @@ class PowerNorm(Uncentred, SingleStatistics):
     @torch.jit.unused
     def _normalise(self, v: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
         with torch.no_grad():
-            real = real_tokens(v, padding_mask)
-            real = real if self.counts else real[:0]
-            count = sum_over_workers(real.new_tensor(real.size(0)))
+            real, tokens = summands(v, padding_mask, counts=self.counts)
+            count = sum_over_workers(tokens)
             power = sum_over_workers(real.square().sum(0)) / count.clamp(min=1)
         known = self.counts or bool(count > 0)
         moves = known and torch.is_grad_enabled()
-        batch = int(self.batches) + 1
-        statistic = power if known and batch <= self.warmup else self.running_power.to(power)
+        batch = self.batches + 1  # a tensor to the end: no host waits to read it
+        statistic = self.running_power.to(power)
+        if known:
+            statistic = torch.where(batch <= self.warmup, power, statistic)
         psi = (statistic + self.eps).sqrt()
         if moves:
             self.batches.add_(1)
-            self.running_power.lerp_(power.to(self.running_power), self._rate(batch))
+            self.running_power.lerp_(power.to(self.running_power), self._rate(batch.to(self.running_power)))
         back = (power + self.eps).sqrt() if self.published and known else psi
         return _Normalise.apply(v, psi, back, self.running_gradient, padding_mask, self.decay, self.counts)
 
-    def _rate(self, batch: int) -> float:
+    def _rate(self, batch: Tensor) -> Tensor:
         """How far ψ² goes to ψ_B² in a batch, counted from 1."""
         if not self.published:
-            return max(1 / batch, 1 - self.decay)
+            return (1 / batch).clamp(min=1 - self.decay)
         # the two steps of the authors' code in one
-        return 1 - self.decay * (1 - 1 / batch if batch < self.warmup else 1)
+        return 1 - self.decay * torch.where(batch < self.warmup, 1 - 1 / batch, 1.0)

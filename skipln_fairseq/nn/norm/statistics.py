@@ -2,16 +2,42 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SingleStatistics", "real_tokens", "standing_in"]
+__all__ = ["SingleStatistics", "real_tokens", "standing_in", "summands"]
+
+
+def summands(
+    v: Tensor, padding_mask: Optional[Tensor], centre: Optional[Tensor] = None, counts: bool = True
+) -> Tuple[Tensor, Tensor]:
+    """What sums over the positions that are not padding are made of, so that no host waits to know how many these are.
+
+    Args:
+        v: (…, dim).
+        padding_mask: (…), true at padding, or None.
+        centre: (dim,), taken away from each.
+        counts: if not, all is padding.
+
+    Returns:
+        v, (tokens, dim), in single precision at least and zero at padding; how many are not padding
+    """
+    rows = v.reshape(-1, v.size(-1)).to(torch.promote_types(v.dtype, torch.float32))
+    if centre is not None:
+        rows = rows - centre
+    if not counts:
+        # still in the graph: each worker's backward sums over all workers
+        return rows.masked_fill(torch.ones_like(rows, dtype=torch.bool), 0.0), rows.new_zeros(())
+    if padding_mask is None:
+        return rows, rows.new_full((), rows.size(0))
+    padding = padding_mask.reshape(-1)
+    return rows.masked_fill(padding[:, None], 0.0), padding.logical_not().sum().to(rows.dtype)
 
 
 def real_tokens(v: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
-    """The positions that are not padding, (tokens, dim), in single precision at least."""
+    """The positions that are not padding, (tokens, dim), in single precision at least. A host waits for how many."""
     real = v.reshape(-1, v.size(-1)) if padding_mask is None else v[~padding_mask]
     return real.to(torch.promote_types(v.dtype, torch.float32))
 

@@ -1,0 +1,1 @@
+"""Checks on a GPU, and without one."""

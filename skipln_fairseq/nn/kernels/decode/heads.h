@@ -22,17 +22,17 @@ enum { QUERIES = 4 };
 
 static inline int64_t whole_lanes(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
 
-// c (QUERIES, columns) = a (QUERIES, size) b (size, columns); columns, which are whole lanes, are b's and c's strides.
-static void small_product(
-    const float *restrict a, int64_t stride, const float *restrict b, float *restrict c, int64_t size, int64_t columns
+// c = a b, b (size, columns) of whole lanes of columns; a and c have QUERIES rows, wherever each is.
+static inline void small_product(
+    const float *const *a, const float *restrict b, float *const *c, int64_t size, int64_t columns
 ) {
     for (int64_t j = 0; j < columns; j += LANES) {
         Lanes sum[QUERIES] = {0};
         for (int64_t k = 0; k < size; k++) {
             const Lanes those = *(const Lanes *)(b + k * columns + j);
-            for (int q = 0; q < QUERIES; q++) sum[q] += a[q * stride + k] * those;
+            for (int q = 0; q < QUERIES; q++) sum[q] += a[q][k] * those;
         }
-        for (int q = 0; q < QUERIES; q++) *(Lanes *)(c + q * columns + j) = sum[q];
+        for (int q = 0; q < QUERIES; q++) *(Lanes *)(c[q] + j) = sum[q];
     }
 }
 
@@ -42,7 +42,7 @@ static int64_t size_of_head(int64_t words, int64_t dim) {  // in floats
 }
 
 static int64_t size_of_block(int64_t words, int64_t dim) {  // of what attend_block writes to, in floats
-    return QUERIES * (dim + whole_lanes(words) + whole_lanes(dim));
+    return QUERIES * (whole_lanes(words) + whole_lanes(dim));
 }
 
 // key, value: of the first word, those of the next one `stride` further.
@@ -68,16 +68,22 @@ static void attend_block(
     int64_t weights_stride, int64_t rows, int64_t words, int64_t dim, float *space
 ) {
     const int64_t positions = whole_lanes(words), wide = whole_lanes(dim);
-    float *queries = space, *scores = queries + QUERIES * dim, *sums = scores + QUERIES * positions;
-    for (int64_t q = 0; q < QUERIES; q++)  // the last one again where there are no more
-        memcpy(queries + q * dim, query + (q < rows ? q : rows - 1) * stride, dim * sizeof(float));
-    small_product(queries, dim, keys, scores, dim, positions);
-    for (int64_t q = 0; q < rows; q++) {
-        softmax(scores + q * positions, words);
-        if (weights) memcpy(weights + q * weights_stride, scores + q * positions, words * sizeof(float));
+    float *scores = space, *sums = scores + QUERIES * positions;
+    const float *from[QUERIES];
+    float *score[QUERIES], *sum[QUERIES];
+    for (int64_t q = 0; q < QUERIES; q++) {  // the last one again where there are no more
+        from[q] = query + (q < rows ? q : rows - 1) * stride;
+        score[q] = scores + q * positions;
+        sum[q] = sums + q * wide;
     }
-    small_product(scores, positions, keys + dim * positions, sums, words, wide);
-    for (int64_t q = 0; q < rows; q++) memcpy(out + q * out_stride, sums + q * wide, dim * sizeof(float));
+    small_product(from, keys, score, dim, positions);
+    for (int64_t q = 0; q < rows; q++) {
+        softmax(score[q], words);
+        if (weights) memcpy(weights + q * weights_stride, score[q], words * sizeof(float));
+    }
+    for (int64_t q = 0; q < rows && dim == wide; q++) sum[q] = out + q * out_stride;
+    small_product((const float *const *)score, keys + dim * positions, sum, words, wide);
+    for (int64_t q = 0; q < rows && dim < wide; q++) memcpy(out + q * out_stride, sum[q], dim * sizeof(float));
 }
 
 // All words of a sentence to all words of the sentence. joined: (rows, 3, heads dim): queries, keys and values; the

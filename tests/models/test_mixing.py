@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from skipln_fairseq import to_ctranslate2
 from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.models import engine
+from skipln_fairseq.models import engine, reading
 from skipln_fairseq.models.export import export_encoder, export_step
 from skipln_fairseq.models.flags import connections
 from skipln_fairseq.models.mixing import MixingDecoder, MixingEncoder
@@ -286,12 +286,12 @@ def test_a_side_without_layers_mixes_its_embedding_alone(side):
 
 @pytest.mark.parametrize("mixing", MIXED)
 def test_the_engine_of_decoding_steps_steps_aside_and_says_why(mixing, monkeypatch):
-    monkeypatch.setattr(engine, "kind", lambda: "portable")
+    monkeypatch.setattr(reading, "kind", lambda: "portable")
     plain, mixed = model(), model("--decoder-depth-mixing", mixing)
-    with pytest.raises(engine.Unknown) as what:
+    with pytest.raises(reading.Unknown) as what:
         engine.Engine(mixed.decoder, "fp32")
     assert str(what.value) == f"--depth-mixing {mixing}"
-    with pytest.raises(engine.Unknown) as what:  # for another reason
+    with pytest.raises(reading.Unknown) as what:  # for another reason
         engine.Engine(plain.decoder.train(), "fp32")
     assert "mixing" not in str(what.value)
     mixed.make_generation_fast_()

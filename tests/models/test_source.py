@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from skipln_fairseq import to_ctranslate2
 from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.models import engine, resume
+from skipln_fairseq.models import engine, reading, resume
 from skipln_fairseq.models.export import export_encoder, export_step
 from skipln_fairseq.models.mixing import MixingDecoder, MixingEncoder
 from skipln_fairseq.nn import SOURCES
@@ -230,8 +230,8 @@ def test_who_does_not_know_it_says_so(monkeypatch):
         UserError, match="CTranslate2 has no transparent source of the attention to the encoder"
     ):
         to_ctranslate2.check(made, made.args)
-    monkeypatch.setattr(engine, "kind", lambda: "portable")
-    with pytest.raises(engine.Unknown, match="--cross-attention-source transparent"):
+    monkeypatch.setattr(reading, "kind", lambda: "portable")
+    with pytest.raises(reading.Unknown, match="--cross-attention-source transparent"):
         engine.Engine(made.decoder, "fp32")
     made.make_generation_fast_()
     assert "forward" not in vars(made.decoder)

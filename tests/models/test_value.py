@@ -9,7 +9,7 @@ from torch import nn
 
 from skipln_fairseq import to_ctranslate2
 from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.models import engine, resume
+from skipln_fairseq.models import engine, reading, resume
 from skipln_fairseq.models.beams import KEY
 from skipln_fairseq.models.export import export_encoder, export_step
 from skipln_fairseq.models.stacks import SkipDecoder, SkipEncoder
@@ -263,8 +263,8 @@ def test_who_does_not_know_it_says_so(monkeypatch):
             export(made)
     with pytest.raises(UserError, match="CTranslate2 has no learnable value residual, as in the encoder"):
         to_ctranslate2.check(made, made.args)
-    monkeypatch.setattr(engine, "kind", lambda: "portable")
-    with pytest.raises(engine.Unknown, match="--value-residual learnable"):
+    monkeypatch.setattr(reading, "kind", lambda: "portable")
+    with pytest.raises(reading.Unknown, match="--value-residual learnable"):
         engine.Engine(made.decoder, "fp32")
     made.make_generation_fast_()
     assert "forward" not in vars(made.decoder)

@@ -9,7 +9,7 @@ from torch import nn
 
 from skipln_fairseq import to_ctranslate2
 from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.models import engine, resume
+from skipln_fairseq.models import engine, reading, resume
 from skipln_fairseq.models.export import empty_cache, export_encoder, export_step
 from skipln_fairseq.nn import EMBEDDINGS
 from tests.models import test_language_model as language
@@ -235,9 +235,9 @@ def test_a_resumed_run_may_not_change_it():
 
 
 def test_tools_that_read_tables_themselves_step_aside_or_are_refused(monkeypatch):
-    monkeypatch.setattr(engine, "kind", lambda: "portable")
+    monkeypatch.setattr(reading, "kind", lambda: "portable")
     model = build("transformer_rskip", *FIXNORM, "--skip-type", "plain").eval()
-    with pytest.raises(engine.Unknown, match="its embedding UnitEmbedding"):
+    with pytest.raises(reading.Unknown, match="its embedding UnitEmbedding"):
         engine.Engine(model.decoder, "fp32")
     with pytest.raises(UserError, match="CTranslate2 has no word vectors of the kind fixnorm"):
         to_ctranslate2.check(model, model.args)

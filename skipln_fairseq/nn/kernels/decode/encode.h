@@ -1,7 +1,7 @@
 // A Transformer encoder from words to the output of its last layer. Padding is left out: the words of all sentences
 // stand in rows one after another.
 
-#include "itself.h"
+#include "heads.h"
 #include "pool.h"
 #include "step.h"
 

@@ -41,6 +41,7 @@ typedef struct {
     Plan plan;
     Source source;
     Packed packed;
+    Memories memories;               // of the source
     int64_t step, live, hypotheses;  // hypotheses of each live sentence: one before the first word
     int64_t ends;
     int64_t *sentence;  // (live): which they are
@@ -51,7 +52,7 @@ typedef struct {
 
 enum {
     SENTENCE = OF_ENCODER, FOUND, ENDED, NEWEST, SCORES, OVER, CHOSEN_SCORES, CHOSEN_WORDS, CHOSEN_ROWS, END_SCORES,
-    END_ROWS, TABLE, RECORDS, SOURCE_TABLE, SOURCE_RECORDS, SOURCE_KEYS, SCRATCH, LOGITS, BY_HEAD, OF_SEARCH,
+    END_ROWS, TABLE, RECORDS, SOURCE, SOURCE_AT, SOURCE_HEADS, SCRATCH, LOGITS, BY_HEAD, OF_SEARCH,
 };
 
 // Parts of each step.
@@ -69,12 +70,21 @@ static const void *of_step(const Searching *s, int64_t step, int64_t part) {
 }
 
 static void read_source(Searching *s, int64_t threads) {
-    const int64_t rows = s->packed.rows, width = s->plan.source_maps.outputs;
-    float *keys = take(&s->pool, SOURCE_KEYS, rows * width * sizeof(float));
-    const void **records = take(&s->pool, SOURCE_RECORDS, s->packed.longest * sizeof(void *));
+    const Decoder *d = s->plan.decoder;
+    const int64_t rows = s->packed.rows, sentences = s->source.sentences, dim = d->dim / d->heads;
+    int64_t *at = take(&s->pool, SOURCE_AT, (sentences + 1) * sizeof(int64_t));
+    if (!at) return;
+    at[0] = 0;
+    for (int64_t n = 0; n < sentences; n++)
+        at[n + 1] = at[n] + d->heads * size_of_head(s->packed.first[n + 1] - s->packed.first[n], dim);
+    float *joined = take(&s->pool, SOURCE, rows * s->plan.source_maps.outputs * sizeof(float));
+    float *arranged = take(&s->pool, SOURCE_HEADS, d->layers * at[sentences] * sizeof(float));
     if (s->pool.failed) return;
-    for (int64_t t = 0; t < s->packed.longest; t++) records[t] = keys + t * width;
-    multiply_in_parts(&s->plan.source_maps, s->packed.x, keys, rows, s->pool.part[ENCODING].at, threads);
+    multiply_in_parts(&s->plan.source_maps, s->packed.x, joined, rows, s->pool.part[ENCODING].at, threads);
+    s->memories = (Memories){
+        d->layers, d->heads, dim, s->packed.longest, at[sentences], s->packed.first, at, arranged,
+    };
+    arrange(&s->memories, joined, sentences, threads);
 }
 
 // Of the choice, what the rows are that the next step begins with.
@@ -137,16 +147,6 @@ static void descend(const Searching *s, int32_t *table) {
     }
 }
 
-// Of each row and source position the record: the words of its sentence, which are as many as there are.
-static void point_to_source(const Searching *s, int32_t *table) {
-    const int64_t positions = s->packed.longest;
-    for (int64_t place = 0; place < s->live; place++) {
-        const int64_t first = s->packed.first[s->sentence[place]], last = s->packed.first[s->sentence[place] + 1];
-        for (int64_t h = 0; h < s->hypotheses; h++, table += positions)
-            for (int64_t t = 0; t < positions; t++) table[t] = t < last - first ? (int32_t)first : -1;
-    }
-}
-
 // The logits of all rows.
 static const float *decode(Searching *s, int64_t threads) {
     const Decoder *d = s->plan.decoder;
@@ -156,7 +156,6 @@ static const float *decode(Searching *s, int64_t threads) {
     const void **records = take(pool, RECORDS, positions * sizeof(void *));
     int64_t *newest = take(pool, NEWEST, rows * sizeof(int64_t));
     int32_t *table = take(pool, TABLE, rows * positions * sizeof(int32_t));
-    int32_t *source_table = take(pool, SOURCE_TABLE, rows * source_positions * sizeof(int32_t));
     float *scratch = take(pool, SCRATCH, scratch_of_step(d, rows) * sizeof(float));
     float *logits = take(pool, LOGITS, rows * d->words * sizeof(float));
     float *by_head = take(pool, BY_HEAD, d->heads * rows * source_positions * sizeof(float));
@@ -165,10 +164,9 @@ static const float *decode(Searching *s, int64_t threads) {
     for (int64_t row = 0; row < rows; row++) newest[row] = s->choice.words[row];
     for (int64_t t = 0; t < positions; t++) records[t] = of_step(s, t, RECORD);
     descend(s, table);
-    point_to_source(s, source_table);
     const Step step = {
         rows, positions, source_positions, newest, s->plan.positions ? s->plan.positions + s->step * d->dim : NULL,
-        records, table, pool->part[SOURCE_RECORDS].at, source_table, scratch, logits, by_head, weights,
+        records, table, NULL, NULL, &s->memories, s->sentence, s->live, scratch, logits, by_head, weights,
     };
     step_once(d, &step, threads);
     return logits;

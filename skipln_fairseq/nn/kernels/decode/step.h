@@ -4,6 +4,7 @@
 #include "activation.h"
 #include "attend.h"
 #include "connection.h"
+#include "heads.h"
 #include "product.h"
 
 typedef struct {
@@ -28,6 +29,9 @@ typedef struct {
     const int32_t *table;          // (rows, positions)
     const void *const *source;     // of each source position: (sentences, layers, 2, dim) keys and values
     const int32_t *source_table;   // (rows, source positions)
+    const Memories *memories;      // or, in the place of these two, the source's sentences
+    const int64_t *sentence;       // (sentences): which the rows are of, as many of each
+    int64_t sentences;
     float *scratch;                // as many as step_scratch says
     float *logits;                 // (rows, words)
     float *by_head;                // of the last layer's attention to the source: (heads, rows, source positions)
@@ -48,6 +52,22 @@ static void mean_of_heads(const float *restrict by_head, float *restrict mean, i
     }
 }
 
+// The last layer's weights are kept.
+static void attend_to_source(const Decoder *d, const Step *s, int64_t l, const float *query, float *out, int64_t threads) {
+    const int64_t rows = s->rows, dim = d->dim, of_head = dim / d->heads;
+    float *weights = l + 1 == d->layers ? s->by_head : NULL;
+    if (s->memories) {
+        const int64_t sentences = s->sentences, of_each = rows / sentences;
+        attend_to_sentences(s->memories, l, s->sentence, sentences, of_each, query, out, weights, threads);
+        return;
+    }
+    const Memory source = {
+        rows, d->heads, of_head, s->source_positions, dim, 2 * dim * d->layers, 2 * dim * l, 2 * dim * l + dim,
+        s->source, s->source_table, 1 / sqrtf(of_head),
+    };
+    attend_all(&source, FLOAT32, query, out, weights, threads);
+}
+
 static void step_once(const Decoder *d, const Step *s, int64_t threads) {
     const int64_t rows = s->rows, dim = d->dim, of_head = dim / d->heads;
     float *x = s->scratch, *f = x + rows * dim, *h = f + rows * dim, *space = h + rows * d->ffn, *q = space + rows * dim;
@@ -60,15 +80,11 @@ static void step_once(const Decoder *d, const Step *s, int64_t threads) {
 
     for (int64_t l = 0; l < d->layers; l++) {
         const Layer *layer = d->layer + l;
-        const int64_t width = 3 * dim * d->layers, source_width = 2 * dim * d->layers;
+        const int64_t width = 3 * dim * d->layers;
         float *record = (float *)s->records[s->positions - 1] + 3 * dim * l;
         const Memory itself = {
             rows, d->heads, of_head, s->positions, width, width, 3 * dim * l + dim, 3 * dim * l + 2 * dim,
             s->records, s->table, 1 / sqrtf(of_head),
-        };
-        const Memory source = {
-            rows, d->heads, of_head, s->source_positions, dim, source_width, 2 * dim * l, 2 * dim * l + dim,
-            s->source, s->source_table, 1 / sqrtf(of_head),
         };
         const float *in = enter(&layer->self, x, space, rows, dim, threads);
         multiply(&layer->itself, in, record, width, rows, split, threads);
@@ -79,7 +95,7 @@ static void step_once(const Decoder *d, const Step *s, int64_t threads) {
 
         in = enter(&layer->source, x, space, rows, dim, threads);
         multiply(&layer->query, in, f, dim, rows, split, threads);
-        attend_all(&source, FLOAT32, f, q, l + 1 == d->layers ? s->by_head : NULL, threads);
+        attend_to_source(d, s, l, f, q, threads);
         norm_rows(&layer->source.inside, q, rows, dim, threads);
         multiply(&layer->source_out, q, f, dim, rows, split, threads);
         leave(&layer->source, f, x, rows, dim, threads);

@@ -64,10 +64,9 @@ class _Step(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("rows", "positions", "source_positions")),
         *((name, ctypes.c_void_p) for name in ("newest", "position", "records", "table")),
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("source", "source_table", "scratch", "logits", "by_head", "weights")
-        ),
+        *((name, ctypes.c_void_p) for name in ("source", "source_table", "memories", "sentence")),
+        ("sentences", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("scratch", "logits", "by_head", "weights")),
     )
 
 
@@ -172,6 +171,7 @@ class Decoder:
             *(rows, len(records), len(source)),
             *(newest.data_ptr(), None if position is None else position.data_ptr()),
             *(records.buffer_info()[0], table.data_ptr(), source.buffer_info()[0], source_table.data_ptr()),
+            *(None, None, 0),  # a search alone has the source arranged by sentences
             *(scratch.data_ptr(), logits.data_ptr(), by_head.data_ptr(), weights.data_ptr()),
         )
         self.function(

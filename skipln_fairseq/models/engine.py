@@ -88,8 +88,8 @@ class Engine:
     """The steps of a decoder's incremental decoding, each in one call.
 
     For LayerNorm with plain, expanded, DeepNorm and recursive skips, Post- and Pre-LN, softmax attention and ReLU, in
-    float32 on CPUs; what it is made of is read once, when it is made: :class:`.Preparation`
-    makes another one when that has changed.
+    float32 on CPUs; what it is made of is read once, when it is made: :class:`.Preparation` makes another one when that
+    has changed.
 
     Args:
         decoder: of a model that is prepared for inference.

@@ -41,6 +41,7 @@ def _in_type(dtype: str, only: Sequence[str] | None, lines: bool) -> bool:
 
     from .update import FAMILY, STOCK, update
 
+    logging.getLogger().setLevel(logging.ERROR)  # importing fairseq has raised it
     print(f"{dtype}:")
     stock = update(STOCK, dtype)
     good = _report("stock", stock, stock, lines=True)
@@ -67,7 +68,6 @@ def main(argv: Sequence[str] | None = None) -> bool:
         pretend.load()
     except (OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"the pretended GPU could not be compiled: {error}")
-    logging.getLogger().setLevel(logging.ERROR)
     passed = [_in_type(dtype, args.only, args.lines) for dtype in args.dtype]
     return all(passed)
 

@@ -102,7 +102,7 @@ train base 60 "$first"
 leave "$narrow" 45 "$first" "$second"
 compile base 120 "$first"
 train small 60 "$second"
-part translate 60 examples/gpu/translate.sh "$out/translate" "$device" "$first"
+part translate 90 examples/gpu/translate.sh "$out/translate" "$device" "$first"
 bench decode 60 decode --dtype "$first" --path "$out/translate/checkpoints/checkpoint_last.pt" \
   --data "$out/translate/data" --contestants stock reference fast "${decode[@]}"
 train big 60 "$first"

@@ -6,7 +6,7 @@ A contestant is written ``BASE`` or ``BASE+CHANGE+…``, for instance ``order-2+
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 from ..common.errors import UserError
@@ -64,7 +64,7 @@ class Contestant:
     name: str
     series: str
     flags: tuple[str, ...]
-    compiled: bool = False
+    compiled: bool = field(default=False, kw_only=True)
 
     def changed(self, change: str) -> "Contestant":
         """The same with one of ``CHANGES``."""

@@ -14,6 +14,7 @@ from fairseq.data import Dictionary
 from skipln_fairseq.bench import grow, lengths, statistics
 from skipln_fairseq.bench.batches import MULTIPLE, batches, corpus, draw
 from skipln_fairseq.bench.contestants import contestants
+from skipln_fairseq.bench.family import members
 from skipln_fairseq.bench.leave import FORMS
 from skipln_fairseq.bench.leave import summarise as summarise_leave
 from skipln_fairseq.bench.memory import peak_of
@@ -199,6 +200,7 @@ def trained(compiled, folder):
 def test_a_compiled_contestant_trains_as_it_does_by_itself(tmp_path, monkeypatch):
     """Its graphs are traced, in one go for all sizes, and run by torch's own operations here."""
     assert [one.compiled for one in contestants(["stock", "stock+compile"], ["bf16"])] == [False, True]
+    assert not any(one.compiled for one in members())
     monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager"))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()

@@ -65,14 +65,14 @@ def test_what_waits_is_counted_and_what_does_not_go_together_is_refused():
 
 @pytest.fixture(scope="module")
 def printed():
-    """A recursion in kernels, norms over the batch, and a rule of several streams."""
-    choices = ("recursive", "batch", "power", "hyper-dynamic")
+    """A recursion in kernels, norms over the batch, a rule of several streams, and FAVOR+."""
+    choices = ("recursive", "batch", "power", "hyper-dynamic", "favor")
     return python("-m", "examples.gpu.dry_run", "--dtype", "fp16", "bf16", "--only", *choices)
 
 
 def test_a_training_has_the_types_of_a_gpus_and_no_wait_that_fairseqs_has_not(printed):
     found = counts(printed)
-    assert len(found) == 2 * 5 - 1  # PowerNorm is refused with fp16
+    assert len(found) == 2 * 6 - 1  # PowerNorm is refused with fp16
     assert "wrong" not in printed
     for (dtype, _), (waits, copies, _) in found.items():
         assert waits <= found[dtype, "stock"][0]

@@ -139,6 +139,19 @@ def test_layers_draw_apart_and_redraws_follow_from_the_updates():
     other.load_state_dict(model.state_dict())
     other.set_num_updates(19)  # a resumed run
     assert all(torch.equal(a, b) for a, b in zip(second, projections(other), strict=True))
+    third = build("transformer_rskip", *flags)
+    third.load_state_dict(model.state_dict())
+    third.set_num_updates(9)  # one that begins before the redraw
+    assert all(torch.equal(a, b) for a, b in zip(first, projections(third), strict=True))
+
+
+def test_a_model_that_is_built_for_inference_redraws_too():
+    flags = ("--attention-type", "favor", "--favor-redraw-interval", "10")
+    with torch.inference_mode():
+        model = build("transformer_rskip", *flags)
+        first = projections(model)
+        model.set_num_updates(10)
+        assert not any(torch.equal(a, b) for a, b in zip(first, projections(model), strict=True))
 
 
 def test_parameters_are_softmaxs_and_its_checkpoint_starts_the_model():

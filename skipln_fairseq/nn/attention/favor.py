@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -33,6 +34,27 @@ class FavorConfig:
     seed: int = 1
 
 
+class _Known:
+    """A whole number that a tensor holds, read where that is another one or was written to: to read waits for a GPU."""
+
+    def __init__(self):
+        self.tensor: Optional[Tensor] = None
+        self.version = self.number = 0
+
+    def note(self, tensor: Tensor, number: int) -> None:
+        """The tensor holds this now."""
+        if not tensor.is_inference():  # one that is does not count what is written to it
+            self.tensor, self.version, self.number = tensor, tensor._version, number
+
+    def read(self, tensor: Tensor) -> int:
+        """What the tensor holds."""
+        if tensor is self.tensor and tensor._version == self.version:
+            return self.number
+        number = int(tensor)
+        self.note(tensor, number)
+        return number
+
+
 class Favor(LinearAttention):
     """FAVOR+ attention (Choromanski et al. 2021, arXiv:2009.14794) of one layer, its heads sharing ω.
 
@@ -55,6 +77,7 @@ class Favor(LinearAttention):
         self.fixed_length = config.fixed_length
         self.layer = layer
         self.register_buffer("redraws", torch.zeros((), dtype=torch.long))
+        self._known = _Known()
         self.draw(0)
 
     @torch.jit.unused
@@ -71,10 +94,11 @@ class Favor(LinearAttention):
         with torch.no_grad():
             projection.copy_(drawn)
             self.redraws.fill_(redraws)
+        self._known.note(self.redraws, redraws)
 
     @torch.jit.unused
     def set_num_updates(self, updates: int) -> None:
         """What fairseq's trainer, and nothing else, says of the updates made: draw again if it is time."""
         redraws = updates // self.interval if self.interval else 0
-        if redraws != int(self.redraws):
+        if redraws != self._known.read(self.redraws):
             self.draw(redraws)

@@ -36,9 +36,8 @@ class Fixed(NamedTuple):
     slope: float = 0.0
 
 
-@dataclass(
-    frozen=True, eq=False
-)  # :func:`read` makes each once, so that one is told from another by being it
+# :func:`read` makes each once, so that one is told from another by being it
+@dataclass(frozen=True, eq=False)
 class Step:
     """A leave-step without its tensors.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..chain import Link, Norming, Part
 from .library import pointer
@@ -101,6 +101,7 @@ class Wiring:
 
     @staticmethod
     def _link(link: Link, dim: int, kept: list[Any]) -> _Link:
+        assert not isinstance(link.norm, nn.Module), "norms of links are resolved"
         factors = (link.of_x, link.of_y)
         vectors = [_wide(one, dim, kept) if isinstance(one, torch.Tensor) else None for one in factors]
         numbers = (0.0 if isinstance(one, torch.Tensor) else one for one in factors)

@@ -22,6 +22,13 @@ enum { VECTORS = 2, PANEL = VECTORS * WIDTH };
 
 #define INLINE static inline __attribute__((always_inline))
 
+// Wholly, so that sums are in registers.
+#ifdef __clang__
+#define UNROLLED _Pragma("clang loop unroll(full)")
+#else
+#define UNROLLED _Pragma("GCC unroll 8")
+#endif
+
 // Inputs in a word of x; bytes of a weight. Where bfloat16 is not multiplied, its weights become float32 when read.
 #ifdef MULTIPLIES_HALVES
 enum { HALVES = 2 };
@@ -120,18 +127,18 @@ typedef struct {
 INLINE void add_word(int form, int count, Sums *sums, const Word *x, int64_t stride, const char *panel) {
     Floats w[VECTORS];
     Wholes whole[VECTORS];
-#pragma GCC unroll 4
+    UNROLLED
     for (int v = 0; v < VECTORS; v++) {
         const char *from = panel + v * WIDTH * inputs_of_word(form) * bytes_of_weight(form);
         if (form == INT8) whole[v] = load_eighths(from);
         else if (form == BF16) w[v] = load_halves(from);
         else memcpy(&w[v], from, sizeof w[v]);
     }
-#pragma GCC unroll 8
+    UNROLLED
     for (int i = 0; i < count; i++) {
         float value;
         memcpy(&value, x + i * stride, sizeof value);
-#pragma GCC unroll 4
+        UNROLLED
         for (int v = 0; v < VECTORS; v++) {
             if (form == INT8) sums->wholes[i][v] = add_eighths(sums->wholes[i][v], x[i * stride], whole[v]);
 #ifdef MULTIPLIES_HALVES
@@ -166,13 +173,13 @@ INLINE void multiply_rows(
     const int64_t step = PANEL * inputs_of_word(form) * bytes_of_weight(form);
     const Word *x = r->words + row * r->stride;
     Sums sums[4];
-#pragma GCC unroll 4
+    UNROLLED
     for (int v = 0; v < VECTORS; v++) {
         Wholes start = {0};
         if (form == INT8) memcpy(&start, panel + v * sizeof start, sizeof start);
-#pragma GCC unroll 8
+        UNROLLED
         for (int i = 0; i < count; i++)
-#pragma GCC unroll 4
+            UNROLLED
             for (int s = 0; s < splits; s++) {
                 sums[s].floats[i][v] = (Floats){0};
                 sums[s].wholes[i][v] = s == 0 ? start : (Wholes){0};
@@ -182,16 +189,16 @@ INLINE void multiply_rows(
     int64_t k = 0;
 #pragma GCC unroll 1  // there are no registers for more sums
     for (; k + splits <= words; k += splits)
-#pragma GCC unroll 4
+        UNROLLED
         for (int s = 0; s < splits; s++, panel += step) add_word(form, count, sums + s, x + k + s, r->stride, panel);
     for (; k < words; k++, panel += step) add_word(form, count, sums, x + k, r->stride, panel);
-#pragma GCC unroll 8
+    UNROLLED
     for (int i = 0; i < count; i++)
-#pragma GCC unroll 4
+        UNROLLED
         for (int v = 0; v < VECTORS; v++) {
             Floats value = sums[0].floats[i][v];
             Wholes whole = sums[0].wholes[i][v];
-#pragma GCC unroll 4
+            UNROLLED
             for (int s = 1; s < splits; s++) value += sums[s].floats[i][v], whole += sums[s].wholes[i][v];
             if (form == INT8) value = r->scales[row + i] * __builtin_convertvector(whole, Floats) * f->scales[v];
             value += f->bias[v];

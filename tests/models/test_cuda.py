@@ -5,6 +5,7 @@ import torch
 
 from skipln_fairseq.nn.kernels.cross_entropy import cross_entropies_
 from skipln_fairseq.nn.kernels.leave import cuda, leave
+from tests.nn.kernels.chains import CHAINS, Draw, exact, here, in_form
 from tests.nn.kernels.test_leave import both_ways
 from tests.support.build import CONNECTIONS, batch, build_connection_model
 
@@ -22,6 +23,16 @@ def test_leave_step(order, shape, dtype):
     found, expected = both_ways(order, dtype, shape, device="cuda")
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours.double() - theirs).abs().max() <= (order + 1) * UNITS[dtype] * theirs.abs().max()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CHAINS)
+def test_every_chain(name, dtype):
+    f, x, dy = (Draw((33, 512), dtype, seed, "cuda").vector() for seed in (1, 2, 3))
+    chain = CHAINS[name](Draw(512, dtype, device="cuda"))
+    found, _ = in_form(here, cuda, f, x, chain, dy)
+    for ours, theirs in zip(found, exact(f, x, chain, dy), strict=True):
+        assert (ours.double() - theirs).abs().max() <= 4 * UNITS[dtype] * theirs.abs().max()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -68,7 +68,7 @@ CHAINS = {
 def normed(v: Tensor, norm: Norming) -> Tensor:
     """N(v), as the norm's module has it."""
     parts = norm.parts
-    mean = v.mean(-1, keepdim=True) if parts & Part.CENTRED else torch.zeros(())
+    mean = v.mean(-1, keepdim=True) if parts & Part.CENTRED else v.new_zeros(())
     variance = (v - mean).square().mean(-1, keepdim=True)
     mean, variance = (
         one if parts & bit else one.detach() for one, bit in ((mean, Part.MEAN), (variance, Part.DEVIATION))

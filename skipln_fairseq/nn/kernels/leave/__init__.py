@@ -6,7 +6,8 @@ It is one operator of torch's forward and one backward (:mod:`..operators`), of 
 rounding of their type: ``cuda`` (Triton), ``cpu`` (C, compiled on first use) and ``eager`` (torch's operations, any
 device and type). Kept for the backward are F(x), x (which the caller holds anyway) and two numbers a norm and row,
 without norms and learned factors none of this. The dropout is drawn anew from its seed, which is a tensor on the CPU:
-so a traced program draws another one in each call, and nothing waits for a GPU.
+so a traced program draws another one in each call, and nothing waits for a GPU. (A CUDA graph that is captured by hand
+would hold the number, and repeat its draw; those of ``torch.compile`` hold nothing of a CPU.)
 
 The operator is differentiated once, and backward only: a second derivative raises, and so do the transforms of
 ``torch.func``.
@@ -102,6 +103,9 @@ class _Leave(torch.autograd.Function):
 
 
 def _differentiable(f, x, seed, parameters, *fixed):
+    if not torch.is_grad_enabled():  # some microseconds less
+        with below_autograd():
+            return _operator(f, x, seed, parameters, *fixed)
     return _Leave.apply(f, x, seed, fixed, *parameters)
 
 
@@ -128,7 +132,8 @@ def leave(f: Tensor, x: Tensor, links: Sequence[Link] = (Link(),), drop: float =
     dtype = torch.promote_types(f.dtype, x.dtype)
     if f.device.type != "meta" and torch.is_autocast_enabled(f.device.type):
         dtype = torch.float32
-    f, x = torch.broadcast_tensors(f, x)
+    if f.shape != x.shape:
+        f, x = torch.broadcast_tensors(f, x)
     f, x = f.to(dtype).contiguous(), x.to(dtype).contiguous()
     seed = torch.randint(2**63 - 1, ()) if drop else None
     y, _ = _operator(f, x, seed, parameters, parts, numbers, drop)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
@@ -35,21 +36,21 @@ class Fixed(NamedTuple):
     slope: float = 0.0
 
 
-class Step(NamedTuple):
-    """A leave-step without its tensors, as a key and to be looked up in: its form is worked out once.
+@dataclass(
+    frozen=True, eq=False
+)  # :func:`read` makes each once, so that one is told from another by being it
+class Step:
+    """A leave-step without its tensors.
 
     Attributes:
         links: one of each k.
+        norms: how many of them have a norm.
         drop: the probability with which an element of F(x) is dropped, in [0, 1).
     """
 
     links: tuple[Fixed, ...]
-    drop: float = 0.0
-
-    @property
-    def norms(self) -> int:
-        """How many links have a norm."""
-        return sum(link.parts & Part.NORM for link in self.links)
+    norms: int
+    drop: float
 
 
 def flat(links: Sequence[Link], dim: int) -> tuple[list[Tensor], list[int], list[float]]:
@@ -97,4 +98,4 @@ def read(parts: tuple[int, ...], numbers: tuple[float, ...], drop: float) -> Ste
         places = tuple(before + sum(present[:i]) if there else -1 for i, there in enumerate(present))
         before += sum(present)
         links.append(Fixed(bits, places, *numbers[5 * k : 5 * k + 5]))
-    return Step(tuple(links), drop)
+    return Step(tuple(links), sum(bits & Part.NORM for bits in parts), drop)

@@ -342,7 +342,7 @@ REFUSED = {
         "skip_order= says again what order= says: valid is one of them",
     ),
     "no depth": ({"skip": "deepnorm"}, "skip 'deepnorm' .* needs depth=, how many layers the model has"),
-    "no layer": ({"placement": "lns"}, "placement 'lns' .* needs layer=, the number of the block's layer"),
+    "no layer": ({"placement": "lns"}, "placement 'lns' needs layer=, the number of the block's layer"),
     "no place in the layer": (
         {"skip": "b2t"},
         "skip 'b2t' .* needs depth=, .*; index=, .*; size=, how many blocks",

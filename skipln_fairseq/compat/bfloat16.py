@@ -10,8 +10,11 @@ fairseq takes the flag for a wish for a TPU and dies where there is none. Three 
 ``--memory-efficient-bf16`` is, as in fairseq, for who wants no float32 masters and no float32 gradients.
 """
 
+import logging
+import re
 import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -26,9 +29,12 @@ from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
 from skipln_fairseq.nn.embedding.fixnorm import UnitEmbedding
 
-__all__ = ["BF16Optimizer", "apply"]
+__all__ = ["BF16Optimizer", "apply", "multiplies_bfloat16"]
+
+logger = logging.getLogger(__name__)
 
 MASTERS = "fp32_params"
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def apply() -> None:
@@ -58,6 +64,11 @@ def apply() -> None:
     def initialise(stock, self: Trainer, cfg: Any, *args: Any, **kwargs: Any) -> None:
         stock(self, cfg, *args, **kwargs)
         if self.cfg.common.bf16 and self.device.type == "cpu":
+            if not multiplies_bfloat16(CPUINFO):
+                logger.warning(
+                    "--bf16: this processor does not multiply bfloat16, so training is slower than in float32: "
+                    "leave the flag out, or use a processor with AVX512_BF16, AMX or Arm's BF16"
+                )
             sum_gradients_in_single(self.get_model())
 
     @around(optim.FP16Optimizer, "build_optimizer")
@@ -71,6 +82,15 @@ def apply() -> None:
         ):
             return BF16Optimizer(cfg, params, **kwargs)
         return stock(cls, cfg, params, **kwargs)
+
+
+def multiplies_bfloat16(cpuinfo: Path) -> bool:
+    """Whether the processor does, as Linux says; where that says nothing it is taken to."""
+    try:
+        found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
+    except OSError:
+        return True
+    return found is None or not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(found[1].split())
 
 
 class BF16Optimizer(optim.FP16Optimizer):

@@ -8,7 +8,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.trainer import Trainer
 from torch import nn
 
-from skipln_fairseq.compat.bfloat16 import BF16Optimizer, sum_gradients_in_single
+from skipln_fairseq.compat.bfloat16 import BF16Optimizer, multiplies_bfloat16, sum_gradients_in_single
 from skipln_fairseq.nn import EMBEDDINGS
 from tests.compat.test_torchrun import NO_DROPOUT, free_port
 from tests.support.build import SMALL, batch, build, parse
@@ -213,6 +213,24 @@ def test_who_gets_a_tpu(flags, torch_xla, tpu, monkeypatch):
     known, _ = options.parse_args_and_arch(options.get_training_parser(), argv, parse_known=True)
     assert found.tpu is known.tpu is tpu
     assert found.bf16 is ("bf16" in flags)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "multiplies"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16\n", True),
+        ("flags\t\t: fpu amx_bf16\n", True),
+        ("flags\t\t: fpu avx2 avx512f avx512bw\n", False),
+        ("Features\t: fp asimd bf16\n", True),
+        ("Features\t: fp asimd\n", False),
+        ("nothing of the kind\n", True),
+        (None, True),
+    ],
+)
+def test_a_processor_that_does_not_multiply_bfloat16_is_known(cpuinfo, multiplies, tmp_path):
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert multiplies_bfloat16(tmp_path / "cpuinfo") is multiplies
 
 
 def test_without_the_flag_nothing_changes():

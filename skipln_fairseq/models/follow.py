@@ -10,7 +10,7 @@ from torch import nn
 from .beams import Beams
 from .snapshot import Snapshot
 
-__all__ = ["Preparation", "TakeBack"]
+__all__ = ["Preparation", "TakeBack", "as_it_was"]
 
 TakeBack = Callable[[], None]
 
@@ -48,6 +48,14 @@ class _Followed:
         return MethodType, (getattr(type(self.stack), self.name), self.stack)
 
 
+def as_it_was(stack: nn.Module) -> nn.Module:
+    """An encoder or decoder of whose model nothing is prepared any more: what TorchScript can compile."""
+    followed = stack.__dict__.get("forward")
+    if isinstance(followed, _Followed):
+        followed.preparation.give_up()
+    return stack
+
+
 class Preparation:
     """What was done to a model to make it quick, and done again when the model has been changed.
 
@@ -55,10 +63,18 @@ class Preparation:
         model: with a decoder, and an encoder or none.
         done: what takes it back.
         again: takes it back and prepares the model as it is then.
+        give_up: takes it back for good.
     """
 
-    def __init__(self, model: nn.Module, done: Sequence[TakeBack], again: Callable[[], None]):
+    def __init__(
+        self,
+        model: nn.Module,
+        done: Sequence[TakeBack],
+        again: Callable[[], None],
+        give_up: Callable[[], Any],
+    ):
         self._done, self._again, self._over = list(done), again, False
+        self.give_up = give_up
         self._lock = threading.Lock()
         self._snapshots: dict[nn.Module, Snapshot] = {}
         if done:

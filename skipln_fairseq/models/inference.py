@@ -139,7 +139,7 @@ class InferenceModel:
 
     def _prepare(self) -> None:
         done = INFERENCE_TYPES[self.inference_type](self)
-        self._preparation = Preparation(self, done, self._prepare_again)
+        self._preparation = Preparation(self, done, self._prepare_again, self._take_back)
 
     def _prepare_again(self) -> None:
         self._take_back()

@@ -1,6 +1,6 @@
 """Encoder and decoder: fairseq's stacks, with our layers in them."""
 
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import torch
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
@@ -12,7 +12,9 @@ from ..nn.kernels.decode import Plan, Translations
 from .beams import Beams
 from .config import StackConfig
 from .fast_attention import FastAttention
+from .follow import as_it_was
 from .layers import SkipDecoderLayer, SkipEncoderLayer, retains_dropout
+from .one_graph import decode, encode, is_traced
 
 __all__ = ["SkipDecoder", "SkipEncoder"]
 
@@ -41,6 +43,22 @@ class SkipEncoder(TransformerEncoderBase):
         self.layer_norm = build_end(embed_tokens.embedding_dim, config.last.ffn, **config.end())
         self.dropout_module.module_name = "TransformerEncoder"  # its name in --retain-dropout-modules
 
+    def forward(
+        self,
+        src_tokens,
+        src_lengths: Optional[Tensor] = None,
+        return_all_hiddens: bool = False,
+        token_embeddings: Optional[Tensor] = None,
+    ):
+        """fairseq's, in one graph where it is traced."""
+        if not torch.jit.is_scripting():  # noqa: SIM102  (joined with the other one, TorchScript compiles that too)
+            if is_traced(self):
+                return encode(self, src_tokens, return_all_hiddens, token_embeddings)
+        return self.forward_scriptable(src_tokens, src_lengths, return_all_hiddens, token_embeddings)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        return as_it_was(self)
+
     def build_encoder_layer(self, cfg) -> nn.Module:
         return _wrap_layer(SkipEncoderLayer(cfg, self.config, self.unbuilt.pop(0)), cfg)
 
@@ -64,6 +82,29 @@ class SkipDecoder(TransformerDecoderBase):
             None if cfg.no_decoder_final_norm else build_end(self.embed_dim, config.last.ffn, **config.end())
         )
         self.dropout_module.module_name = "TransformerDecoder"  # its name in --retain-dropout-modules
+
+    def extract_features(
+        self,
+        prev_output_tokens,
+        encoder_out: Optional[Dict[str, List[Tensor]]],
+        incremental_state: Optional[Dict[str, Dict[str, Optional[Tensor]]]] = None,
+        full_context_alignment: bool = False,
+        alignment_layer: Optional[int] = None,
+        alignment_heads: Optional[int] = None,
+    ):
+        """fairseq's, in one graph where it is traced."""
+        if not torch.jit.is_scripting():  # noqa: SIM102  (as above)
+            if is_traced(self, incremental_state):
+                how = (full_context_alignment, alignment_layer, alignment_heads)
+                return decode(self, prev_output_tokens, encoder_out, *how)
+        return self.extract_features_scriptable(
+            prev_output_tokens,
+            encoder_out,
+            incremental_state,
+            full_context_alignment,
+            alignment_layer,
+            alignment_heads,
+        )
 
     def reorder_incremental_state_scripting(
         self, incremental_state: Dict[str, Dict[str, Optional[Tensor]]], new_order: Tensor
@@ -122,6 +163,9 @@ class SkipDecoder(TransformerDecoderBase):
             and not retains_dropout(self)
             and all(isinstance(one, FastAttention) and one.decodes(like) for one in attentions)
         )
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        return as_it_was(self)
 
     def build_decoder_layer(self, cfg, no_encoder_attn: bool = False) -> nn.Module:
         layer = SkipDecoderLayer(cfg, self.config, self.unbuilt.pop(0), no_encoder_attn)

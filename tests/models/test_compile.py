@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support.build import build
+from tests.support.build import batch, build
 
 RMS = "--skip-norm rms"
 FLAGS = {
@@ -14,6 +14,12 @@ FLAGS = {
     "recursive, RMSNorm": f"--skip-order 2 {RMS}",
     "Pre-LN, LayerScale": "--skip-type layerscale --encoder-normalize-before --decoder-normalize-before",
 }
+
+
+@pytest.fixture(autouse=True)
+def no_earlier_graphs():
+    """torch compiles a function only so often anew."""
+    torch._dynamo.reset()
 
 
 class Layers(nn.Module):
@@ -73,3 +79,50 @@ def test_layers_are_exported_with_the_kernels_in_them(name):
 def test_layers_compile_with_inductor():
     made = layers("recursive", "0")
     torch.testing.assert_close(torch.compile(made, fullgraph=True)(*inputs()), made(*inputs()))
+
+
+class Whole(nn.Module):
+    """A model's logits."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, source, lengths, target):
+        encoded = self.model.encoder(source, lengths)
+        return self.model.decoder(target, encoder_out=encoded)[0]
+
+
+def whole(name, dropout):
+    layers = ("--encoder-layers", "2", "--decoder-layers", "2", "--dropout", dropout)
+    return Whole(build("transformer_rskip", *FLAGS[name].split(), *layers)).train()
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"), [*((name, "eager") for name in FLAGS), ("recursive", "aot_eager")]
+)
+@pytest.mark.parametrize("padded", [True, False])
+def test_models_compile_to_one_graph_and_learn_as_they_do_by_themselves(name, backend, padded):
+    made = whole(name, "0.3")
+    given = batch()
+    if not padded:
+        given = tuple(one[1:2] for one in given)
+        assert not any(one.eq(1).any() for one in (given[0], given[2]))
+    found = []
+    for form in (made, torch.compile(made, fullgraph=True, backend=backend)):
+        torch.manual_seed(2)
+        made.zero_grad()
+        out = form(*given)
+        out.square().sum().backward()
+        found.append([out.detach(), *(p.grad.clone() for p in made.parameters() if p.grad is not None)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["recursive", "plain, RMSNorm"])
+def test_models_are_exported_with_the_kernels_in_them(name):
+    made = whole(name, "0")
+    program = torch.export.export(made, batch(), strict=False)
+    kernels = [node for node in program.graph.nodes if node.target is torch.ops.skipln.leave.default]
+    assert len(kernels) == 10  # sub-layers
+    torch.testing.assert_close(program.module()(*batch()), made(*batch()))

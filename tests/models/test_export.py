@@ -69,6 +69,17 @@ def test_a_language_models_decoder_is_scripted(arch):
 
 
 @torch.no_grad()
+def test_the_parts_of_a_model_that_is_ready_to_decode_are_scripted():
+    model = build("transformer_rskip", "--encoder-layers", "1", "--decoder-layers", "1").eval()
+    source, lengths, target = batch()
+    expected = model(source, lengths, target)[0]
+    model.make_generation_fast_(need_attn=None)
+    encoder, decoder = torch.jit.script(model.encoder), torch.jit.script(model.decoder)
+    found = decoder(target, encoder_out=encoder(source, lengths))[0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
 def assert_exported_is_the_model(model, bound=1e-4):
     model.eval()
     encoder, step = (saved_and_loaded(export(model)) for export in (export_encoder, export_step))

@@ -9,6 +9,7 @@ are there are not made again: the trainings alone are repeated where the machine
 import argparse
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -108,6 +109,7 @@ def train(data: str, processes: int, updates: int, folder: Path) -> dict[str, ob
 
 def draw(rows: dict[tuple[str, int], dict[str, object]]) -> str:
     """An SVG picture of the tokens in a second and of the seconds to the start, over processes."""
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq lets all speak
     figure = Figure(figsize=(8, 3), layout="constrained")
     for axes, key in zip(figure.subplots(1, 2), ("tokens/s", "seconds to update 10"), strict=True):
         for data in dict.fromkeys(name for name, _ in rows):

@@ -54,9 +54,8 @@ def users_problem(error: BaseException) -> str | None:
             return " ".join(str(error).split())
         case AssertionError() if str(error) == "Must specify --max-tokens":
             return "--num-batch-buckets acts only beside --max-tokens"
-        case AssertionError() if re.fullmatch(
-            r"(\d+) < \1", str(error)
-        ):  # the search found no word to go on with
+        # the search found no word to go on with: fairseq's own, and ours in one call
+        case AssertionError() if re.fullmatch(r"(\d+) < \1|.* no hypothesis of it has ended", str(error)):
             return "the model's probabilities are NaN or infinite: the training that wrote it had diverged"
         case ValueError() if str(error).startswith("--"):  # of flags; all of them may come behind it
             return str(error).partition(": {")[0]

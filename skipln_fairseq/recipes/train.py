@@ -136,8 +136,6 @@ def train(
         raise UserError(f"{work_dir / 'binary'} is missing: run prepare first")
     command = train_command(recipe, variant, seed, work_dir, devices, extra)
     flags = train_flags(recipe, variant, devices, extra)
-    # before it is compared with what began here: a misspelt flag is no other training
-    check_training(f"recipes train {recipe.name}", command[command.index("fairseq-train") + 1 :])
     save_dir = folder(work_dir, variant, seed)
     shaping = dict(flags)
     if recipe.tokens_per_update:
@@ -148,6 +146,8 @@ def train(
         if tokens != recipe.tokens_per_update:
             say(f"an update has {tokens} tokens on these devices, {recipe.tokens_per_update} in the recipe")
     updates = whole("--max-update", flags["max-update"]) if "max-update" in flags else None
+    # before it is compared with what began here: a misspelt flag is no other training
+    check_training(f"recipes train {recipe.name}", command[command.index("fairseq-train") + 1 :])
     # several nodes are one training, in one folder; each has a log of its own
     alone = devices.nodes == 1
     log = "train.log" if alone else f"train-{platform.node()}.log"

@@ -60,9 +60,9 @@ def ran(tmp_path):
         .replace('cd "$(dirname "$0")/../.."', f'cd "{REPOSITORY}"')
     )
     (tmp_path / "run.sh").write_text(script)
-    env = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "BUDGET": "30"}
+    env = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "BUDGET": "200"}
     command = ["bash", tmp_path / "run.sh", tmp_path / "wheels", tmp_path / "out"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=250)
     return done, tmp_path / "out"
 
 

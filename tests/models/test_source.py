@@ -234,7 +234,7 @@ def test_who_does_not_know_it_says_so(monkeypatch):
     with pytest.raises(reading.Unknown, match="--cross-attention-source transparent"):
         engine.Engine(made.decoder, "fp32")
     made.make_generation_fast_()
-    assert "forward" not in vars(made.decoder)
+    assert "advance" not in vars(made.decoder)
 
 
 def test_a_resumed_run_is_told():

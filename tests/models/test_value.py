@@ -267,7 +267,7 @@ def test_who_does_not_know_it_says_so(monkeypatch):
     with pytest.raises(reading.Unknown, match="--value-residual learnable"):
         engine.Engine(made.decoder, "fp32")
     made.make_generation_fast_()
-    assert "forward" not in vars(made.decoder)
+    assert "advance" not in vars(made.decoder)
     source, lengths, target = batch()
     with torch.no_grad():
         full, real = model("learnable")(source, lengths, target)[0], target.ne(1)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from ..chain import Part
-from . import program
 from .program import leave_backward, leave_forward
+from .program import triton as found
 from .step import Step
 
 __all__ = ["available", "backward", "fits", "forward"]
 
-triton: Any = program.triton
+triton: Any = found  # None without it
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
 WIDEST = 16384
 REGISTERS = 65536  # of a multiprocessor

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from skipln_fairseq.nn.kernels.cross_entropy import cross_entropies_
 from skipln_fairseq.nn.kernels.leave import cuda, leave
-from tests.models.test_compile import inputs, layers
+from tests.models.test_compile import whole
 from tests.nn.kernels.chains import CHAINS, Draw, exact, here, in_form
 from tests.nn.kernels.test_leave import both_ways
 from tests.support.build import CONNECTIONS, batch, build, build_connection_model
@@ -123,9 +123,9 @@ def test_the_host_waits_no_more_often_than_in_fairseqs_model(name):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_compiled_layers_compute_what_they_do_by_themselves(dtype):
-    made = layers("recursive", "0").cuda().to(dtype)
-    given = [x.cuda() if x.dtype == torch.bool else x.to("cuda", dtype) for x in inputs()]
+def test_compiled_models_compute_what_they_do_by_themselves(dtype):
+    made = whole("recursive", "0").cuda().to(dtype)
+    given = [one.cuda() for one in batch()]
     found, expected = torch.compile(made, fullgraph=True)(*given), made(*given)
     torch.testing.assert_close(
         found, expected, rtol=4 * torch.finfo(dtype).eps, atol=8 * torch.finfo(dtype).eps

@@ -38,7 +38,7 @@ def test_the_bundle_is_for_python_312_whatever_this_one_is():
 FAKE = """#!/usr/bin/env bash
 case "$*" in
   *" pip install "*) ;;
-  *pytest*) echo testing; sleep 100 ;;
+  *"-m pytest "*) echo testing; sleep 100 ;;
   *"bench leave"*) exit 1 ;;
   *) echo "$*" ;;
 esac
@@ -60,9 +60,9 @@ def ran(tmp_path):
         .replace('cd "$(dirname "$0")/../.."', f'cd "{REPOSITORY}"')
     )
     (tmp_path / "run.sh").write_text(script)
-    env = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "BUDGET": "200"}
+    env = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "BUDGET": "100"}
     command = ["bash", tmp_path / "run.sh", tmp_path / "wheels", tmp_path / "out"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=150)
     return done, tmp_path / "out"
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..nn.kernels.decode import Encoder, EncoderLayer, Space
 from .layers import SkipEncoderLayer
+from .one_graph import as_fairseq
 from .reading import Positions, activation, check_layer, check_stack, maps, norm, same_in_all, wiring
 from .stacks import SkipEncoder
 
@@ -60,9 +61,8 @@ class EncoderEngine:
 
     def take_back(self) -> None:
         """Let the encoder be as it was."""
-        if (
-            self.encoder.__dict__.get("forward") == self.forward
-        ):  # and nobody has put another one in its place
+        # nobody has put another one in its place
+        if self.encoder.__dict__.get("forward") == self.forward:
             del self.encoder.forward
 
     def packed(self) -> list[Tensor]:
@@ -98,12 +98,5 @@ class EncoderEngine:
         padding = src_tokens.eq(self.encoder.padding_idx)
         with self.space() as space:
             out = self.kernel.encode(src_tokens.long(), self.positions.first(src_tokens.size(1)), space)
-        return {
-            "encoder_out": [out],
-            "encoder_padding_mask": [padding],
-            "encoder_embedding": [self.encoder.embed_scale * self.encoder.embed_tokens(src_tokens)],
-            "encoder_states": [],
-            "fc_results": [],
-            "src_tokens": [],
-            "src_lengths": [padding.logical_not().sum(1, dtype=torch.int32)[:, None]],
-        }
+        embedded = self.encoder.embed_scale * self.encoder.embed_tokens(src_tokens)
+        return as_fairseq(out, padding, embedded, [])

@@ -17,24 +17,11 @@ from torch.export import Dim, ExportedProgram
 
 from ..common.errors import UserError
 from .fast_attention import FastAttention
+from .one_graph import encode, positions
 
 __all__ = ["DecodingStep", "Encoding", "empty_cache", "export_encoder", "export_step"]
 
 EXAMPLE = {"rows": 3, "source": 5, "before": 4}
-
-
-class _Positions(nn.Module):
-    """fairseq's learned or sinusoidal positions, by their table alone: fairseq asks for sizes in ways of its own."""
-
-    def __init__(self, positions: nn.Module):
-        super().__init__()
-        self.padding_idx = positions.padding_idx
-        table = positions.weights if hasattr(positions, "weights") else positions.weight
-        self.register_buffer("table", table.detach())
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        real = tokens.ne(self.padding_idx).long()
-        return nn.functional.embedding(real.cumsum(1) * real + self.padding_idx, self.table)
 
 
 def _plain(stack: nn.Module) -> nn.Module:
@@ -42,8 +29,6 @@ def _plain(stack: nn.Module) -> nn.Module:
     for flag, choice in stack.config.own_loop().items():
         raise UserError(f"torch.export: no {flag} {choice}")
     stack = copy.deepcopy(stack).eval().requires_grad_(False)
-    if stack.embed_positions is not None:
-        stack.embed_positions = _Positions(stack.embed_positions)
     for module in stack.modules():
         if isinstance(module, FastAttention):
             module.part()
@@ -72,13 +57,8 @@ class Encoding(nn.Module):
         Returns:
             (src_len, batch, dim), and what is padding, (batch, src_len)
         """
-        encoder = self.encoder
-        padding = src_tokens.eq(encoder.padding_idx)
-        x, _ = encoder.forward_embedding(src_tokens)
-        x = x.masked_fill(padding[:, :, None], 0).transpose(0, 1)
-        for layer in encoder.layers:
-            x = layer(x, encoder_padding_mask=padding)
-        return x if encoder.layer_norm is None else encoder.layer_norm(x), padding
+        found = encode(self.encoder, src_tokens)
+        return found["encoder_out"][0], found["encoder_padding_mask"][0]
 
 
 class DecodingStep(nn.Module):
@@ -133,7 +113,7 @@ class DecodingStep(nn.Module):
         x = x if decoder.quant_noise is None else decoder.quant_noise(x)
         x = x if decoder.project_in_dim is None else decoder.project_in_dim(x)
         if decoder.embed_positions is not None:
-            x = x + decoder.embed_positions(words)[:, -1:]
+            x = x + positions(decoder.embed_positions, words)[:, -1:]
         return x if decoder.layernorm_embedding is None else decoder.layernorm_embedding(x)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
-__all__ = ["decode", "encode", "is_traced"]
+__all__ = ["as_fairseq", "decode", "encode", "is_traced", "positions"]
 
 
 def is_traced(stack: nn.Module, incremental_state: Optional[Any] = None) -> bool:
@@ -22,7 +22,7 @@ def is_traced(stack: nn.Module, incremental_state: Optional[Any] = None) -> bool
     )
 
 
-def _positions(module: nn.Module, tokens: Tensor) -> Tensor:
+def positions(module: nn.Module, tokens: Tensor) -> Tensor:
     """fairseq's learned or sinusoidal positions, by their table."""
     table = module.weights if hasattr(module, "weights") else module.weight
     real = tokens.ne(module.padding_idx).long()
@@ -31,7 +31,7 @@ def _positions(module: nn.Module, tokens: Tensor) -> Tensor:
 
 def _embed(stack: nn.Module, tokens: Tensor, embedded: Tensor) -> Tensor:
     """(length, batch, dim): with positions, norm and dropout."""
-    x = embedded if stack.embed_positions is None else embedded + _positions(stack.embed_positions, tokens)
+    x = embedded if stack.embed_positions is None else embedded + positions(stack.embed_positions, tokens)
     x = x if stack.layernorm_embedding is None else stack.layernorm_embedding(x)
     return stack.dropout_module(x).transpose(0, 1)
 
@@ -60,14 +60,21 @@ def encode(
         x = layer(x, encoder_padding_mask=padding)
         states.append(x)
     x = x if encoder.layer_norm is None else encoder.layer_norm(x)
+    return as_fairseq(x, padding, embedded, states if return_all_hiddens else [])
+
+
+def as_fairseq(
+    out: Tensor, padding: Tensor, embedded: Tensor, states: list[Tensor]
+) -> dict[str, list[Tensor]]:
+    """What fairseq's encoders return: (src_len, batch, dim), (batch, src_len), (batch, src_len, dim), all states."""
     return {
-        "encoder_out": [x],
+        "encoder_out": [out],
         "encoder_padding_mask": [padding],
         "encoder_embedding": [embedded],
-        "encoder_states": states if return_all_hiddens else [],
+        "encoder_states": states,
         "fc_results": [],
         "src_tokens": [],
-        "src_lengths": [(~padding).sum(1, dtype=torch.int32).unsqueeze(1)],
+        "src_lengths": [padding.logical_not().sum(1, dtype=torch.int32).unsqueeze(1)],
     }
 
 

@@ -30,15 +30,16 @@ from .layers import retains_dropout
 __all__ = [
     "Positions",
     "Unknown",
+    "activation",
     "check_layer",
     "check_stack",
     "is_known",
     "known",
     "maps",
     "norm",
+    "same_in_all",
     "wiring",
 ]
-
 
 T = TypeVar("T")
 

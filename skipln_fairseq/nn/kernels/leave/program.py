@@ -162,6 +162,7 @@ def leave_forward(
     WIDTH: tl.constexpr,
     SLOTS: tl.constexpr,
 ):
+    """y and the statistics of its norms, from f and x; a program takes one block of rows."""
     row, column = _block(CHUNKS, ROWS, WIDTH)
     row += tl.program_id(0).to(tl.int64) * ROWS
     inside = (row < rows) & (column < D)
@@ -218,6 +219,7 @@ def leave_backward(
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
+    """The gradients of f and x, and of each parameter a sum for each program, which takes block after block."""
     first, column = _block(CHUNKS, ROWS, WIDTH)
     total = ()
     for _ in tl.static_range(PARAMETERS):

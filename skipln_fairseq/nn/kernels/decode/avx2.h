@@ -1,5 +1,5 @@
-// Vectors of 256 bits. Whole numbers are multiplied by AVX-VNNI where that is, four at once, else two at once after they
-// are widened to 16 bits: sums of two products in 16 bits, which AVX2 has too, would not always fit.
+// Vectors of 256 bits. Whole numbers are multiplied four at once: by AVX-VNNI where that is, else in two steps, with sums
+// of two products in 16 bits.
 
 #include <immintrin.h>
 
@@ -7,27 +7,25 @@ enum { WIDTH = 8, ROWS = 5 };  // 10 sums in 16 registers
 
 #include "lanes.h"
 
-#ifdef __AVXVNNI__
-#define KIND "avx2-vnni"
 typedef uint8_t Eighth;
 enum { SHIFT = 128 };  // as in avx512.h
 
 static inline Wholes load_eighths(const char *from) { return (Wholes)_mm256_loadu_si256((const __m256i *)from); }
+
+#ifdef __AVXVNNI__
+#define KIND "avx2-vnni"
+enum { MOST = 127 };
 
 static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
     return (Wholes)_mm256_dpbusd_avx_epi32((__m256i)sum, _mm256_set1_epi32((int32_t)x), (__m256i)w);
 }
 #else
 #define KIND "avx2"
-typedef int16_t Eighth;
-enum { SHIFT = 0 };
-
-static inline Wholes load_eighths(const char *from) {
-    return (Wholes)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from));
-}
+enum { MOST = 64 };
 
 static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
-    return sum + (Wholes)_mm256_madd_epi16(_mm256_set1_epi32((int32_t)x), (__m256i)w);
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi32((int32_t)x), (__m256i)w);
+    return sum + (Wholes)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 #endif
 

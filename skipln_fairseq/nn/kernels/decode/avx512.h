@@ -1,5 +1,5 @@
-// Vectors of 512 bits. Whole numbers are multiplied by VNNI where that is, four at once, else two at once after they are
-// widened to 16 bits; bfloat16 by AVX512_BF16 where that is.
+// Vectors of 512 bits. Whole numbers are multiplied four at once: by VNNI where that is, else in two steps, with sums of
+// two products in 16 bits. bfloat16 is multiplied by AVX512_BF16 where that is.
 
 #include <immintrin.h>
 
@@ -7,27 +7,25 @@ enum { WIDTH = 16, ROWS = 8 };  // 16 sums in 32 registers
 
 #include "lanes.h"
 
-#ifdef __AVX512VNNI__
-#define KIND "avx512-vnni"
 typedef uint8_t Eighth;
 enum { SHIFT = 128 };  // of a row's numbers, which are not negative here; what that adds to a sum is known beforehand
 
 static inline Wholes load_eighths(const char *from) { return (Wholes)_mm512_loadu_si512(from); }
+
+#ifdef __AVX512VNNI__
+#define KIND "avx512-vnni"
+enum { MOST = 127 };  // of a weight
 
 static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
     return (Wholes)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32((int32_t)x), (__m512i)w);
 }
 #else
 #define KIND "avx512"
-typedef int16_t Eighth;
-enum { SHIFT = 0 };
-
-static inline Wholes load_eighths(const char *from) {
-    return (Wholes)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)from));
-}
+enum { MOST = 64 };
 
 static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
-    return sum + (Wholes)_mm512_madd_epi16(_mm512_set1_epi32((int32_t)x), (__m512i)w);
+    const __m512i pairs = _mm512_maddubs_epi16(_mm512_set1_epi32((int32_t)x), (__m512i)w);
+    return sum + (Wholes)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
 }
 #endif
 

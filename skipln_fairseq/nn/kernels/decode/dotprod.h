@@ -9,7 +9,7 @@ enum { WIDTH = 4, ROWS = 8 };  // 16 sums and 8 numbers of rows in 32 registers
 #include "lanes.h"
 
 typedef int8_t Eighth;
-enum { SHIFT = 0 };
+enum { SHIFT = 0, MOST = 127 };
 
 static inline Wholes load_eighths(const char *from) { return (Wholes)vld1q_s8((const int8_t *)from); }
 

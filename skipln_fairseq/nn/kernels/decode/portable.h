@@ -11,7 +11,7 @@ enum { WIDTH = 4, ROWS = 5 };  // 10 sums in 16 registers
 #include "lanes.h"
 
 typedef int32_t Eighth;
-enum { SHIFT = 0 };
+enum { SHIFT = 0, MOST = 127 };
 
 // Four bytes, the first the lowest, each moved to the top of a lane of its own and back with its sign: compilers widen
 // such small vectors byte by byte.

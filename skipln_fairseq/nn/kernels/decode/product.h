@@ -1,7 +1,8 @@
 // Matrix products of float32 rows, y = x W' + b, with weights that are packed once, in the order in which they are read.
 //
-// FP32: of float32 numbers. BF16: of bfloat16 ones, summed in float32. INT8: of whole numbers from -127 to 127, times a
-// scale for each row of x and each output; their sums are exact.
+// FP32: of float32 numbers. BF16: of bfloat16 ones, summed in float32. INT8: of whole numbers, times a scale for each row
+// of x and each output; their sums are exact. They go from -127 to 127, but weights from -64 to 64 where a processor adds
+// up two products in 16 bits: these hold 2 * 255 * 64.
 //
 // Two ways: the processor's matrix tiles, or its vectors. Each has packed_size, pack_weight, scratch_size and multiply.
 
@@ -38,8 +39,8 @@ static inline float value_of(uint16_t half) {
 
 static inline int8_t eighth_of(float value, float inverse_scale) { return (int8_t)lrintf(value * inverse_scale); }
 
-// So that the largest becomes 127. Magnitudes are compared as whole numbers, by which a NaN is the largest and is kept.
-static float scale_of(const float *x, int64_t size) {
+// So that the largest becomes `to`. Magnitudes are compared as whole numbers, by which a NaN is the largest and is kept.
+static float scale_of(const float *x, int64_t size, float to) {
     int32_t largest = 0x00800000;
 #pragma omp simd reduction(max : largest)
     for (int64_t j = 0; j < size; j++) {
@@ -50,7 +51,7 @@ static float scale_of(const float *x, int64_t size) {
     }
     float magnitude;
     memcpy(&magnitude, &largest, sizeof magnitude);
-    return magnitude / 127;
+    return magnitude / to;
 }
 
 // The system has to let a program use the tiles, so who compiles says whether it does.

@@ -50,7 +50,8 @@ class Product:
         linears: of the same input; their outputs stand one after another.
         form: fp32: float32's product; amx takes each number as a head and a tail in bfloat16, which leaves a rest of
             2⁻¹⁶. bf16: bfloat16's product; where the processor does not multiply these, weights are rounded to
-            bfloat16, and x is not. int8: whole numbers to 127 and a scale for each row and each output.
+            bfloat16, and x is not. int8: whole numbers to 127 and a scale for each row and each output; of avx2
+            and avx512 the weights go to 64 only, so that two products' sum fits 16 bits.
         rectified: whether negative outputs become zero.
 
     Raises:

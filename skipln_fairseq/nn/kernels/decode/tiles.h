@@ -26,7 +26,7 @@ static void pack_weight(const float *weight, void *packed, float *scales, int64_
     const int64_t terms = terms_of(form), together = terms / SIDE, parts = form == FP32 ? 2 : 1;
     memset(packed, 0, packed_size(inputs, outputs, form));
     for (int64_t n = 0; n < outputs; n++) {
-        if (form == INT8) scales[n] = scale_of(weight + n * inputs, inputs);
+        if (form == INT8) scales[n] = scale_of(weight + n * inputs, inputs, 127);
         for (int64_t k = 0; k < inputs; k++) {
             const int64_t block = (n / BLOCK * blocks(inputs, terms) + k / terms) * parts * 2 * TILE;
             // in a tile, what is multiplied together stands together: 2 halves or 4 eighths of each output
@@ -68,7 +68,7 @@ static Rows split_rows(const Product *p, const float *x, void *scratch, int64_t 
         const float *restrict from = x + row * inputs;
         if (p->form == INT8) {
             int8_t *restrict eighths = r.eighths + row * width;
-            r.scales[row] = scale_of(from, inputs);
+            r.scales[row] = scale_of(from, inputs, 127);
             const float inverse = 1 / r.scales[row];
 #pragma omp simd
             for (int64_t j = 0; j < inputs; j++) eighths[j] = (int8_t)(int32_t)rintf(from[j] * inverse);

@@ -59,7 +59,7 @@ static void pack_weight(const float *weight, void *packed, float *scales, int64_
         char *panel = (char *)packed + n / PANEL * panel_size(inputs, form);
         int32_t *start = (int32_t *)panel + n % PANEL;
         if (form == INT8) {
-            scales[n] = scale_of(weight + n * inputs, inputs);
+            scales[n] = scale_of(weight + n * inputs, inputs, MOST);
             inverse = 1 / scales[n];
             panel += PANEL * sizeof *start;
         }
@@ -91,7 +91,7 @@ static int64_t scratch_size(int64_t rows, int64_t inputs) {  // in bytes, for an
 }
 
 static void write_eighths(const float *restrict from, Eighth *restrict to, float *scale, int64_t inputs, int64_t width) {
-    *scale = scale_of(from, inputs);
+    *scale = scale_of(from, inputs, 127);
     const float inverse = 1 / *scale;
 #pragma omp simd
     for (int64_t j = 0; j < inputs; j++) to[j] = (Eighth)((int32_t)rintf(from[j] * inverse) + SHIFT);

@@ -17,7 +17,7 @@ static float number(void) {  // from -1 to 1
 
 static int is_wrong(const Product *p, int64_t row, int64_t output) {
     const float *a = x + row * p->inputs, *b = weight + output * p->inputs;
-    const float a_scale = scale_of(a, p->inputs), b_scale = scale_of(b, p->inputs);
+    const float a_scale = scale_of(a, p->inputs, 127), b_scale = scale_of(b, p->inputs, MOST);
     double sum = 0, size = fabs(bias[output]);
     int64_t whole = 0;
     for (int64_t k = 0; k < p->inputs; k++) {

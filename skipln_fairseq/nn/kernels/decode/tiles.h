@@ -15,6 +15,8 @@
 // (blocks of outputs, blocks of inputs, part, tile of the block) tiles.
 enum { SIDE = 16, TERMS = 32, BLOCK = 2 * SIDE, TILE = 64 * SIDE };
 
+enum { MOST = 127 };  // of a weight of INT8
+
 static inline int64_t terms_of(int64_t form) { return form == INT8 ? 2 * TERMS : TERMS; }
 
 static int64_t packed_size(int64_t inputs, int64_t outputs, int64_t form) {  // in bytes
@@ -26,7 +28,7 @@ static void pack_weight(const float *weight, void *packed, float *scales, int64_
     const int64_t terms = terms_of(form), together = terms / SIDE, parts = form == FP32 ? 2 : 1;
     memset(packed, 0, packed_size(inputs, outputs, form));
     for (int64_t n = 0; n < outputs; n++) {
-        if (form == INT8) scales[n] = scale_of(weight + n * inputs, inputs, 127);
+        if (form == INT8) scales[n] = scale_of(weight + n * inputs, inputs, MOST);
         for (int64_t k = 0; k < inputs; k++) {
             const int64_t block = (n / BLOCK * blocks(inputs, terms) + k / terms) * parts * 2 * TILE;
             // in a tile, what is multiplied together stands together: 2 halves or 4 eighths of each output

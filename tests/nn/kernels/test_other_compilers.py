@@ -1,4 +1,4 @@
-"""Products in a C program of their own: by the usual compiler, by clang, and by one for Arm, whose program is emulated."""
+"""Products in a C program of its own: by the usual compiler, clang, and one for Arm, whose program an emulator runs."""
 
 import platform
 import shutil

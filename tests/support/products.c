@@ -1,4 +1,4 @@
-// Products of many sizes against plain loops in double precision and whole numbers; says "right" and what they were
+// Products of many sizes against plain loops in double precision and integers; says "right" and what they were
 // multiplied by, or what was wrong.
 
 #include <stdio.h>
@@ -23,7 +23,7 @@ static int is_wrong(const Product *p, int64_t row, int64_t output) {
     for (int64_t k = 0; k < p->inputs; k++) {
         sum += (double)a[k] * b[k];
         size += fabs((double)a[k] * b[k]);
-        whole += (int64_t)eighth_of(a[k], 1 / a_scale) * eighth_of(b[k], 1 / b_scale);
+        whole += (int64_t)int8_of(a[k], 1 / a_scale) * int8_of(b[k], 1 / b_scale);
     }
     if (p->form == INT8) sum = (double)whole * a_scale * b_scale;
     double value = sum + bias[output];

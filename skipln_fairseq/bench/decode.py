@@ -91,6 +91,8 @@ def run(args: Namespace, flags: Sequence[str], console) -> None:
         raise UserError("--batch-sizes, --beams: valid are whole numbers of at least 1")
     if not args.path.is_file():
         raise UserError(f"--path {args.path} does not exist")
+    if not args.data.is_dir():
+        raise UserError(f"--data {args.data} is no folder")
     emulate(args.isa)
     runners = [Contestant(name, name, ()) for name in args.contestants]
     found = report.new(args, "decoding")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from types import MappingProxyType, MethodType
 from typing import Any
 
+import torch
 from torch import nn
 
 from .beams import Beams
@@ -29,6 +30,8 @@ class _Followed:
         self.method = getattr(stack, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():  # or exporting: traced are operations of torch, not calls of C
+            return getattr(type(self.stack), self.name)(self.stack, *args, **kwargs)
         place = self.PLACES.get(self.name, len(args))
         state = kwargs.get("incremental_state", args[place] if len(args) > place else None)
         stack = None if self.name in self.WHOLE else self.stack

@@ -41,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--isa",
         default="native",
         metavar="NAME",
-        help=f"let all believe that this processor has no more than that: {', '.join(ISAS)} (default: native)",
+        help=f"measure as if this processor had no more instructions: {', '.join(ISAS)} (default: native)",
     )
     add_count(parser, "starts", 2, "times that all processes are started, each with its rounds")
     add_count(parser, "sentences", 64, "least number of sentences of a round")

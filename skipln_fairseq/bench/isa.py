@@ -1,4 +1,4 @@
-"""A processor with fewer instructions than this one has: what makes every contestant believe that.
+"""Emulates a processor with fewer instructions, by what each contestant reads of its environment.
 
 ========  ==========================  ========  ===================  ===========  =========
           our C                       torch     oneDNN               MKL          CTranslate2

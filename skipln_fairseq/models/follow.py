@@ -23,7 +23,7 @@ class _Followed:
     """
 
     PLACES = MappingProxyType({"forward": 2, "advance": 3})  # where a decoder's incremental state stands
-    WHOLE = ("search",)  # of which a call uses the whole model
+    WHOLE = ("search",)  # methods whose call uses the whole model
 
     def __init__(self, preparation: "Preparation", stack: nn.Module, name: str):
         self.preparation, self.stack, self.name = preparation, stack, name

@@ -91,9 +91,9 @@ def test_stock_is_refused_before_anything_is_measured(data, trained, tmp_path):
         ("--skip-type plain --encoder-normalize-before --decoder-normalize-before", True),
         ("--skip-order 2", False),
         ("--skip-type plain --skip-norm rms", False),
+        ("--skip-type plain --norm-placement res-post", False),
         # with fairseq's names of parameters, and another equation
         ("--skip-type expanded --skip-scale 2", False),
-        ("--skip-type plain --norm-placement res-post", False),
     ],
 )
 def test_what_stock_is_measured_with(flags, is_stock):

@@ -54,6 +54,16 @@ def _in_type(dtype: str, only: Sequence[str] | None, lines: bool) -> bool:
     return good
 
 
+def _refuse_unknown(only: Sequence[str]) -> None:
+    """End in one line where no member has one of these choices."""
+    from .update import FAMILY
+
+    known = dict.fromkeys(one.series for one in FAMILY)
+    for name in only:
+        if name not in known:
+            sys.exit(f"--only {name}: valid are {', '.join(known)}")
+
+
 def main(argv: Sequence[str] | None = None) -> bool:
     """The command line; whether all members passed."""
     summary = __doc__.partition("\n")[0]
@@ -68,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> bool:
         pretend.load()
     except (OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"the pretended GPU could not be compiled: {error}")
+    _refuse_unknown(args.only or ())
     passed = [_in_type(dtype, args.only, args.lines) for dtype in args.dtype]
     return all(passed)
 

@@ -14,10 +14,31 @@
 #   BUDGET=540  seconds in all: the last parts get what is left
 set -uo pipefail
 
-wheels=$(realpath "${1:?WHEELS is missing}") out=$(realpath -m "${2:?OUT is missing}")
+refuse() {
+  echo "examples/gpu/run.sh: $1" >&2
+  exit 2
+}
+
+(($# == 2)) || refuse "give the folder with the wheels and one for the results: examples/gpu/run.sh WHEELS OUT"
+compgen -G "$1/*.whl" > /dev/null || refuse "$1 has no wheels: make gpu-bundle makes them"
+wheels=$(realpath "$1") out=$(realpath -m "$2")
 device=${DEVICE:-cuda} budget=${BUDGET:-540}
-cd "$(dirname "$0")/../.."
-mkdir -p "$out"
+cd "$(dirname "$0")/../.." || exit
+why=$(python3 - "$device" 2>&1 << 'END'
+import sys
+
+if sys.version_info[:2] != (3, 12):
+    sys.exit(f"the wheels are for Python 3.12, and python3 is {sys.version.split()[0]}")
+try:
+    import torch
+    import triton
+except ImportError as error:
+    sys.exit(f"python3 needs its own torch and Triton: {error}")
+if sys.argv[1] == "cuda" and not torch.cuda.is_available():
+    sys.exit("torch finds no GPU; DEVICE=cpu rehearses without one")
+END
+) || refuse "${why##*$'\n'}"
+mkdir -p "$out" || exit
 export PATH=$out/site/bin:$PATH PYTHONPATH=$out/site:$PWD PYTHONUNBUFFERED=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
 export XDG_CACHE_HOME=$out/cache TRITON_CACHE_DIR=$out/cache/triton TORCHINDUCTOR_CACHE_DIR=$out/cache/inductor
 export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 # the host's plugins are for the host's pytest
@@ -81,9 +102,7 @@ case $device in
     leave=(--rows 64 --repeats 1 --rounds 2) train=(--max-tokens 64 --starts 1 --warmup 0 --rounds 1 --batches 1
       --encoder-layers 1 --decoder-layers 1 --encoder-embed-dim 16 --encoder-ffn-embed-dim 16)
     decode=(--batch-sizes 8 --beams 5 --starts 1 --sentences 16 --rounds 1) ;;
-  *)
-    echo "DEVICE=$device: valid are cuda, cpu" >&2
-    exit 2 ;;
+  *) refuse "DEVICE=$device: valid are cuda, cpu" ;;
 esac
 
 part install 60 python3 -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile \

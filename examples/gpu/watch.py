@@ -18,7 +18,7 @@ aten = torch.ops.aten
 READS = (aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default)
 """What hands numbers of a tensor to the host."""
 INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
-"""What does where an index is a mask."""
+"""What does so too where an index is a mask."""
 PACKAGES = ("skipln_fairseq", "fairseq")
 
 

@@ -41,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--isa",
         default="native",
         metavar="NAME",
-        help=f"let all believe that this processor has no more than that: {', '.join(ISAS)} (default: native)",
+        help=f"measure as if this processor had no more instructions: {', '.join(ISAS)} (default: native)",
     )
     add_count(parser, "starts", 2, "times that all processes are started, each with its rounds")
     add_count(parser, "sentences", 64, "least number of sentences of a round")
@@ -91,6 +91,8 @@ def run(args: Namespace, flags: Sequence[str], console) -> None:
         raise UserError("--batch-sizes, --beams: valid are whole numbers of at least 1")
     if not args.path.is_file():
         raise UserError(f"--path {args.path} does not exist")
+    if not args.data.is_dir():
+        raise UserError(f"--data {args.data} is no folder")
     emulate(args.isa)
     runners = [Contestant(name, name, ()) for name in args.contestants]
     found = report.new(args, "decoding")

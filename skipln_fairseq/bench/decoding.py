@@ -172,14 +172,35 @@ class _Stock(_Fairseq):
     """fairseq's own ``transformer`` and generator, with the checkpoint's parameters."""
 
     def build(self, model: nn.Module, job: DecodingJob) -> None:
+        super().build(self.stock_of(model), job)
+        self.generator.__class__ = SequenceGenerator
+
+    def stock_of(self, model: nn.Module) -> nn.Module:
+        """fairseq's own model with these parameters.
+
+        Raises:
+            UserError: where that is another model: other names, or other logits.
+        """
         args = copy.copy(self.cfg.model)
         args.arch = args._name = "transformer"
         stock = TransformerModel.build_model(args, self.task)
-        if stock.state_dict().keys() != model.state_dict().keys():
-            raise UserError("--contestants stock needs a checkpoint with the plain skip; reference takes any")
-        stock.load_state_dict(model.state_dict())
-        super().build(stock, job)
-        self.generator.__class__ = SequenceGenerator
+        same = stock.state_dict().keys() == model.state_dict().keys()
+        if same:
+            stock.load_state_dict(model.state_dict())
+            same = _logits_agree(stock, model, self.samples[0]["net_input"])
+        if not same:
+            raise UserError(
+                "--contestants stock needs a checkpoint that is a model of fairseq's own: the plain skip with "
+                "LayerNorm, Post-LN or Pre-LN; reference takes any"
+            )
+        return stock
+
+
+@torch.no_grad()
+def _logits_agree(one: nn.Module, other: nn.Module, inputs: dict[str, torch.Tensor]) -> bool:
+    """Whether two models compute the same, up to rounding."""
+    first, second = (model.eval().to(inputs["src_tokens"].device)(**inputs)[0] for model in (one, other))
+    return torch.allclose(first, second, rtol=1e-3, atol=1e-3)
 
 
 class _Reference(_Fairseq):

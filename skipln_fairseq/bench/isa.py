@@ -1,4 +1,4 @@
-"""A processor with fewer instructions than this one has: what makes every contestant believe that.
+"""Emulates a processor with fewer instructions, by what each contestant reads of its environment.
 
 ========  ==========================  ========  ===================  ===========  =========
           our C                       torch     oneDNN               MKL          CTranslate2
@@ -13,6 +13,7 @@ chooses for others by itself.
 """
 
 import os
+import platform
 
 import torch
 
@@ -43,12 +44,14 @@ def emulate(isa: str) -> None:
     """Set the environment of all processes that are started from now on.
 
     Raises:
-        UserError: for an unknown name, or more than this processor has.
+        UserError: for an unknown name, on other processors than x86-64, or for more than this one has.
     """
     if isa not in ISAS:
         raise UserError(f"--isa {isa}: valid are {', '.join(ISAS)}")
     if isa == "native":
         return
+    if platform.machine() not in ("x86_64", "AMD64"):
+        raise UserError(f"--isa {isa}: only an x86-64 processor can do as if it had less")
     has = torch.backends.cpu.get_cpu_capability()
     if RANKS.get(has, -1) < NEEDED[isa]:
         raise UserError(f"--isa {isa}: this processor has {has} only")

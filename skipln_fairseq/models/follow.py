@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from types import MappingProxyType, MethodType
 from typing import Any
 
+import torch
 from torch import nn
 
 from .beams import Beams
@@ -22,13 +23,15 @@ class _Followed:
     """
 
     PLACES = MappingProxyType({"forward": 2, "advance": 3})  # where a decoder's incremental state stands
-    WHOLE = ("search",)  # of which a call uses the whole model
+    WHOLE = ("search",)  # methods whose call uses the whole model
 
     def __init__(self, preparation: "Preparation", stack: nn.Module, name: str):
         self.preparation, self.stack, self.name = preparation, stack, name
         self.method = getattr(stack, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():  # or exporting: traced are operations of torch, not calls of C
+            return getattr(type(self.stack), self.name)(self.stack, *args, **kwargs)
         place = self.PLACES.get(self.name, len(args))
         state = kwargs.get("incremental_state", args[place] if len(args) > place else None)
         stack = None if self.name in self.WHOLE else self.stack

@@ -79,10 +79,9 @@ def _engines(model: nn.Module, form: str) -> dict[str, EncoderEngine | Engine]:
 def _fp32(model: nn.Module) -> list[TakeBack]:
     # The reference is fairseq's products too. And where dropout is retained, two roundings of one product are soon two
     # beams, and then all later draws are others.
+    reason = "--kernels reference" if model.kernels == "reference" else "dropout is retained"
     if model.kernels == "reference" or retains_dropout(model):
-        logger.info(
-            "decoding layer by layer with fairseq's products: --kernels reference, or dropout is retained"
-        )
+        logger.info(f"decoding layer by layer with fairseq's products: {reason}")
         return []
     return _by_products(model, "fp32")
 

@@ -1,4 +1,4 @@
-"""What the kernels know of a model's modules, as the kernels are told."""
+"""Reads a model's modules into what the decoding kernels are given, and refuses what they do not cover."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -60,7 +60,7 @@ def known(condition: bool, what: str) -> None:
 
 def is_known(module: nn.Module, *kinds: type[nn.Module], what: str) -> None:
     """Refuse a module of another class, or in which something has been changed."""
-    known(is_plain(module, *kinds), f"its {what} {type(module).__name__}, or what was put into it")
+    known(is_plain(module, *kinds), f"its {what} {type(module).__name__}, or a change to it")
 
 
 def wiring(connection: nn.Module, last: nn.Linear) -> Wiring:
@@ -112,7 +112,7 @@ def norm(module: nn.Module | None, connection: nn.Module | None = None) -> Normi
         is_known(module, *NORMS.values(), nn.LayerNorm, what="norm")
     of = vars(type(module))["parts"][-1] if module is connection else type(module)
     found = SHAPES[of](module) if of in SHAPES else module.norming()
-    known(found is not None, f"its norm {type(module).__name__}")
+    known(found is not None, f"its norm {of.__name__}")
     return found
 
 
@@ -161,7 +161,7 @@ def check_stack(stack: nn.Module, of: type[nn.Module]) -> None:
     """Refuse an encoder or decoder whose loop over layers is another one, or that is no float32 on the CPU."""
     known(kind() is not None, "a machine without a C compiler")
     like = next(stack.parameters())
-    known(like.dtype == torch.float32 and like.device.type == "cpu", "its type or device")
+    known(like.dtype == torch.float32 and like.device.type == "cpu", f"{like.dtype} on {like.device.type}")
     known(stack.quant_noise is None, "its embedding layer")
     known(not retains_dropout(stack), "retained dropout")
     known(not any(map(is_watched, stack.modules())), "hooks")

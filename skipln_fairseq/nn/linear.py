@@ -86,6 +86,7 @@ class ProductForward(_Forward):
         super().__init__(linear)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or x.dtype != torch.float32 or x.device.type != "cpu":
+        traced = torch.compiler.is_compiling()  # or exported
+        if traced or torch.is_grad_enabled() or x.dtype != torch.float32 or x.device.type != "cpu":
             return F.linear(x, self.linear.weight, self.linear.bias)
         return product(x, self.product)

@@ -1,12 +1,17 @@
 """``python -m skipln_fairseq.bench decode``."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+from fairseq.models import ARCH_MODEL_REGISTRY
+from fairseq.models.transformer import TransformerModel
 
 from skipln_fairseq.bench.__main__ import main
+from skipln_fairseq.bench.decoding import CONTESTANTS
 from skipln_fairseq.bench.render import rows
 from skipln_fairseq.common.errors import UserError
+from tests.support.build import Task, batch, parse
 from tests.support.commands import run
 
 QUICK = ("--starts=1", "--rounds=2", "--warmup=0", "--sentences=4", "--batch-sizes", "2", "--beams", "1", "2")
@@ -61,6 +66,7 @@ def test_speeds_are_told_as_ratios(report):
         (["--beams", "0"], "valid are whole numbers of at least 1"),
         (["--dtype", "bf16"], "contestants say their type"),
         ([], "none.pt does not exist"),
+        (["--path", __file__, "--data", "/none"], "--data /none is no folder"),
     ],
 )
 def test_bad_input_is_one_line(flags, line, tmp_path):
@@ -70,10 +76,36 @@ def test_bad_input_is_one_line(flags, line, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_stock_needs_a_plain_skip(data, trained, tmp_path):
+def test_stock_is_refused_before_anything_is_measured(data, trained, tmp_path):
     flags = ("--path", trained.checkpoint, "--data", data, "--output", tmp_path / "decode.json", *QUICK)
     finished = run("-m", "skipln_fairseq.bench", "decode", *flags, user_dir=None, succeeds=False)
-    assert (
-        "--contestants stock needs a checkpoint with the plain skip; reference takes any" in finished.output
-    )
+    assert "--contestants stock needs a checkpoint that is a model of fairseq's own" in finished.output
     assert not (tmp_path / "decode.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_stock"),
+    [
+        ("--skip-type plain", True),
+        ("--skip-order 1", True),
+        ("--skip-type plain --encoder-normalize-before --decoder-normalize-before", True),
+        ("--skip-order 2", False),
+        ("--skip-type plain --skip-norm rms", False),
+        ("--skip-type plain --norm-placement res-post", False),
+        # with fairseq's names of parameters, and another equation
+        ("--skip-type expanded --skip-scale 2", False),
+    ],
+)
+def test_what_stock_is_measured_with(flags, is_stock):
+    """A model of fairseq's own that computes what the checkpoint's does; else it is refused."""
+    args, contestant = parse("transformer_rskip", *flags.split()), object.__new__(CONTESTANTS["stock"])
+    contestant.cfg, contestant.task = SimpleNamespace(model=args), Task(40)
+    source, lengths, target = batch()
+    inputs = {"src_tokens": source, "src_lengths": lengths, "prev_output_tokens": target}
+    contestant.samples = [{"net_input": inputs}]
+    model = ARCH_MODEL_REGISTRY[args.arch].build_model(args, contestant.task)
+    if is_stock:
+        assert type(contestant.stock_of(model)) is TransformerModel
+    else:
+        with pytest.raises(UserError, match="--contestants stock needs a checkpoint"):
+            contestant.stock_of(model)

@@ -57,6 +57,9 @@ def test_what_cannot_be_emulated_is_one_line(environment, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     with pytest.raises(UserError, match="--isa avx512: this processor has AVX2 only"):
         emulate("avx512")
+    monkeypatch.setattr(isa.platform, "machine", lambda: "aarch64")
+    with pytest.raises(UserError, match="--isa portable: only an x86-64 processor"):
+        emulate("portable")
     assert not set(VARIABLES) & set(os.environ)
     assert set(isa.NEEDED) == set(VALUES)
 

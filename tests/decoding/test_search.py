@@ -17,8 +17,8 @@ kernel = importlib.import_module("skipln_fairseq.nn.kernels.decode.search")  # n
 
 pytestmark = pytest.mark.skipif(kind() is None, reason="no C compiler")
 
-# Scores of up to 13 words of about −3; tiles multiply two parts of 8 bits.
-CLOSE = {"rtol": 1e-3, "atol": 1e-3} if kind() == "tiles" else {"rtol": 1e-5, "atol": 1e-5}
+# Scores of up to 13 words of about −3; AMX multiplies two bfloat16 parts of each number.
+CLOSE = {"rtol": 1e-3, "atol": 1e-3} if kind() == "amx" else {"rtol": 1e-5, "atol": 1e-5}
 
 LOOSE = {"rtol": 1e-4, "atol": 1e-4}  # for streams that no norm bounds
 

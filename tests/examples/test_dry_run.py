@@ -93,6 +93,10 @@ def test_the_kernels_are_called(printed):
     assert found["stock"] == 0
 
 
+def test_a_choice_that_no_member_has_is_refused():
+    assert python("-m", "examples.gpu.dry_run", "--only", "recursive", "nosuch", succeeds=False) == ""
+
+
 @pytest.mark.slow
 def test_the_whole_family_in_every_type():
     printed = python("-m", "examples.gpu.dry_run")

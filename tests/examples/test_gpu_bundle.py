@@ -83,6 +83,32 @@ def test_each_part_is_done_though_another_failed_and_has_a_line(ran):
     assert "stock stock+compile plain" in (out / "compile-base-fp16.log").read_text()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "give the folder with the wheels and one for the results"),
+        (["bundle"], "give the folder with the wheels and one for the results"),
+        (["empty", "out"], "empty has no wheels: make gpu-bundle makes them"),
+        (["bundle", "out"], "torch finds no GPU"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_one_line_before_anything_is_written(arguments, line, tmp_path):
+    """Without arguments the script once wrote to the root of the file system."""
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python3"
+    python.write_text("#!/bin/sh\necho a warning\necho torch finds no GPU\nexit 1\n")
+    python.chmod(0o755)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "one.whl").touch()
+    env = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "BUDGET": "0"}
+    command = ["bash", RUN, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"examples/gpu/run.sh: {line}")
+    assert done.stderr.count("\n") == 1
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["bin", "bundle"]
+
+
 def test_all_parts_together_keep_to_the_budget():
     """And each limit is one that a single run has in nine minutes."""
     text = RUN.read_text("utf-8")

@@ -69,6 +69,19 @@ def test_models_are_exported_with_the_kernels_in_them(name):
     torch.testing.assert_close(program.module()(*batch()), made(*batch()))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("flags", [FLAGS["recursive"], "--skip-type plain --skip-norm batch"])
+def test_models_that_are_ready_to_decode_are_compiled_and_exported(flags):
+    """As ``from_pretrained`` gives them, whether their layers are known to the kernels of decoding or not."""
+    model = build("transformer_rskip", *flags.split()).eval()
+    model.make_generation_fast_()
+    made, given = Whole(model), batch()
+    program = torch.export.export(made, given, strict=False)
+    others = tuple(one.flip(0) for one in given)
+    for form in (program.module(), torch.compile(made, fullgraph=True, backend="eager")):
+        torch.testing.assert_close(form(*others), made(*others), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.slow
 def test_models_compile_with_inductor():
     made = whole("recursive", "0")

@@ -74,26 +74,28 @@ def test_the_stack_around_the_layers(flags):
 
 
 @pytest.mark.parametrize(
-    "flags",
+    ("flags", "why"),
     [
-        "--activation-fn linear",
-        "--attention-type favor",
-        "--cross-attention-type favor",
-        "--cross-self-attention --no-cross-attention",
-        "--kernels reference",
-        "--decoder-layers 0",
-        "--skip-type b2t",
-        "--qk-norm rms",
-        "--adaptive-softmax-cutoff 10,20 --criterion adaptive_loss",
+        ("--activation-fn linear", "its activation function"),
+        ("--attention-type favor", "its attention"),
+        ("--cross-attention-type favor", "its attention"),
+        ("--cross-self-attention --no-cross-attention", "a decoder without a source"),
+        ("--kernels reference", "--kernels reference"),
+        ("--decoder-layers 0", "a stack without layers"),
+        ("--skip-type b2t", "its skip"),
+        ("--skip-type plain --skip-norm batch", "its norm BatchNorm"),
+        ("--qk-norm rms", "its"),
+        ("--adaptive-softmax-cutoff 10,20 --criterion adaptive_loss", "its embedding or output layer"),
     ],
 )
-def test_what_is_decoded_layer_by_layer(flags, caplog):
+def test_what_is_decoded_layer_by_layer(flags, why, caplog):
     model = sharpened(build("transformer_rskip", *flags.split()))
     reference = copy.deepcopy(model)
     with caplog.at_level("INFO"):
         model.make_generation_fast_()
     assert not in_one_call(model)
-    assert "decoding layer by layer" in caplog.text
+    (line,) = (one for one in caplog.messages if one.startswith("decoding layer by layer"))
+    assert why in line
     assert_finds_the_same(model, reference, {}, close=CLOSE)
 
 

@@ -16,9 +16,9 @@
 typedef union {
     uint8_t bytes[16][64];
     uint16_t halves[16][32];
-    int8_t eighths[16][64];
+    int8_t int8s[16][64];
     float sums[16][16];
-    int32_t wholes[16][16];
+    int32_t ints[16][16];
 } Tile;
 
 static __thread Tile tile[8];
@@ -45,18 +45,18 @@ static void dot_halves(int to, int a, int b) {
                 tile[to].sums[m][n] += widened(tile[a].halves[m][k]) * widened(tile[b].halves[k / 2][2 * n + k % 2]);
 }
 
-static void dot_eighths(int to, int a, int b) {
+static void dot_int8s(int to, int a, int b) {
     for (int m = 0; m < 16; m++)
         for (int k = 0; k < 64; k++)
             for (int n = 0; n < 16; n++)
-                tile[to].wholes[m][n] += tile[a].eighths[m][k] * tile[b].eighths[k / 4][4 * n + k % 4];
+                tile[to].ints[m][n] += tile[a].int8s[m][k] * tile[b].int8s[k / 4][4 * n + k % 4];
 }
 
 #define _tile_zero(t) memset(&tile[t], 0, sizeof tile[t])
 #define _tile_loadd(t, from, stride) load_tile(t, from, stride)
 #define _tile_stored(t, to, stride) store_tile(t, to, stride)
 #define _tile_dpbf16ps(to, a, b) dot_halves(to, a, b)
-#define _tile_dpbssd(to, a, b) dot_eighths(to, a, b)
+#define _tile_dpbssd(to, a, b) dot_int8s(to, a, b)
 #define _tile_loadconfig(from) (void)(from)
 #define _tile_storeconfig(to) memset(to, 0, 64)
 #define _tile_release() (void)0

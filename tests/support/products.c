@@ -1,4 +1,4 @@
-// Products of many sizes against plain loops in double precision and whole numbers; says "right" and what they were
+// Products of many sizes against plain loops in double precision and integers; says "right" and what they were
 // multiplied by, or what was wrong.
 
 #include <stdio.h>
@@ -17,13 +17,13 @@ static float number(void) {  // from -1 to 1
 
 static int is_wrong(const Product *p, int64_t row, int64_t output) {
     const float *a = x + row * p->inputs, *b = weight + output * p->inputs;
-    const float a_scale = scale_of(a, p->inputs), b_scale = scale_of(b, p->inputs);
+    const float a_scale = scale_of(a, p->inputs, 127), b_scale = scale_of(b, p->inputs, MOST);
     double sum = 0, size = fabs(bias[output]);
     int64_t whole = 0;
     for (int64_t k = 0; k < p->inputs; k++) {
         sum += (double)a[k] * b[k];
         size += fabs((double)a[k] * b[k]);
-        whole += (int64_t)eighth_of(a[k], 1 / a_scale) * eighth_of(b[k], 1 / b_scale);
+        whole += (int64_t)int8_of(a[k], 1 / a_scale) * int8_of(b[k], 1 / b_scale);
     }
     if (p->form == INT8) sum = (double)whole * a_scale * b_scale;
     double value = sum + bias[output];

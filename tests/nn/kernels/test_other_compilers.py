@@ -1,5 +1,6 @@
-"""Products by other compilers than the usual one: clang, and one for Arm, whose program an emulator runs."""
+"""Products in a C program of its own: by the usual compiler, clang, and one for Arm, whose program an emulator runs."""
 
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -44,6 +45,15 @@ def test_products_on_arm(processor, target, found, tmp_path):
     flags = [flag for flag in FLAGS if flag != "-march=native"]
     program = compile_driver(tmp_path, compiler, *flags, f"-march={target}", "-static")
     assert says(emulator, "-cpu", processor, program) == f"right: {found}\n"
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v3", "x86-64-v2"])
+def test_products_by_the_usual_compiler(target, tmp_path):
+    """So that the program is compiled where there is no other one."""
+    if kind() is None or (target != "native" and platform.machine() != "x86_64"):
+        pytest.skip("no C compiler, or another processor")
+    flags = [*(flag for flag in FLAGS if not flag.startswith("-march=")), f"-march={target}"]
+    assert says(compile_driver(tmp_path, *compiled._words("CC", "cc"), *flags)).startswith("right: ")
 
 
 def test_products_by_clang(tmp_path):

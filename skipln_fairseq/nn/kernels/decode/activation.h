@@ -1,11 +1,11 @@
-// What stands between a feed-forward's two maps, where it is more than the maximum with 0, which is the first map's.
+// The feed-forward network's activation function, in place. ReLU is part of the product before it.
 
 #include <math.h>
 #include <stdint.h>
 
-#include "bends.h"
+#include "tanh_erf.h"
 
-enum { RELU, GELU, GELU_BY_TANH, TANGENT };
+enum { RELU, GELU, GELU_BY_TANH, TANH_ACTIVATION };
 
 static void activate(int64_t kind, float *restrict h, int64_t size, int64_t threads) {
     if (kind == RELU) return;

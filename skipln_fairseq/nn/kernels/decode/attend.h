@@ -1,5 +1,5 @@
-// Attention of one query a row to keys and values that lie where the step that made them left them. Arithmetic is
-// float32 whatever the tensors hold.
+// Attention with one query a row. Keys and values are read from the records that earlier steps wrote, which are never
+// copied. Arithmetic is float32 whatever the tensors hold.
 
 #pragma once
 

@@ -1,5 +1,5 @@
-// Vectors of 256 bits. Whole numbers are multiplied four at once: by AVX-VNNI where that is, else in two steps, with sums
-// of two products in 16 bits.
+// Vectors of 256 bits. 8-bit integers are multiplied four at a time: by AVX-VNNI if there is one, else in two steps,
+// with sums of two products in 16 bits.
 
 #include <immintrin.h>
 
@@ -7,25 +7,25 @@ enum { WIDTH = 8, ROWS = 5 };  // 10 sums in 16 registers
 
 #include "lanes.h"
 
-typedef uint8_t Eighth;
-enum { SHIFT = 128 };  // as in avx512.h
+typedef uint8_t Int8;
+enum { SHIFT = 128 };  // see avx512.h
 
-static inline Wholes load_eighths(const char *from) { return (Wholes)_mm256_loadu_si256((const __m256i *)from); }
+static inline Ints load_int8s(const char *from) { return (Ints)_mm256_loadu_si256((const __m256i *)from); }
 
 #ifdef __AVXVNNI__
 #define KIND "avx2-vnni"
-enum { MOST = 127 };
+enum { MOST = 127 };  // of an INT8 weight
 
-static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
-    return (Wholes)_mm256_dpbusd_avx_epi32((__m256i)sum, _mm256_set1_epi32((int32_t)x), (__m256i)w);
+static inline Ints add_int8s(Ints sum, Word x, Ints w) {
+    return (Ints)_mm256_dpbusd_avx_epi32((__m256i)sum, _mm256_set1_epi32((int32_t)x), (__m256i)w);
 }
 #else
 #define KIND "avx2"
 enum { MOST = 64 };
 
-static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
+static inline Ints add_int8s(Ints sum, Word x, Ints w) {
     const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi32((int32_t)x), (__m256i)w);
-    return sum + (Wholes)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    return sum + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 #endif
 

@@ -1,5 +1,5 @@
-// Vectors of 512 bits. Whole numbers are multiplied four at once: by VNNI where that is, else in two steps, with sums of
-// two products in 16 bits. bfloat16 is multiplied by AVX512_BF16 where that is.
+// Vectors of 512 bits. 8-bit integers are multiplied four at a time: by VNNI if there is one, else in two steps, with
+// sums of two products in 16 bits. bfloat16 is multiplied by AVX512_BF16 if there is one.
 
 #include <immintrin.h>
 
@@ -7,25 +7,26 @@ enum { WIDTH = 16, ROWS = 8 };  // 16 sums in 32 registers
 
 #include "lanes.h"
 
-typedef uint8_t Eighth;
-enum { SHIFT = 128 };  // of a row's numbers, which are not negative here; what that adds to a sum is known beforehand
+typedef uint8_t Int8;
+// Is added to a row's numbers, which must not be negative here; the sums begin with what takes it away again.
+enum { SHIFT = 128 };
 
-static inline Wholes load_eighths(const char *from) { return (Wholes)_mm512_loadu_si512(from); }
+static inline Ints load_int8s(const char *from) { return (Ints)_mm512_loadu_si512(from); }
 
 #ifdef __AVX512VNNI__
 #define KIND "avx512-vnni"
-enum { MOST = 127 };  // of a weight
+enum { MOST = 127 };  // of an INT8 weight
 
-static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
-    return (Wholes)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32((int32_t)x), (__m512i)w);
+static inline Ints add_int8s(Ints sum, Word x, Ints w) {
+    return (Ints)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32((int32_t)x), (__m512i)w);
 }
 #else
 #define KIND "avx512"
 enum { MOST = 64 };
 
-static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
+static inline Ints add_int8s(Ints sum, Word x, Ints w) {
     const __m512i pairs = _mm512_maddubs_epi16(_mm512_set1_epi32((int32_t)x), (__m512i)w);
-    return sum + (Wholes)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+    return sum + (Ints)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
 }
 #endif
 

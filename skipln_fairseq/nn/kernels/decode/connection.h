@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "../deviation.h"
-#include "bends.h"
+#include "tanh_erf.h"
 
 // What a norm is made of: the first ones as ../chain.py numbers them.
 enum { NORM = 1, CENTRED = 2, BRACKET = 16, LENGTH = 1 << 16, TANH = 1 << 17, ERF = 1 << 18 };
@@ -48,8 +48,8 @@ static float squares_of(const float *restrict v, float mean, int64_t dim) {
     return sum;
 }
 
-// Norms without statistics.
-static void bend(const Norm *norm, float *v, int64_t dim) {
+// Norms without statistics: tanh and erf.
+static void apply_function(const Norm *norm, float *v, int64_t dim) {
     if (norm->parts & TANH) {
 #pragma omp simd
         for (int64_t j = 0; j < dim; j++) v[j] = tanh_of(norm->scale * v[j] + norm->slope);
@@ -75,7 +75,7 @@ static void scale_by_statistics(const Norm *norm, float *v, int64_t dim) {
 // In place.
 static void norm_row(const Norm *norm, float *restrict v, int64_t dim) {
     const float *restrict weight = norm->weight, *restrict bias = norm->bias;
-    if (norm->parts & (TANH | ERF)) bend(norm, v, dim);
+    if (norm->parts & (TANH | ERF)) apply_function(norm, v, dim);
     else if (norm->parts) scale_by_statistics(norm, v, dim);
     if (weight && bias) {
 #pragma omp simd

@@ -1,4 +1,4 @@
-// Arm's vectors of 128 bits where they multiply whole numbers four at once.
+// Arm's vectors of 128 bits, where they multiply 8-bit integers four at a time.
 
 #include <arm_neon.h>
 
@@ -8,13 +8,13 @@ enum { WIDTH = 4, ROWS = 8 };  // 16 sums and 8 numbers of rows in 32 registers
 
 #include "lanes.h"
 
-typedef int8_t Eighth;
+typedef int8_t Int8;
 enum { SHIFT = 0, MOST = 127 };
 
-static inline Wholes load_eighths(const char *from) { return (Wholes)vld1q_s8((const int8_t *)from); }
+static inline Ints load_int8s(const char *from) { return (Ints)vld1q_s8((const int8_t *)from); }
 
-static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) {
-    return (Wholes)vdotq_s32((int32x4_t)sum, (int8x16_t)w, vreinterpretq_s8_u32(vdupq_n_u32(x)));
+static inline Ints add_int8s(Ints sum, Word x, Ints w) {
+    return (Ints)vdotq_s32((int32x4_t)sum, (int8x16_t)w, vreinterpretq_s8_u32(vdupq_n_u32(x)));
 }
 
 static inline Floats load_halves(const char *from) {

@@ -34,7 +34,7 @@ typedef struct {
 // Parts of the pool.
 enum { FIRST, COLUMN, STATES, JOINED, ENCODING, OF_ENCODER };
 
-enum { SOME = 256 };  // are computed at a time
+enum { SOME = 256 };  // rows, which are computed at a time
 
 enum { NO_MEMORY = -1, NO_WORD = -2 };
 

@@ -133,8 +133,8 @@ static void arrange(const Memories *m, const float *joined, int64_t sentences, i
     }
 }
 
-// The rows of each sentence, which are as many of all, to its words. query, out: (rows, heads dim); weights: (heads,
-// rows, longest), or NULL.
+// Each sentence has the same number of rows, which attend to its words. query, out: (sentences rows, heads dim);
+// weights: (heads, sentences rows, longest), or NULL.
 static void attend_to_sentences(
     const Memories *m, int64_t layer, const int64_t *sentence, int64_t sentences, int64_t rows, const float *query,
     float *out, float *weights, int64_t threads

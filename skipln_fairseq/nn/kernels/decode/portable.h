@@ -10,18 +10,18 @@ enum { WIDTH = 4, ROWS = 5 };  // 10 sums in 16 registers
 
 #include "lanes.h"
 
-typedef int32_t Eighth;
+typedef int32_t Int8;
 enum { SHIFT = 0, MOST = 127 };
 
 // Four bytes, the first the lowest, each moved to the top of a lane of its own and back with its sign: compilers widen
 // such small vectors byte by byte.
-static inline Wholes load_eighths(const char *from) {
+static inline Ints load_int8s(const char *from) {
     Word four;
     memcpy(&four, from, sizeof four);
-    return (Wholes)(four * (Words){1 << 24, 1 << 16, 1 << 8, 1}) >> 24;
+    return (Ints)(four * (Words){1 << 24, 1 << 16, 1 << 8, 1}) >> 24;
 }
 
-static inline Wholes add_eighths(Wholes sum, Word x, Wholes w) { return sum + (int32_t)x * w; }
+static inline Ints add_int8s(Ints sum, Word x, Ints w) { return sum + (int32_t)x * w; }
 
 static inline Floats load_halves(const char *from) {
     Halves w;

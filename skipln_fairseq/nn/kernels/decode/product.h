@@ -1,8 +1,8 @@
 // Matrix products of float32 rows, y = x W' + b, with weights that are packed once, in the order in which they are read.
 //
-// FP32: of float32 numbers. BF16: of bfloat16 ones, summed in float32. INT8: of whole numbers, times a scale for each row
-// of x and each output; their sums are exact. They go from -127 to 127, but weights from -64 to 64 where a processor adds
-// up two products in 16 bits: these hold 2 * 255 * 64.
+// FP32: of float32 numbers. BF16: of bfloat16 ones, summed in float32. INT8: of 8-bit integers, times a scale for each
+// row of x and each output; their sums are exact. They go from -127 to 127, but weights from -64 to 64 where a
+// processor adds up two products in 16 bits: these hold 2 * 255 * 64.
 //
 // Two ways: the processor's matrix tiles, or its vectors. Each has packed_size, pack_weight, scratch_size and multiply.
 
@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "../bfloat16.h"
 
 enum { INT8, BF16, FP32 };
 
@@ -23,23 +25,10 @@ typedef struct {
 
 static inline int64_t blocks(int64_t size, int64_t of) { return (size + of - 1) / of; }
 
-static inline uint16_t head_of(float value) {  // to the nearest, ties to even; a NaN stays one
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    const uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
-    return (uint16_t)(value == value ? rounded : 0x7FC0);
-}
+static inline int8_t int8_of(float value, float inverse_scale) { return (int8_t)lrintf(value * inverse_scale); }
 
-static inline float value_of(uint16_t half) {
-    const uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static inline int8_t eighth_of(float value, float inverse_scale) { return (int8_t)lrintf(value * inverse_scale); }
-
-// So that the largest becomes `to`. Magnitudes are compared as whole numbers, by which a NaN is the largest and is kept.
+// The scale by which the largest magnitude becomes `to`. Magnitudes are compared as integers, by their bits: so a NaN
+// is the largest, and is kept.
 static float scale_of(const float *x, int64_t size, float to) {
     int32_t largest = 0x00800000;
 #pragma omp simd reduction(max : largest)

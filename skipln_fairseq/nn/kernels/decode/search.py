@@ -21,7 +21,7 @@ WRONG = {
     -3: "a sentence has reached the greatest length, and no hypothesis of it has ended",
     -4: "all hypotheses of a sentence have ended, and it has fewer than it wants",
 }
-"""As fairseq asserts it; by the numbers of the source."""
+"""What ends a search without a result, by the return value of the C function. fairseq asserts the same."""
 
 
 class _Changes(ctypes.Structure):

@@ -1,4 +1,4 @@
-// What is called of the decoder's kernels, compiled together.
+// The functions that Python calls: products, the encoder, a step of the decoder, and the whole search.
 
 #include "search.h"
 

@@ -11,9 +11,11 @@
 
 #define KIND "amx"
 
-// A tile is SIDE rows of 64 bytes, which are TERMS halves or 2 TERMS eighths; a block is 2 tiles wide. Packed are
-// (blocks of outputs, blocks of inputs, part, tile of the block) tiles.
+// A tile is SIDE rows of 64 bytes, which are TERMS bfloat16 numbers or 2 TERMS int8 ones; a block is 2 tiles wide.
+// Packed are (blocks of outputs, blocks of inputs, part, tile of the block) tiles.
 enum { SIDE = 16, TERMS = 32, BLOCK = 2 * SIDE, TILE = 64 * SIDE };
+
+enum { MOST = 127 };  // of a weight of INT8
 
 static inline int64_t terms_of(int64_t form) { return form == INT8 ? 2 * TERMS : TERMS; }
 
@@ -26,21 +28,21 @@ static void pack_weight(const float *weight, void *packed, float *scales, int64_
     const int64_t terms = terms_of(form), together = terms / SIDE, parts = form == FP32 ? 2 : 1;
     memset(packed, 0, packed_size(inputs, outputs, form));
     for (int64_t n = 0; n < outputs; n++) {
-        if (form == INT8) scales[n] = scale_of(weight + n * inputs, inputs, 127);
+        if (form == INT8) scales[n] = scale_of(weight + n * inputs, inputs, MOST);
         for (int64_t k = 0; k < inputs; k++) {
             const int64_t block = (n / BLOCK * blocks(inputs, terms) + k / terms) * parts * 2 * TILE;
-            // in a tile, what is multiplied together stands together: 2 halves or 4 eighths of each output
+            // in a tile, what is multiplied together stands together: 2 bfloat16 numbers or 4 int8 ones of each output
             const int64_t place = n % BLOCK / SIDE * SIDE * terms + k % terms / together * together * SIDE +
                                   n % SIDE * together + k % together;
             const float value = weight[n * inputs + k];
             if (form == INT8) {
-                ((int8_t *)packed + block)[place] = eighth_of(value, 1 / scales[n]);
+                ((int8_t *)packed + block)[place] = int8_of(value, 1 / scales[n]);
                 continue;
             }
             uint16_t *tile = (uint16_t *)((char *)packed + block);
-            const uint16_t head = head_of(value);
+            const uint16_t head = to_bfloat16(value);
             tile[place] = head;
-            if (form == FP32) tile[BLOCK * TERMS + place] = head_of(value - value_of(head));
+            if (form == FP32) tile[BLOCK * TERMS + place] = to_bfloat16(value - to_float(head));
         }
     }
 }
@@ -49,8 +51,8 @@ static void pack_weight(const float *weight, void *packed, float *scales, int64_
 typedef struct {
     int64_t width;           // of a row
     uint16_t *heads, *tails;
-    int8_t *eighths;
-    float *scales;           // of the rows, with eighths
+    int8_t *int8s;
+    float *scales;           // of the rows, with int8s
 } Rows;
 
 static int64_t scratch_size(int64_t rows, int64_t inputs) {  // in bytes, for any form
@@ -67,19 +69,19 @@ static Rows split_rows(const Product *p, const float *x, void *scratch, int64_t 
     for (int64_t row = 0; row < rows; row++) {
         const float *restrict from = x + row * inputs;
         if (p->form == INT8) {
-            int8_t *restrict eighths = r.eighths + row * width;
+            int8_t *restrict int8s = r.int8s + row * width;
             r.scales[row] = scale_of(from, inputs, 127);
             const float inverse = 1 / r.scales[row];
 #pragma omp simd
-            for (int64_t j = 0; j < inputs; j++) eighths[j] = (int8_t)(int32_t)rintf(from[j] * inverse);
-            for (int64_t j = inputs; j < width; j++) eighths[j] = 0;
+            for (int64_t j = 0; j < inputs; j++) int8s[j] = (int8_t)(int32_t)rintf(from[j] * inverse);
+            for (int64_t j = inputs; j < width; j++) int8s[j] = 0;
             continue;
         }
         uint16_t *restrict head = r.heads + row * width, *restrict tail = r.tails + row * width;
 #pragma omp simd
         for (int64_t j = 0; j < inputs; j++) {
-            head[j] = head_of(from[j]);
-            tail[j] = head_of(from[j] - value_of(head[j]));
+            head[j] = to_bfloat16(from[j]);
+            tail[j] = to_bfloat16(from[j] - to_float(head[j]));
         }
         for (int64_t j = inputs; j < width; j++) head[j] = tail[j] = 0;
     }
@@ -137,7 +139,7 @@ static inline __attribute__((always_inline)) void multiply_halves(
     STORE(sums, tall)
 }
 
-static inline __attribute__((always_inline)) void multiply_eighths(
+static inline __attribute__((always_inline)) void multiply_int8s(
     const int8_t *rows, const char *packed, int32_t *sums, int64_t width, int tall
 ) {
     START(tall)
@@ -152,12 +154,12 @@ static inline __attribute__((always_inline)) void multiply_eighths(
 static void multiply_block(const Product *p, const Rows *r, const char *packed, int64_t row, int tall, float *sums) {
     const int64_t at = row * r->width;
     if (p->form == INT8) {
-        int32_t whole[BLOCK * BLOCK] __attribute__((aligned(64)));
-        if (tall) multiply_eighths(r->eighths + at, packed, whole, r->width, 1);
-        else multiply_eighths(r->eighths + at, packed, whole, r->width, 0);
+        int32_t integers[BLOCK * BLOCK] __attribute__((aligned(64)));
+        if (tall) multiply_int8s(r->int8s + at, packed, integers, r->width, 1);
+        else multiply_int8s(r->int8s + at, packed, integers, r->width, 0);
         for (int64_t i = 0; i < (tall ? BLOCK : SIDE); i++)
 #pragma omp simd
-            for (int64_t j = 0; j < BLOCK; j++) sums[i * BLOCK + j] = r->scales[row + i] * (float)whole[i * BLOCK + j];
+            for (int64_t j = 0; j < BLOCK; j++) sums[i * BLOCK + j] = r->scales[row + i] * (float)integers[i * BLOCK + j];
     } else if (p->form == FP32) {
         if (tall) multiply_halves(r->heads + at, r->tails + at, packed, sums, r->width, 2, 1);
         else multiply_halves(r->heads + at, r->tails + at, packed, sums, r->width, 2, 0);

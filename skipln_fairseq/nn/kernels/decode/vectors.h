@@ -1,12 +1,12 @@
 // Products by the processor's vectors.
 //
 // Weights are packed in panels of so many outputs as few vectors hold. For every word of 32 bits of x, which is one
-// float32 number, two bfloat16 ones or one to four whole ones, a panel has what its outputs multiply that word by. So it
+// float32 number, two bfloat16 ones or one to four int8 ones, a panel has what its outputs multiply that word by. So it
 // is read as one stream, and a few rows' sums stay in registers until it ends.
 //
 // Why not a library's: torch's wheels export no C interface of oneDNN, XNNPACK or FBGEMM, which are inside. MKL's
 // cblas_sgemm_compute is exported from those for x86 alone; with packed weights it was as fast as torch's own product on
-// an AMD EPYC, at most half as fast as this one (5 and 40 rows), and it has no whole numbers.
+// an AMD EPYC, at most half as fast as this one (5 and 40 rows), and it multiplies no integers.
 
 #if defined(__AVX512F__) && defined(__AVX512BW__)
 #include "avx512.h"
@@ -36,7 +36,7 @@ enum { HALVES = 2 };
 enum { HALVES = 1 };
 #endif
 INLINE int64_t inputs_of_word(int64_t form) {
-    return form == INT8 ? (int64_t)(sizeof(Word) / sizeof(Eighth)) : form == BF16 ? HALVES : 1;
+    return form == INT8 ? (int64_t)(sizeof(Word) / sizeof(Int8)) : form == BF16 ? HALVES : 1;
 }
 INLINE int64_t bytes_of_weight(int64_t form) { return form == INT8 ? 1 : form == BF16 ? 2 : 4; }
 INLINE int64_t words_of(int64_t form, int64_t inputs) { return blocks(inputs, inputs_of_word(form)); }
@@ -67,11 +67,11 @@ static void pack_weight(const float *weight, void *packed, float *scales, int64_
             const int64_t place = (k / together * PANEL + n % PANEL) * together + k % together;
             const float value = weight[n * inputs + k];
             if (form == INT8) {
-                const int8_t eighth = eighth_of(value, inverse);
-                ((int8_t *)panel)[place] = eighth;
-                *start -= SHIFT * eighth;
+                const int8_t int8 = int8_of(value, inverse);
+                ((int8_t *)panel)[place] = int8;
+                *start -= SHIFT * int8;
             } else if (form == BF16) {
-                ((uint16_t *)panel)[place] = head_of(value);
+                ((uint16_t *)panel)[place] = to_bfloat16(value);
             } else {
                 ((float *)panel)[place] = value;
             }
@@ -90,17 +90,17 @@ static int64_t scratch_size(int64_t rows, int64_t inputs) {  // in bytes, for an
     return rows * 4 * (inputs + 1);
 }
 
-static void write_eighths(const float *restrict from, Eighth *restrict to, float *scale, int64_t inputs, int64_t width) {
+static void write_int8s(const float *restrict from, Int8 *restrict to, float *scale, int64_t inputs, int64_t width) {
     *scale = scale_of(from, inputs, 127);
     const float inverse = 1 / *scale;
 #pragma omp simd
-    for (int64_t j = 0; j < inputs; j++) to[j] = (Eighth)((int32_t)rintf(from[j] * inverse) + SHIFT);
+    for (int64_t j = 0; j < inputs; j++) to[j] = (Int8)((int32_t)rintf(from[j] * inverse) + SHIFT);
     for (int64_t j = inputs; j < width; j++) to[j] = 0;
 }
 
 static void write_halves(const float *restrict from, uint16_t *restrict to, int64_t inputs, int64_t width) {
 #pragma omp simd
-    for (int64_t j = 0; j < inputs; j++) to[j] = head_of(from[j]);
+    for (int64_t j = 0; j < inputs; j++) to[j] = to_bfloat16(from[j]);
     for (int64_t j = inputs; j < width; j++) to[j] = 0;
 }
 
@@ -111,26 +111,26 @@ static Rows write_rows(const Product *p, const float *x, void *scratch, int64_t 
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++) {
         const float *from = x + row * p->inputs;
-        if (p->form == INT8) write_eighths(from, (Eighth *)scratch + row * width, scales + row, p->inputs, width);
+        if (p->form == INT8) write_int8s(from, (Int8 *)scratch + row * width, scales + row, p->inputs, width);
         else write_halves(from, (uint16_t *)scratch + row * width, p->inputs, width);
     }
     return (Rows){scratch, words, scales};
 }
 
-// Of a panel; they are there as Floats for FP32 and BF16, as Wholes for INT8.
+// Of a panel: floats for FP32 and BF16, ints for INT8.
 typedef struct {
     Floats floats[ROWS][VECTORS];
-    Wholes wholes[ROWS][VECTORS];
+    Ints ints[ROWS][VECTORS];
 } Sums;
 
 // One word of the rows from x on times what a panel has for it.
 INLINE void add_word(int form, int count, Sums *sums, const Word *x, int64_t stride, const char *panel) {
     Floats w[VECTORS];
-    Wholes whole[VECTORS];
+    Ints integers[VECTORS];
     UNROLLED
     for (int v = 0; v < VECTORS; v++) {
         const char *from = panel + v * WIDTH * inputs_of_word(form) * bytes_of_weight(form);
-        if (form == INT8) whole[v] = load_eighths(from);
+        if (form == INT8) integers[v] = load_int8s(from);
         else if (form == BF16) w[v] = load_halves(from);
         else memcpy(&w[v], from, sizeof w[v]);
     }
@@ -140,7 +140,7 @@ INLINE void add_word(int form, int count, Sums *sums, const Word *x, int64_t str
         memcpy(&value, x + i * stride, sizeof value);
         UNROLLED
         for (int v = 0; v < VECTORS; v++) {
-            if (form == INT8) sums->wholes[i][v] = add_eighths(sums->wholes[i][v], x[i * stride], whole[v]);
+            if (form == INT8) sums->ints[i][v] = add_int8s(sums->ints[i][v], x[i * stride], integers[v]);
 #ifdef MULTIPLIES_HALVES
             else if (form == BF16) sums->floats[i][v] = add_halves(sums->floats[i][v], value, w[v]);
 #endif
@@ -153,7 +153,7 @@ INLINE void add_word(int form, int count, Sums *sums, const Word *x, int64_t str
 typedef struct {
     Floats scales[VECTORS], bias[VECTORS];
     int64_t wide;  // how many of its outputs there are
-    Wholes cut;    // all bits where negative outputs become zero
+    Ints cut;    // all bits where negative outputs become zero
 } Finish;
 
 static Finish finish_of(const Product *p, int64_t start) {
@@ -175,14 +175,14 @@ INLINE void multiply_rows(
     Sums sums[4];
     UNROLLED
     for (int v = 0; v < VECTORS; v++) {
-        Wholes start = {0};
+        Ints start = {0};
         if (form == INT8) memcpy(&start, panel + v * sizeof start, sizeof start);
         UNROLLED
         for (int i = 0; i < count; i++)
             UNROLLED
             for (int s = 0; s < splits; s++) {
                 sums[s].floats[i][v] = (Floats){0};
-                sums[s].wholes[i][v] = s == 0 ? start : (Wholes){0};
+                sums[s].ints[i][v] = s == 0 ? start : (Ints){0};
             }
     }
     if (form == INT8) panel += PANEL * sizeof(int32_t);
@@ -197,12 +197,12 @@ INLINE void multiply_rows(
         UNROLLED
         for (int v = 0; v < VECTORS; v++) {
             Floats value = sums[0].floats[i][v];
-            Wholes whole = sums[0].wholes[i][v];
+            Ints integers = sums[0].ints[i][v];
             UNROLLED
-            for (int s = 1; s < splits; s++) value += sums[s].floats[i][v], whole += sums[s].wholes[i][v];
-            if (form == INT8) value = r->scales[row + i] * __builtin_convertvector(whole, Floats) * f->scales[v];
+            for (int s = 1; s < splits; s++) value += sums[s].floats[i][v], integers += sums[s].ints[i][v];
+            if (form == INT8) value = r->scales[row + i] * __builtin_convertvector(integers, Floats) * f->scales[v];
             value += f->bias[v];
-            value = (Floats)((Wholes)value & ~((value < 0) & f->cut));  // a NaN is not below zero and stays one
+            value = (Floats)((Ints)value & ~((value < 0) & f->cut));  // a NaN is not below zero and stays one
             memcpy(y + i * stride + v * WIDTH, &value, sizeof value);
         }
 }

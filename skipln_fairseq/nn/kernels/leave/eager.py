@@ -53,7 +53,7 @@ def _after(link: Fixed, parameters: list[Tensor], n: Tensor) -> Tensor:
 
 
 def forward(f: Tensor, x: Tensor, parameters: list[Tensor], step: Step, seed: int) -> tuple[Tensor, Tensor]:
-    """The step's output, and of each norm the mean and inverse deviation, (…, norms, 2)."""
+    """The step's output, and each norm's mean and inverse deviation, (…, norms, 2)."""
     dtype = f.dtype
     (f, x), parameters = _wide((f, x)), _wide(parameters)
     y = f * _noise(f, step.drop, seed)
@@ -68,8 +68,8 @@ def forward(f: Tensor, x: Tensor, parameters: list[Tensor], step: Step, seed: in
     return y.to(dtype), kept
 
 
-def _before(link: Fixed, parameters: list[Tensor], n: Tensor, rstd: Tensor, grad: Tensor) -> Tensor:
-    """The gradient of v, of that of N(v)."""
+def _through_norm(link: Fixed, parameters: list[Tensor], n: Tensor, rstd: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of v, from that of N(v)."""
     gain = link.places[2]
     grad = grad if gain < 0 else grad * parameters[gain]
     if link.parts & Part.BRACKET:
@@ -82,8 +82,8 @@ def _before(link: Fixed, parameters: list[Tensor], n: Tensor, rstd: Tensor, grad
     return along * rstd
 
 
-def _forwards(f: Tensor, x: Tensor, parameters: list[Tensor], step: Step, statistics: Tensor):
-    """Of each link y before it, n and 1/σ, computed once more."""
+def _recompute(f: Tensor, x: Tensor, parameters: list[Tensor], step: Step, statistics: Tensor):
+    """Recompute for each link the y before it, and its norm's n and 1/σ."""
     passed, y, norms = [], f, iter(statistics.unbind(-2))
     for link in step.links:
         v = _sum(link, parameters, x, y)
@@ -99,11 +99,11 @@ def _forwards(f: Tensor, x: Tensor, parameters: list[Tensor], step: Step, statis
 def backward(
     grad: Tensor, f: Tensor, x: Tensor, parameters: list[Tensor], statistics: Tensor, step: Step, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of f, of x and, (parameters, dim), of the parameters; what lies between is computed once more."""
+    """The gradients of f, of x and, (parameters, dim), of the parameters; what lies between is recomputed."""
     dtype = f.dtype
     (grad, f, x), parameters = _wide((grad, f, x)), _wide(parameters)
     noise = _noise(f, step.drop, seed)
-    passed = _forwards(f * noise, x, parameters, step, statistics)
+    passed = _recompute(f * noise, x, parameters, step, statistics)
     dx = torch.zeros_like(x)
     found = f.new_empty(len(parameters), f.size(-1))
     for link, (y, n, rstd) in zip(reversed(step.links), reversed(passed), strict=True):
@@ -115,7 +115,7 @@ def backward(
         if gain >= 0:
             found[gain] = (grad * n).sum(total)
         if n is not None:
-            grad = _before(link, parameters, n, rstd, grad)
+            grad = _through_norm(link, parameters, n, rstd, grad)
         if of_x >= 0:
             found[of_x] = (grad * x).sum(total)
         if of_y >= 0:

@@ -53,13 +53,13 @@ static void forward_rows(
     free(out);
 }
 
-// Where the gradients of a row are on their way through a link: of y after it, and of x so far; and where they go.
+// The gradients of a row that enter a link, of its output and of x so far, and where those that leave it are written.
 typedef struct {
     const float *grad, *dskip, *noise;  // noise: what the link's y is multiplied with before it, or ones
     float *to_grad, *to_dskip;
 } Way;
 
-// The gradient d of v of that of N(v): to_dskip = dskip + a * d and to_grad = b * d * noise.
+// From the gradient of N(v) that of v, d: to_dskip = dskip + a * d and to_grad = b * d * noise.
 static inline __attribute__((always_inline)) void through(
     const int what, const Link *link, const float *restrict gain, const float *restrict v, float mean, float rstd,
     float a, float b, const Way *way, float *restrict dgain, float *restrict dbias, int64_t dim
@@ -147,7 +147,7 @@ static void through_vectors(
 }
 
 // The row before a link, for the gradient of the factor that it meets: N(v) of the link before, or noise * f.
-static void before(
+static void row_before(
     const Step *step, int64_t k, const Vectors *vectors, const float *f, const float *restrict noise,
     const float *inputs, const float *moments, float *restrict y
 ) {
@@ -162,7 +162,7 @@ static void before(
 }
 
 // The rows v_1 ... of one row of f and x, (links, width), and each link's mean and inverse deviation.
-static void again(
+static void recompute(
     const Step *step, const Vectors *vectors, const float *f, const float *noise, const float *x,
     const float *statistics, float *skip, float *inputs, float *moments
 ) {
@@ -203,7 +203,7 @@ static void backward_rows(
             f_row = row_of(own + OF_F * width, f, type, row, dim);
             x_row = row_of(own + OF_INPUT * width, x, type, row, dim);
             const float *kept = statistics + 2 * row * step->norms;
-            again(step, vectors, f_row, noise, x_row, kept, own + OF_SKIP * width, inputs, moments);
+            recompute(step, vectors, f_row, noise, x_row, kept, own + OF_SKIP * width, inputs, moments);
         }
         Way way = {row_of(own + OF_GRAD * width, dy, type, row, dim), zeros, ones, own + OF_GRAD * width, dskip};
         for (int64_t k = links - 1; k >= 0; k--) {
@@ -219,7 +219,7 @@ static void backward_rows(
                 if (type == FLOAT32) way.to_grad = (float *)df + row * dim, way.to_dskip = (float *)dx + row * dim;
             }
             if (apart) {
-                if (link->of_y_at >= 0) before(step, k, vectors, f_row, noise, inputs, moments, y);
+                if (link->of_y_at >= 0) row_before(step, k, vectors, f_row, noise, inputs, moments, y);
                 through_vectors(step, link, vectors + k, x_row, y, &way, sums);
             } else if (link->parts & NORM)
                 through_norm(step, link, vectors + k, v, moments + 2 * k, link->of_x, link->of_y, &way, sums);

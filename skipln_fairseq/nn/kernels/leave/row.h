@@ -4,21 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../bfloat16.h"
+
 enum { FLOAT32, BFLOAT16 };
-
-static inline float to_float(uint16_t half) {
-    uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static inline uint16_t to_bfloat16(float value) {  // to the nearest, ties to even; a NaN stays one
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
-    return (uint16_t)(value == value ? rounded : 0x7FC0);
-}
 
 static void read_row(float *restrict to, const void *from, int type, int64_t row, int64_t dim) {
     if (type == FLOAT32) {

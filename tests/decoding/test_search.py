@@ -1,6 +1,7 @@
 """A whole search in one call finds what fairseq's generator finds with the reference kernels."""
 
 import importlib
+import itertools
 import math
 
 import pytest
@@ -18,7 +19,7 @@ kernel = importlib.import_module("skipln_fairseq.nn.kernels.decode.search")  # n
 pytestmark = pytest.mark.skipif(kind() is None, reason="no C compiler")
 
 # Scores of up to 13 words of about −3; tiles multiply two parts of 8 bits.
-CLOSE = {"rtol": 1e-3, "atol": 1e-3} if kind() == "tiles" else {"rtol": 1e-5, "atol": 1e-5}
+CLOSE = {"rtol": 1e-3, "atol": 1e-3} if kind() == "amx" else {"rtol": 1e-5, "atol": 1e-5}
 
 LOOSE = {"rtol": 1e-4, "atol": 1e-4}  # for streams that no norm bounds
 
@@ -213,13 +214,26 @@ def test_a_call_that_returns_before_the_end_goes_on(pair, in_one_call, monkeypat
     assert_same(assert_finds_the_same(pair), expected, {"rtol": 0, "atol": 0})
 
 
-def test_an_interrupted_search_leaves_nothing(pair, in_one_call, monkeypatch):
+@pytest.mark.parametrize("calls", [1, 3, None], ids=["at its start", "within", "at its end"])
+def test_an_interrupted_search_ends_and_leaves_nothing(calls, pair, in_one_call, monkeypatch):
+    """Python sees an interruption when a call has returned."""
     expected = assert_finds_the_same(pair)
-    model = pair[0]
+    model, made = pair[0], itertools.count(1)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    def check(found):
+        return interrupted() if next(made) == calls else found
+
     with monkeypatch.context() as patch:
-        patch.setattr(kernel, "_read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(kernel, "SECONDS", 0.0)
+        patch.setattr(kernel.Space, "check", staticmethod(check))
+        if calls is None:
+            patch.setattr(kernel, "_read", interrupted)
+        generator = QuickGenerator([model], model.decoder.dictionary, beam_size=7, min_len=9)
         with pytest.raises(KeyboardInterrupt):
-            QuickGenerator([model], model.decoder.dictionary, beam_size=7).generate([model], sources(9))
+            generator.generate([model], sources(9))
     assert_same(assert_finds_the_same(pair), expected, {"rtol": 0, "atol": 0})
 
 
@@ -253,9 +267,10 @@ def test_a_source_with_a_number_that_is_no_word_is_refused(word, pair):
         QuickGenerator([model], model.decoder.dictionary).generate([model], sample)
 
 
-def resident():
+def pages(place):
+    """Of this process's memory, in bytes: 0 all that it may use, 1 what is there."""
     with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
+        return int(file.read().split()[place]) * 4096
 
 
 def test_sources_of_nothing_but_padding(pair, in_one_call):
@@ -279,12 +294,32 @@ def test_batches_do_not_add_up(pair, in_one_call):
         for sample in samples:
             generator.generate([model], sample)
     engine = model.encoder.forward.method.__self__
-    before, held = resident(), engine.held()
+    before, held = pages(1), engine.held()
     for _ in range(13):
         for sample in samples:
             generator.generate([model], sample)
     assert engine.held() == held
-    assert resident() - before < 2**20
+    assert pages(1) - before < 2**20
+
+
+@pytest.mark.parametrize("megabytes", [2, 12, 30])
+def test_too_little_memory_is_an_error_and_leaves_nothing(megabytes, pair, in_one_call, torch_threads):
+    """Wherever a search of 50 MB runs out of it."""
+    resource = pytest.importorskip("resource")
+    torch_threads(1)
+    model = pair[0]
+    generator = QuickGenerator([model], model.decoder.dictionary, beam_size=5, max_len_b=4)
+    engine, sample = model.encoder.forward.method.__self__, sample_of(*[300] * 200)
+    generator.generate([model], sample_of(300))
+    engine.spare.clear()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages(0) + megabytes * 2**20, before[1]))
+    try:
+        with pytest.raises(MemoryError):
+            generator.generate([model], sample)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert_finds_the_same(pair)
 
 
 @torch.no_grad()

@@ -150,3 +150,15 @@ def test_not_a_number_is_never_chosen():
     logits = torch.tensor([[math.nan, 1.0, 2.0], [0.0, 1.0, 2.0]])
     choice = best(logits, torch.zeros(2), torch.zeros(1, 2, dtype=torch.bool), 0, changes={})
     assert choice.rows.tolist() == [[1, 1]]
+
+
+def test_of_equal_continuations_the_earlier_goes_on():
+    """Of one row by the number of their words, then by rows; also where the list is full, and in other spans."""
+    logits = torch.zeros(2, 150)
+    choice = best(logits, torch.zeros(2), torch.zeros(1, 2, dtype=torch.bool), 149, changes={})
+    assert choice.words.tolist() == [[0, 1]]
+    assert choice.rows.tolist() == [[0, 0]]
+    logits[:, [20, 70, 140]] = 9.0
+    choice = best(logits, torch.zeros(2), torch.zeros(1, 4, dtype=torch.bool), 149, changes={})
+    assert choice.words.tolist() == [[20, 70, 140, 20]]
+    assert choice.rows.tolist() == [[0, 0, 0, 1]]

@@ -69,6 +69,7 @@ FAMILY = {
         )
     },
     **{one: f"--activation-fn {one}" for one in ("gelu", "gelu_accurate", "tanh")},
+    "sub of all": "--skip-type plain --norm-placement sub --skip-norm rms --connection-form first",
     "keel": "--skip-type expanded --skip-scale 3 --norm-placement keel",
     "norms by sub-layer": "--skip-norm layer --encoder-ffn-skip-norm rms --decoder-ffn-skip-norm dyt",
 }
@@ -205,6 +206,14 @@ def test_another_first_word(pair, in_one_call):
         for one, generator in zip(pair, (QuickGenerator, SequenceGenerator), strict=True)
     ]
     assert_same(*found, CLOSE)
+
+
+def test_a_first_word_that_is_padding_is_not_attended_to(pair):
+    """As step by step; fairseq's softmax finds no number there."""
+    model, given = pair[0], sources()
+    generator = QuickGenerator([model], model.decoder.dictionary, beam_size=3, max_len_b=8)
+    found = generator.generate([model], given, bos_token=1)
+    assert_same(found, generator.search_by_steps(given["net_input"], first=1), CLOSE)
 
 
 def test_a_call_that_returns_before_the_end_goes_on(pair, in_one_call, monkeypatch):

@@ -50,8 +50,12 @@ def test_no_address_is_wrong(flags, tmp_path):
     if not Path(library).is_absolute():
         pytest.skip("the compiler has no address sanitizer")
     env = {
-        **{"LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "SKIPLN_CFLAGS": f"{FLAGS} {flags}"},
-        **{"XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        "LD_PRELOAD": library,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "SKIPLN_CFLAGS": f"{FLAGS} {flags}",
+        "XDG_CACHE_HOME": str(tmp_path),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, "-c", SCRIPT]
     ended = subprocess.run(command, env=os.environ | env, cwd=ROOT, capture_output=True, text=True)

@@ -277,7 +277,7 @@ static void read_one_hypothesis(const Searching *s, const Ended *one, const Hypo
         for (int64_t k = 0; k < size; k++) attention[s->packed.column[first + k] * width + t] = weights[k];
         const Chosen *chosen = (const Chosen *)of_step(s, t, CHOSEN) + row;
         words[t] = word;
-        each[t] = t > 0 ? score - chosen->score : score;
+        each[t] = score - chosen->score;  // that of the first is 0
         score = chosen->score;
         word = chosen->word;
         row = chosen->row;

@@ -282,7 +282,7 @@ def pages(place):
         return int(file.read().split()[place]) * 4096
 
 
-def test_sources_of_nothing_but_padding(pair, in_one_call):
+def test_sources_of_nothing_but_padding(pair):
     """fairseq's softmax finds no number there; here nothing is attended to, and the other sentences are as before."""
     sample = sample_of(3, 7, 5)
     expected = assert_finds_the_same(pair, sample)
@@ -291,6 +291,7 @@ def test_sources_of_nothing_but_padding(pair, in_one_call):
     found = generator.generate([pair[0]], sample)
     assert_same(found[::2], expected[::2], CLOSE)
     assert found[1][0]["attention"].eq(0).all()
+    assert_same(found, generator.search_by_steps(sample["net_input"], first=2), CLOSE)
     sample["net_input"]["src_tokens"][:] = 1
     assert len(generator.generate([pair[0]], sample)) == 3
 
@@ -309,6 +310,17 @@ def test_batches_do_not_add_up(pair, in_one_call):
             generator.generate([model], sample)
     assert engine.held() == held
     assert pages(1) - before < 2**20
+
+
+def test_what_grows_takes_the_place_of_what_it_was(pair, in_one_call):
+    model = pair[0]
+    generator = QuickGenerator([model], model.decoder.dictionary, beam_size=5, max_len_b=4)
+    engine = model.encoder.forward.method.__self__
+    engine.spare.clear()
+    before = pages(1)
+    for sentences in range(1, 200, 10):
+        generator.generate([model], sources(sentences, 60))
+    assert pages(1) - before < 2 * engine.held()
 
 
 @pytest.mark.parametrize("megabytes", [2, 12, 30])

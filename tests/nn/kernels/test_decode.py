@@ -97,7 +97,7 @@ def test_the_best_are_those_of_log_softmax(sentences, hypotheses, beam, words, d
     torch.manual_seed(words)
     logits = (4 * torch.randn(sentences * hypotheses, words)).to(dtype)
     before = torch.randn(sentences * hypotheses)
-    changes = {1: -math.inf, 3: -2.0, words - 3: 9.0}
+    changes = {1: -math.inf, 3: -2.0, words - 3: 40.0}
     over = torch.zeros(sentences, beam, dtype=torch.bool)
     choice = best(logits, before, over, words - 1, changes=changes, temperature=0.8)
     scores = (logits.double() / 0.8).log_softmax(-1)

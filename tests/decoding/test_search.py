@@ -1,6 +1,7 @@
 """A whole search in one call finds what fairseq's generator finds with the reference kernels."""
 
 import importlib
+import itertools
 import math
 
 import pytest
@@ -68,6 +69,7 @@ FAMILY = {
         )
     },
     **{one: f"--activation-fn {one}" for one in ("gelu", "gelu_accurate", "tanh")},
+    "sub of all": "--skip-type plain --norm-placement sub --skip-norm rms --connection-form first",
     "keel": "--skip-type expanded --skip-scale 3 --norm-placement keel",
     "norms by sub-layer": "--skip-norm layer --encoder-ffn-skip-norm rms --decoder-ffn-skip-norm dyt",
 }
@@ -206,6 +208,14 @@ def test_another_first_word(pair, in_one_call):
     assert_same(*found, CLOSE)
 
 
+def test_a_first_word_that_is_padding_is_not_attended_to(pair):
+    """As step by step; fairseq's softmax finds no number there."""
+    model, given = pair[0], sources()
+    generator = QuickGenerator([model], model.decoder.dictionary, beam_size=3, max_len_b=8)
+    found = generator.generate([model], given, bos_token=1)
+    assert_same(found, generator.search_by_steps(given["net_input"], first=1), CLOSE)
+
+
 def test_a_call_that_returns_before_the_end_goes_on(pair, in_one_call, monkeypatch):
     """As long searches do, so that Python can be interrupted."""
     expected = assert_finds_the_same(pair)
@@ -213,13 +223,26 @@ def test_a_call_that_returns_before_the_end_goes_on(pair, in_one_call, monkeypat
     assert_same(assert_finds_the_same(pair), expected, {"rtol": 0, "atol": 0})
 
 
-def test_an_interrupted_search_leaves_nothing(pair, in_one_call, monkeypatch):
+@pytest.mark.parametrize("calls", [1, 3, None], ids=["at its start", "within", "at its end"])
+def test_an_interrupted_search_ends_and_leaves_nothing(calls, pair, in_one_call, monkeypatch):
+    """Python sees an interruption when a call has returned."""
     expected = assert_finds_the_same(pair)
-    model = pair[0]
+    model, made = pair[0], itertools.count(1)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    def check(found):
+        return interrupted() if next(made) == calls else found
+
     with monkeypatch.context() as patch:
-        patch.setattr(kernel, "_read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(kernel, "SECONDS", 0.0)
+        patch.setattr(kernel.Space, "check", staticmethod(check))
+        if calls is None:
+            patch.setattr(kernel, "_read", interrupted)
+        generator = QuickGenerator([model], model.decoder.dictionary, beam_size=7, min_len=9)
         with pytest.raises(KeyboardInterrupt):
-            QuickGenerator([model], model.decoder.dictionary, beam_size=7).generate([model], sources(9))
+            generator.generate([model], sources(9))
     assert_same(assert_finds_the_same(pair), expected, {"rtol": 0, "atol": 0})
 
 
@@ -253,12 +276,20 @@ def test_a_source_with_a_number_that_is_no_word_is_refused(word, pair):
         QuickGenerator([model], model.decoder.dictionary).generate([model], sample)
 
 
-def resident():
+@pytest.mark.parametrize("word", [-1, 44])
+def test_an_end_that_is_no_word_is_refused(word, pair):
+    model = pair[0]
+    with pytest.raises(IndexError, match="none of 44 words"):
+        QuickGenerator([model], model.decoder.dictionary, eos=word).generate([model], sources(), bos_token=5)
+
+
+def pages(place):
+    """Of this process's memory, in bytes: 0 all that it may use, 1 what is there."""
     with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
+        return int(file.read().split()[place]) * 4096
 
 
-def test_sources_of_nothing_but_padding(pair, in_one_call):
+def test_sources_of_nothing_but_padding(pair):
     """fairseq's softmax finds no number there; here nothing is attended to, and the other sentences are as before."""
     sample = sample_of(3, 7, 5)
     expected = assert_finds_the_same(pair, sample)
@@ -267,6 +298,7 @@ def test_sources_of_nothing_but_padding(pair, in_one_call):
     found = generator.generate([pair[0]], sample)
     assert_same(found[::2], expected[::2], CLOSE)
     assert found[1][0]["attention"].eq(0).all()
+    assert_same(found, generator.search_by_steps(sample["net_input"], first=2), CLOSE)
     sample["net_input"]["src_tokens"][:] = 1
     assert len(generator.generate([pair[0]], sample)) == 3
 
@@ -279,12 +311,43 @@ def test_batches_do_not_add_up(pair, in_one_call):
         for sample in samples:
             generator.generate([model], sample)
     engine = model.encoder.forward.method.__self__
-    before, held = resident(), engine.held()
+    before, held = pages(1), engine.held()
     for _ in range(13):
         for sample in samples:
             generator.generate([model], sample)
     assert engine.held() == held
-    assert resident() - before < 2**20
+    assert pages(1) - before < 2**20
+
+
+def test_what_grows_takes_the_place_of_what_it_was(pair, in_one_call):
+    model = pair[0]
+    generator = QuickGenerator([model], model.decoder.dictionary, beam_size=5, max_len_b=4)
+    engine = model.encoder.forward.method.__self__
+    engine.spare.clear()
+    before = pages(1)
+    for sentences in range(1, 200, 10):
+        generator.generate([model], sources(sentences, 60))
+    assert pages(1) - before < 3 * engine.held()
+
+
+@pytest.mark.parametrize("megabytes", [2, 12, 30])
+def test_too_little_memory_is_an_error_and_leaves_nothing(megabytes, pair, in_one_call, torch_threads):
+    """Wherever a search of 50 MB runs out of it."""
+    resource = pytest.importorskip("resource")
+    torch_threads(1)
+    model = pair[0]
+    generator = QuickGenerator([model], model.decoder.dictionary, beam_size=5, max_len_b=4)
+    engine, sample = model.encoder.forward.method.__self__, sample_of(*[300] * 200)
+    generator.generate([model], sample_of(300))
+    engine.spare.clear()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages(0) + megabytes * 2**20, before[1]))
+    try:
+        with pytest.raises(MemoryError):
+            generator.generate([model], sample)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert_finds_the_same(pair)
 
 
 @torch.no_grad()

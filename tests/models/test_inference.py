@@ -410,6 +410,17 @@ def test_two_decodings_at_a_time(prepared):
     torch.testing.assert_close(found[model], found[reference], **CLOSE)
 
 
+@torch.no_grad()
+def test_a_step_that_is_asked_for_more_is_the_reference(prepared):
+    found = []
+    for model in prepared:
+        given = {"encoder_out": model.encoder(**sources(3)["net_input"]), "incremental_state": {}}
+        words = torch.tensor([[2], [2], [2]])
+        found.append(model.decoder(words, **given, features_only=True)[0])
+    assert found[0].size(-1) == prepared[0].decoder.embed_tokens.embedding_dim
+    torch.testing.assert_close(*found, **CLOSE)
+
+
 def test_without_a_compiler(monkeypatch, caplog):
     monkeypatch.setattr(library.compiled, "load", lambda source, *flags: None)
     caches = (decode.kind, library.source)

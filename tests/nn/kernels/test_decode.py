@@ -97,7 +97,7 @@ def test_the_best_are_those_of_log_softmax(sentences, hypotheses, beam, words, d
     torch.manual_seed(words)
     logits = (4 * torch.randn(sentences * hypotheses, words)).to(dtype)
     before = torch.randn(sentences * hypotheses)
-    changes = {1: -math.inf, 3: -2.0}
+    changes = {1: -math.inf, 3: -2.0, words - 3: 40.0}
     over = torch.zeros(sentences, beam, dtype=torch.bool)
     choice = best(logits, before, over, words - 1, changes=changes, temperature=0.8)
     scores = (logits.double() / 0.8).log_softmax(-1)
@@ -150,3 +150,27 @@ def test_not_a_number_is_never_chosen():
     logits = torch.tensor([[math.nan, 1.0, 2.0], [0.0, 1.0, 2.0]])
     choice = best(logits, torch.zeros(2), torch.zeros(1, 2, dtype=torch.bool), 0, changes={})
     assert choice.rows.tolist() == [[1, 1]]
+
+
+def test_of_equal_continuations_the_earlier_goes_on():
+    """Of one row by the number of their words, then by rows; also where the list is full, and in other spans."""
+
+    def over(beam):
+        return torch.zeros(1, beam, dtype=torch.bool)
+
+    logits = torch.zeros(2, 150)
+    choice = best(logits, torch.zeros(2), over(2), 149, changes={})
+    assert (choice.words.tolist(), choice.rows.tolist()) == ([[0, 1]], [[0, 0]])
+    logits[:, [20, 70, 140]] = 9.0
+    choice = best(logits, torch.zeros(2), over(4), 149, changes={})
+    assert (choice.words.tolist(), choice.rows.tolist()) == ([[20, 70, 140, 20]], [[0, 0, 0, 1]])
+    choice = best(torch.tensor([[5.0] + 149 * [0.0]]), None, over(1), 0, changes={})
+    assert choice.words.tolist() == [[1]]
+
+
+def test_what_is_forbidden_does_not_end():
+    """Where nothing else is left in its place either."""
+    changes = {1: -math.inf, 2: -math.inf}
+    choice = best(torch.ones(1, 3), None, torch.zeros(1, 2, dtype=torch.bool), 0, changes=changes)
+    assert choice.over.tolist() == [[False, True]]
+    assert choice.scores[0, 0] == -math.inf

@@ -45,7 +45,8 @@ static int64_t size_of_block(int64_t words, int64_t dim) {  // of what attend_bl
     return QUERIES * (whole_lanes(words) + whole_lanes(dim));
 }
 
-// key, value: of the first word, those of the next one `stride` further.
+// key, value: of the first word, those of the next one `stride` further. What fills the last lanes up is multiplied too:
+// nothing reads what comes of it, but numbers below the smallest normal one would make that slow.
 static void arrange_head(
     const float *key, const float *value, int64_t stride, float *restrict keys, int64_t words, int64_t dim
 ) {

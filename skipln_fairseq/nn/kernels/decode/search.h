@@ -59,7 +59,7 @@ enum {
 enum { RECORD, CHOSEN, WEIGHTS, OF_STEP };
 
 // What a search says: that it is over, that it goes on, or what was wrong.
-enum { IS_OVER = 0, GOES_ON = 1, NO_END = -3, NO_HYPOTHESIS = -4 };
+enum { IS_OVER = 0, GOES_ON = 1, NO_END = -3 };
 
 static void *take_of_step(Searching *s, int64_t step, int64_t part, int64_t size) {
     return take(&s->pool, OF_SEARCH + OF_STEP * step + part, (size_t)size);
@@ -204,10 +204,10 @@ static int finish(Searching *s, int64_t place) {
     return over;
 }
 
-// What goes on of a live sentence, in its new place; whether anything does.
-static int go_on(Searching *s, int64_t from, int64_t to) {
+// What goes on of a live sentence, in its new place. Something always does: a beam is smaller than the dictionary, so at
+// most one hypothesis of a sentence has ended and is kept.
+static void go_on(Searching *s, int64_t from, int64_t to) {
     const int64_t beam = s->plan.beam;
-    int going = 0;
     s->sentence[to] = s->sentence[from];
     for (int64_t h = 0; h < beam; h++) {
         const int64_t a = from * beam + h, b = to * beam + h;
@@ -215,21 +215,17 @@ static int go_on(Searching *s, int64_t from, int64_t to) {
         s->choice.scores[b] = s->choice.scores[a];
         s->choice.words[b] = s->choice.words[a];
         s->choice.rows[b] = s->choice.rows[a];
-        going |= !s->choice.over[b];
     }
-    return going;
 }
 
 static int advance(Searching *s, int64_t threads) {
     const float *logits = decode(s, threads);
     if (!logits || !choose_best(s, logits, threads)) return NO_MEMORY;
     int64_t live = 0;
-    int going = 1;
     for (int64_t place = 0; place < s->live; place++)
-        if (!finish(s, place)) going &= go_on(s, place, live++);
+        if (!finish(s, place)) go_on(s, place, live++);
     if (live == 0) return IS_OVER;
     if (s->step >= s->plan.longest) return NO_END;
-    if (!going) return NO_HYPOTHESIS;
     s->live = live;
     s->hypotheses = s->plan.beam;
     s->step++;
@@ -277,7 +273,7 @@ static void read_one_hypothesis(const Searching *s, const Ended *one, const Hypo
         for (int64_t k = 0; k < size; k++) attention[s->packed.column[first + k] * width + t] = weights[k];
         const Chosen *chosen = (const Chosen *)of_step(s, t, CHOSEN) + row;
         words[t] = word;
-        each[t] = t > 0 ? score - chosen->score : score;
+        each[t] = score - chosen->score;  // that of the first is 0
         score = chosen->score;
         word = chosen->word;
         row = chosen->row;

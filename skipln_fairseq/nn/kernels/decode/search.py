@@ -16,12 +16,7 @@ from .step import Decoder
 __all__ = ["Plan", "Translations", "search"]
 
 SECONDS = 0.1  # of a call, after which Python may be interrupted
-IS_OVER, GOES_ON = 0, 1
-WRONG = {
-    -3: "a sentence has reached the greatest length, and no hypothesis of it has ended",
-    -4: "all hypotheses of a sentence have ended, and it has fewer than it wants",
-}
-"""What ends a search without a result, by the return value of the C function. fairseq asserts the same."""
+IS_OVER, GOES_ON, NO_END = 0, 1, -3  # as the source numbers them
 
 
 class _Changes(ctypes.Structure):
@@ -141,8 +136,10 @@ def search(
     state = GOES_ON
     while state != IS_OVER:
         state = space.check(library.search_go(space.handle, ctypes.c_double(SECONDS), threads))
-        if state in WRONG:
-            raise AssertionError(WRONG[state])
+        if state == NO_END:  # as fairseq asserts it
+            raise AssertionError(
+                "a sentence has reached the greatest length, and no hypothesis of it has ended"
+            )
     del of_early, of_late
     return _read(space, len(source), source.size(1))
 

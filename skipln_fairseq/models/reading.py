@@ -11,9 +11,11 @@ from torch.nn import functional as F
 from ..nn.kernels.chain import Norming, Part
 from ..nn.kernels.decode import Product, Shape, Wiring, kind
 from ..nn.norm import NORMS
+from ..nn.norm.bhyt import BoundedTanh
 from ..nn.norm.derf import DynamicErf
 from ..nn.norm.dyt import DynamicTanh
 from ..nn.norm.scale import ScaleNorm
+from ..nn.norm.seed import SeeDNorm
 from ..nn.placement.hybrid import Sum
 from ..nn.placement.keel import Keel
 from ..nn.placement.lns import LayerNormScaling
@@ -92,7 +94,8 @@ def _entry(connection: nn.Module) -> Norming | None:
 def _scaled(connection: nn.Module) -> Norming:
     one, factor = norm(connection, connection), connection.depth_factor
     gain = torch.ones(()) if one.weight is None else one.weight
-    return one._replace(weight=factor * gain, bias=None if one.bias is None else factor * one.bias)
+    bias, gate = (None if part is None else factor * part for part in (one.bias, one.gate))
+    return one._replace(weight=factor * gain, bias=bias, gate=gate)
 
 
 BEFORE = {
@@ -128,11 +131,27 @@ def _erf(one: DynamicErf) -> Norming:
     return Norming(Shape.ERF, 0.0, one.weight, one.bias, one.alpha.item(), one.shift.item())
 
 
+def _bounded(one: BoundedTanh) -> Norming:
+    scale = one.gain.item() / one.kappa
+    return Norming(Part.RMS | Shape.TANH, one.eps, one.weight, scale=scale)
+
+
+def _gated(one: SeeDNorm) -> Norming:
+    return Norming(Part.RMS | Shape.GATED, one.eps, one.weight, gate=one.alpha, along=one.beta)
+
+
 def _layer_norm(one: nn.LayerNorm) -> Norming:
     return Norming(Part.LAYER, one.eps, one.weight, one.bias)
 
 
-SHAPES = {ScaleNorm: _length, DynamicTanh: _tanh, DynamicErf: _erf, nn.LayerNorm: _layer_norm}
+SHAPES = {
+    ScaleNorm: _length,
+    DynamicTanh: _tanh,
+    DynamicErf: _erf,
+    BoundedTanh: _bounded,
+    SeeDNorm: _gated,
+    nn.LayerNorm: _layer_norm,
+}
 """Norms that training's kernels do not know, and fairseq's own."""
 
 

@@ -11,6 +11,7 @@ from fairseq.sequence_generator import SequenceGenerator
 
 from skipln_fairseq.decoding.generator import QuickGenerator
 from skipln_fairseq.nn.kernels.decode import kind
+from skipln_fairseq.nn.skip.scheduled import ScheduledBranch
 from tests.decoding.test_generator import assert_same, sharpened, sources
 from tests.support.build import Task, batch, parse
 
@@ -49,6 +50,7 @@ FAMILY = {
                 ("rms", "sub"),
             ),
             *(("rms-zero", "pre"), ("scale", "post"), ("scale", "pre"), ("dyt", "pre"), ("derf", "sandwich")),
+            *(("seed", "post"), ("seed", "lns"), ("seed", "sub"), ("bhyt", "pre"), ("bhyt", "lns")),
         )
     },
     **{
@@ -65,6 +67,8 @@ FAMILY = {
                 ("recursive --skip-order 2", "detach"),
                 ("expanded --skip-scale 2", "dyt"),
                 ("deepnorm", "layer"),
+                ("branchnorm --branchnorm-updates 5", "rms"),
+                ("prores --prores-updates 2", "layer"),
             ),
         )
     },
@@ -104,6 +108,9 @@ def made(flags, words=40, seed=1, moved=False):
         for name, parameter in model.named_parameters() if moved else ():
             if "layer_norm" in name:
                 parameter.data += 0.3 * torch.randn(parameter.shape)
+        for one in model.modules():
+            if isinstance(one, ScheduledBranch):
+                one.set_num_updates(3)
         models.append(model)
     models[0].make_generation_fast_()
     return models

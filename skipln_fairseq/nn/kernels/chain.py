@@ -47,6 +47,8 @@ class Norming(NamedTuple):
         bias: b, (dim,), or none.
         scale: C.
         slope: k.
+        gate: what a dynamic gain adds to w, (dim,), or none; decoding's kernels alone know it.
+        along: the direction whose product with v opens the gate, (dim,), or none.
     """
 
     parts: int
@@ -55,6 +57,8 @@ class Norming(NamedTuple):
     bias: Optional[Tensor] = None
     scale: float = 1.0
     slope: float = 0.0
+    gate: Optional[Tensor] = None
+    along: Optional[Tensor] = None
 
 
 class Link(NamedTuple):

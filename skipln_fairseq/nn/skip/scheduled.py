@@ -5,7 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .base import Coefficients, Skip
+from .base import Coefficients, Link, Skip
 
 __all__ = ["ScheduledBranch"]
 
@@ -40,6 +40,9 @@ class ScheduledBranch(Skip):
 
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         return stream + self.alpha().to(f_x.dtype) * f_x
+
+    def chain(self) -> list[Link]:
+        return [Link(of_y=self.alpha().float())]
 
     def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Coefficients:
         return x.new_ones(()), self.alpha().to(x.dtype)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from skipln_fairseq.nn.kernels.chain import Link, Norming
+from skipln_fairseq.nn.kernels.chain import Link, Norming, Part
 from skipln_fairseq.nn.kernels.decode import Encoder, EncoderLayer, Product, Shape, Space, Wiring, kind
 from tests.nn.kernels import chains
 from tests.nn.kernels.chains import CHAINS, Draw
@@ -19,6 +19,10 @@ NORMS = {
     "length, all below eps": lambda draw, eps: Norming(Shape.LENGTH, 100.0, draw.gain()),
     "tanh": lambda draw, eps: Norming(Shape.TANH, 0.0, draw.gain(), draw.vector(), 0.7, 0.4),
     "erf": lambda draw, eps: Norming(Shape.ERF, 0.0, draw.gain(), draw.vector(), 0.7, 0.4),
+    "bounded tanh": lambda draw, eps: Norming(Part.RMS | Shape.TANH, eps, draw.gain(), None, 0.7),
+    "gated": lambda draw, eps: Norming(
+        Part.RMS | Shape.GATED, eps, draw.gain(), gate=draw.vector(), along=0.1 * draw.vector()
+    ),
 }
 
 
@@ -38,13 +42,16 @@ WIRINGS = {
 def normed(v, norm):
     if norm is None or norm.parts == 0:
         return v
+    weight = norm.weight
+    if norm.parts & Shape.GATED:
+        weight = weight + torch.tanh((v * norm.along).sum(-1, keepdim=True)) * norm.gate
     if norm.parts & Shape.LENGTH:
         v = v / v.norm(dim=-1, keepdim=True).clamp(min=norm.eps)
-    elif norm.parts & (Shape.TANH | Shape.ERF):
+    elif norm.parts & Part.NORM:
+        v = chains.normed(v, norm._replace(weight=None, bias=None))
+    if norm.parts & (Shape.TANH | Shape.ERF):
         v = (torch.tanh if norm.parts & Shape.TANH else torch.erf)(norm.scale * v + norm.slope)
-    else:
-        return chains.normed(v, norm)
-    v = v if norm.weight is None else norm.weight * v
+    v = v if weight is None else weight * v
     return v if norm.bias is None else v + norm.bias
 
 

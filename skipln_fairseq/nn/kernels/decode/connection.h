@@ -10,14 +10,14 @@
 #include "tanh_erf.h"
 
 // What a norm is made of: the first ones as ../chain.py numbers them.
-enum { NORM = 1, CENTRED = 2, BRACKET = 16, LENGTH = 1 << 16, TANH = 1 << 17, ERF = 1 << 18 };
+enum { NORM = 1, CENTRED = 2, BRACKET = 16, LENGTH = 1 << 16, TANH = 1 << 17, ERF = 1 << 18, GATED = 1 << 19 };
 
-// Of the features of one token: w n + b, with n = (v - mean) / deviation, or v / max(|v|, eps) of LENGTH, or
-// f(scale v + slope) of TANH and ERF; a BRACKET makes scale (1 - slope n) n of n.
+// Of the features of one token: w n + b, with n = (v - mean) / deviation of NORM, v / max(|v|, eps) of LENGTH, else v.
+// TANH and ERF make f(scale n + slope) of n, a BRACKET scale (1 - slope n) n, and GATED w + tanh(v . along) gate of w.
 typedef struct {
     int64_t parts;
     float eps, scale, slope;
-    const float *weight, *bias;  // (dim), or NULL
+    const float *weight, *bias, *gate, *along;  // (dim), or NULL
 } Norm;
 
 // y becomes N(a x + b y).
@@ -48,7 +48,6 @@ static float squares_of(const float *restrict v, float mean, int64_t dim) {
     return sum;
 }
 
-// Norms without statistics: tanh and erf.
 static void apply_function(const Norm *norm, float *v, int64_t dim) {
     if (norm->parts & TANH) {
 #pragma omp simd
@@ -72,12 +71,23 @@ static void scale_by_statistics(const Norm *norm, float *v, int64_t dim) {
     }
 }
 
+static float product_of(const float *restrict v, const float *restrict w, int64_t dim) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < dim; j++) sum += v[j] * w[j];
+    return sum;
+}
+
 // In place.
 static void norm_row(const Norm *norm, float *restrict v, int64_t dim) {
-    const float *restrict weight = norm->weight, *restrict bias = norm->bias;
+    const float *restrict weight = norm->weight, *restrict bias = norm->bias, *restrict gate = norm->gate;
+    const float open = norm->parts & GATED ? tanh_of(product_of(v, norm->along, dim)) : 0;
+    if (norm->parts & (NORM | LENGTH)) scale_by_statistics(norm, v, dim);
     if (norm->parts & (TANH | ERF)) apply_function(norm, v, dim);
-    else if (norm->parts) scale_by_statistics(norm, v, dim);
-    if (weight && bias) {
+    if (norm->parts & GATED) {
+#pragma omp simd
+        for (int64_t j = 0; j < dim; j++) v[j] *= weight[j] + open * gate[j];
+    } else if (weight && bias) {
 #pragma omp simd
         for (int64_t j = 0; j < dim; j++) v[j] = v[j] * weight[j] + bias[j];
     } else if (weight) {

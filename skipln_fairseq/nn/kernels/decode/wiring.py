@@ -20,14 +20,16 @@ class Shape:
     """Norms that training's kernels do not know: bits of :attr:`.Norming.parts`, beside those of :class:`.Part`."""
 
     LENGTH = 1 << 16
-    """v / max(‖v‖, eps)."""
+    """n = v / max(‖v‖, eps)."""
     TANH = 1 << 17
-    """tanh(scale · v + slope)."""
+    """tanh(scale · n + slope), n = v without a norm before it."""
     ERF = 1 << 18
-    """erf(scale · v + slope)."""
+    """erf(scale · n + slope), likewise."""
+    GATED = 1 << 19
+    """The weight is ``weight + tanh(v·along) gate``."""
 
 
-KNOWN = Part.NORM | Part.CENTRED | Part.BRACKET | Shape.LENGTH | Shape.TANH | Shape.ERF
+KNOWN = Part.NORM | Part.CENTRED | Part.BRACKET | Shape.LENGTH | Shape.TANH | Shape.ERF | Shape.GATED
 
 
 class NormStruct(ctypes.Structure):
@@ -36,7 +38,7 @@ class NormStruct(ctypes.Structure):
     _fields_ = (
         ("parts", ctypes.c_int64),
         *((name, ctypes.c_float) for name in ("eps", "scale", "slope")),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias", "gate", "along")),
     )
 
 
@@ -67,7 +69,8 @@ def _wide(given: Tensor, dim: int, kept: list[Any]) -> ctypes.c_void_p:
 def norm_struct(norm: Norming | None, dim: int, kept: list[Any]) -> NormStruct:
     """A norm of dim features for the kernels; what its addresses are of is added to ``kept``."""
     norm = norm or NONE
-    vectors = (None if one is None else _wide(one, dim, kept) for one in (norm.weight, norm.bias))
+    of_features = (norm.weight, norm.bias, norm.gate, norm.along)
+    vectors = (None if one is None else _wide(one, dim, kept) for one in of_features)
     # what learns is nothing to inference
     return NormStruct(norm.parts & KNOWN, norm.eps, norm.scale, norm.slope, *vectors)
 

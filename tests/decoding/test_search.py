@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import math
+import resource
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from skipln_fairseq.nn.kernels.decode import kind
 from skipln_fairseq.nn.skip.scheduled import ScheduledBranch
 from tests.decoding.test_generator import assert_same, sharpened, sources
 from tests.support.build import Task, batch, parse
+from tests.support.commands import run
 
 kernel = importlib.import_module("skipln_fairseq.nn.kernels.decode.search")  # not its function
 
@@ -337,11 +339,10 @@ def test_what_grows_takes_the_place_of_what_it_was(pair, in_one_call):
     assert pages(1) - before < 3 * engine.held()
 
 
-@pytest.mark.parametrize("megabytes", [2, 12, 30])
-def test_too_little_memory_is_an_error_and_leaves_nothing(megabytes, pair, in_one_call, torch_threads):
-    """Wherever a search of 50 MB runs out of it."""
-    resource = pytest.importorskip("resource")
-    torch_threads(1)
+def starve(megabytes):
+    """Search with so much memory beyond what is there; then with all."""
+    torch.set_num_threads(1)
+    pair = made("--skip-order 2")
     model = pair[0]
     generator = QuickGenerator([model], model.decoder.dictionary, beam_size=5, max_len_b=4)
     engine, sample = model.encoder.forward.method.__self__, sample_of(*[300] * 200)
@@ -355,6 +356,12 @@ def test_too_little_memory_is_an_error_and_leaves_nothing(megabytes, pair, in_on
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
     assert_finds_the_same(pair)
+
+
+@pytest.mark.parametrize("megabytes", [2, 12, 30])
+def test_too_little_memory_is_an_error_and_leaves_nothing(megabytes):
+    """Wherever a search of 50 MB runs out of it. In a process of its own: another has memory that it has freed."""
+    run("-c", f"from tests.decoding.test_search import starve; starve({megabytes})")
 
 
 @torch.no_grad()

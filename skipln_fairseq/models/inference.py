@@ -14,11 +14,11 @@ from ..compat.patch import around
 from ..nn.kernels.decode import kind
 from ..nn.linear import Int8Forward, ProductForward
 from ..nn.plain import is_plain
+from .connected import retains_dropout
 from .encoder_engine import EncoderEngine
 from .engine import Engine
 from .fast_attention import FastAttention
 from .follow import Preparation, TakeBack
-from .layers import retains_dropout
 from .reading import Unknown
 from .searcher import Searcher
 
@@ -76,13 +76,18 @@ def _engines(model: nn.Module, form: str) -> dict[str, EncoderEngine | Engine]:
     return found
 
 
+def _left_to_fairseq(reason: str) -> list[TakeBack]:
+    logger.info(f"decoding layer by layer with fairseq's products: {reason}")
+    return []
+
+
 def _fp32(model: nn.Module) -> list[TakeBack]:
     # The reference is fairseq's products too. And where dropout is retained, two roundings of one product are soon two
     # beams, and then all later draws are others.
-    reason = "--kernels reference" if model.kernels == "reference" else "dropout is retained"
-    if model.kernels == "reference" or retains_dropout(model):
-        logger.info(f"decoding layer by layer with fairseq's products: {reason}")
-        return []
+    if model.kernels == "reference":
+        return _left_to_fairseq("--kernels reference")
+    if retains_dropout(model):
+        return _left_to_fairseq("dropout is retained")
     return _by_products(model, "fp32")
 
 

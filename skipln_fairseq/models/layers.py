@@ -4,8 +4,6 @@ The sub-layers F (attention, feed-forward) and their parameters are fairseq's ow
 layer classes; only the forward pass is written out here. Tensors are (time, batch, dim).
 """
 
-import functools
-from collections.abc import Callable, Sequence
 from typing import Dict, List, Optional, Tuple
 
 import torch
@@ -13,105 +11,13 @@ from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, Trans
 from torch import Tensor, nn
 
 from ..common.errors import UserError
-from ..nn import Branch, QKNorm, build_connection, initialise_branch
-from .attention import ATTENTIONS, AttentionConfig
 from .config import StackConfig
+from .connected import Connected, keep_dropout_names, transposed
 
-__all__ = ["SkipDecoderLayer", "SkipEncoderLayer", "retains_dropout"]
-
-
-def retains_dropout(module: nn.Module) -> bool:
-    """Whether something in it is dropped in inference too (``--retain-dropout``)."""
-    return any(getattr(one, "apply_during_inference", False) for one in module.modules())
+__all__ = ["SkipDecoderLayer", "SkipEncoderLayer"]
 
 
-def _keep_dropout_names(layer, stock: type) -> None:
-    # `fairseq-generate --retain-dropout-modules` selects dropouts by the stock class's name.
-    layer.dropout_module.module_name = stock.__name__
-    layer.activation_dropout_module.module_name = stock.__name__
-
-
-def _build_attention(
-    attention: nn.Module, kind: AttentionConfig, qk_norm: QKNorm, connect: Callable[[nn.Linear], nn.Linear]
-) -> nn.Module:
-    attention = ATTENTIONS[kind.type](attention, kind)
-    plain = _kinds(attention)
-    attention.out_proj = connect(attention.out_proj)
-    qk_norm.apply((attention.q_proj, attention.k_proj, attention.v_proj), attention.num_heads)
-    # fairseq's shortcut through torch's attention would read the projections' weights and never call them
-    attention.skip_embed_dim_check = _kinds(attention) != plain
-    return attention
-
-
-def _kinds(attention: nn.Module) -> list[type]:
-    return [type(one) for one in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)]
-
-
-def _transposed(padding_mask: Optional[Tensor]) -> Optional[Tensor]:
-    """(batch, time), as fairseq has its masks, to (time, batch), as the layers' tensors are."""
-    if padding_mask is None:
-        return None
-    return padding_mask.to(torch.bool).t()
-
-
-# of each sub-layer the names that fairseq has for its F and for its norm
-NAMES = {
-    "self_attn": ("self_attn", "self_attn_layer_norm"),
-    "cross_attn": ("encoder_attn", "encoder_attn_layer_norm"),
-    "ffn": ("fc2", "final_layer_norm"),
-}
-
-
-class _Connected:
-    """Mixed into a layer of fairseq's: a connection stands in the place of each norm."""
-
-    def connect(self, config: StackConfig, number: int, slots: Sequence[str]) -> None:
-        """Build the connections, and give each F the first weights and the last projection that its own wants."""
-        config = config.at(number)
-        first, start, qk_norm = None, config.make_start(), config.make_qk_norm()
-        for index, slot in enumerate(slots):
-            choice, (function, norm) = getattr(config, slot), NAMES[slot]
-            where = {
-                "side": config.side,
-                "slot": slot,
-                "index": index,
-                "last": index == len(slots) - 1,
-                "size": len(slots),
-                "layer": number,
-                "depth": config.depth,
-            }
-            connection = build_connection(self.embed_dim, choice, first=first, **where)
-            connection.drop_path = config.drop_path
-            first = connection if first is None else first
-            setattr(self, norm, connection)
-            initialise_branch(self._branch(slot), choice, start, **where)
-            projection = functools.partial(connection.connect_projection, make_norm=choice.make_norm)
-            if slot == "ffn":
-                self.fc2 = projection(self.fc2)
-            else:
-                kind = config.attention if slot == "self_attn" else config.cross_attention
-                setattr(self, function, _build_attention(getattr(self, function), kind, qk_norm, projection))
-
-    def _branch(self, slot: str) -> Branch:
-        if slot == "ffn":
-            return Branch((), (self.fc1, self.fc2))
-        attention = getattr(self, NAMES[slot][0])
-        return Branch((attention.q_proj, attention.k_proj), (attention.v_proj, attention.out_proj))
-
-    def values_of(self, memory: Tensor, earlier: Optional[List[Tensor]]) -> Tensor:
-        """What self-attention is given to project to values, where it attends to ``memory``."""
-        return memory
-
-    # Its dropout is a number that the connections apply, and ``dropout_module`` is not called.
-
-    def drop_rate(self) -> float:
-        """The probability with which an element of F(x) is dropped, now."""
-        if self.training or self.dropout_module.apply_during_inference:
-            return float(self.dropout_module.p)
-        return 0.0
-
-
-class SkipEncoderLayer(_Connected, TransformerEncoderLayerBase):
+class SkipEncoderLayer(Connected, TransformerEncoderLayerBase):
     """Self-attention and feed-forward, each inside a connection.
 
     Args:
@@ -126,7 +32,7 @@ class SkipEncoderLayer(_Connected, TransformerEncoderLayerBase):
         # neither our connections nor our norms; later releases do not have the attribute
         self.can_use_fastpath = False
         self.connect(config, number, ("self_attn", "ffn"))
-        _keep_dropout_names(self, TransformerEncoderLayerBase)
+        keep_dropout_names(self, TransformerEncoderLayerBase)
 
     def forward(
         self, x: Tensor, encoder_padding_mask: Optional[Tensor], attn_mask: Optional[Tensor] = None
@@ -156,7 +62,7 @@ class SkipEncoderLayer(_Connected, TransformerEncoderLayerBase):
             forbidden = -1e8 if x.dtype == torch.float32 else -1e4
             attn_mask = attn_mask.masked_fill(attn_mask.to(torch.bool), forbidden)
 
-        padding = _transposed(encoder_padding_mask)
+        padding = transposed(encoder_padding_mask)
         h = self.self_attn_layer_norm.enter(x, padding)
         h, _ = self.self_attn(
             query=h,
@@ -170,13 +76,13 @@ class SkipEncoderLayer(_Connected, TransformerEncoderLayerBase):
 
     def feed_forward(self, x: Tensor, encoder_padding_mask: Optional[Tensor]) -> Tensor:
         """The last sub-layer, in its connection."""
-        padding = _transposed(encoder_padding_mask)
+        padding = transposed(encoder_padding_mask)
         h = self.final_layer_norm.enter(x, padding)
         h = self.activation_dropout_module(self.activation_fn(self.fc1(h)))
         return self.final_layer_norm.leave(self.fc2(h), x, padding, self.drop_rate())
 
 
-class SkipDecoderLayer(_Connected, TransformerDecoderLayerBase):
+class SkipDecoderLayer(Connected, TransformerDecoderLayerBase):
     """Self-attention, cross-attention and feed-forward, each inside a connection.
 
     Args:
@@ -195,7 +101,7 @@ class SkipDecoderLayer(_Connected, TransformerDecoderLayerBase):
         # NormFormer's norms (Shleifer et al. 2021, arXiv:2110.09456), in the models that have flags for them
         self.attn_ln = self.attn_ln or nn.Identity()
         self.ffn_layernorm = self.ffn_layernorm or nn.Identity()
-        _keep_dropout_names(self, TransformerDecoderLayerBase)
+        keep_dropout_names(self, TransformerDecoderLayerBase)
 
     def prepare_for_onnx_export_(self):
         raise UserError("ONNX export is not supported; TorchScript is (--export, torch.jit.script)")
@@ -254,7 +160,7 @@ class SkipDecoderLayer(_Connected, TransformerDecoderLayerBase):
 
         ``earlier`` are values that blocks before remembered.
         """
-        padding = _transposed(self_attn_padding_mask)
+        padding = transposed(self_attn_padding_mask)
         h = self.self_attn_layer_norm.enter(x, padding)
         memory, self_attn_mask, self_attn_padding_mask = self._self_attn_memory(
             h, encoder_out, encoder_padding_mask, incremental_state, self_attn_mask, self_attn_padding_mask
@@ -282,7 +188,7 @@ class SkipDecoderLayer(_Connected, TransformerDecoderLayerBase):
         need_head_weights: bool,
     ) -> Tuple[Tensor, Optional[Tensor]]:
         """The cross-attention, in its connection; and its weights, if they are needed."""
-        padding = _transposed(self_attn_padding_mask)
+        padding = transposed(self_attn_padding_mask)
         h = self.encoder_attn_layer_norm.enter(x, padding)
         h, attn = self.encoder_attn(
             query=h,
@@ -298,7 +204,7 @@ class SkipDecoderLayer(_Connected, TransformerDecoderLayerBase):
 
     def feed_forward(self, x: Tensor, self_attn_padding_mask: Optional[Tensor]) -> Tensor:
         """The last sub-layer, in its connection."""
-        padding = _transposed(self_attn_padding_mask)
+        padding = transposed(self_attn_padding_mask)
         h = self.final_layer_norm.enter(x, padding)
         h = self.activation_dropout_module(self.activation_fn(self.fc1(h)))
         h = self.fc2(self.ffn_layernorm(h))

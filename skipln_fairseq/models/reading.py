@@ -26,8 +26,8 @@ from ..nn.placement.sandwich import Sandwich
 from ..nn.placement.sub import NormedLinear, Sub
 from ..nn.plain import is_plain, is_watched
 from ..nn.skip import SKIPS
+from .connected import retains_dropout
 from .fast_attention import FastAttention
-from .layers import retains_dropout
 
 __all__ = [
     "Positions",

@@ -11,9 +11,10 @@ from ..nn import build_end
 from ..nn.kernels.decode import Plan, Translations
 from .beams import Beams
 from .config import StackConfig
+from .connected import retains_dropout
 from .fast_attention import FastAttention
 from .follow import as_it_was
-from .layers import SkipDecoderLayer, SkipEncoderLayer, retains_dropout
+from .layers import SkipDecoderLayer, SkipEncoderLayer
 from .one_graph import decode, encode, is_traced
 
 __all__ = ["SkipDecoder", "SkipEncoder"]

@@ -3,7 +3,6 @@
 import importlib
 import itertools
 import math
-import resource
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from skipln_fairseq.nn.kernels.decode import kind
 from skipln_fairseq.nn.skip.scheduled import ScheduledBranch
 from tests.decoding.test_generator import assert_same, sharpened, sources
 from tests.support.build import Task, batch, parse
-from tests.support.commands import run
 
 kernel = importlib.import_module("skipln_fairseq.nn.kernels.decode.search")  # not its function
 
@@ -292,12 +290,6 @@ def test_an_end_that_is_no_word_is_refused(word, pair):
         QuickGenerator([model], model.decoder.dictionary, eos=word).generate([model], sources(), bos_token=5)
 
 
-def pages(place):
-    """Of this process's memory, in bytes: 0 all that it may use, 1 what is there."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[place]) * 4096
-
-
 def test_sources_of_nothing_but_padding(pair):
     """fairseq's softmax finds no number there; here nothing is attended to, and the other sentences are as before."""
     sample = sample_of(3, 7, 5)
@@ -310,58 +302,6 @@ def test_sources_of_nothing_but_padding(pair):
     assert_same(found, generator.search_by_steps(sample["net_input"], first=2), CLOSE)
     sample["net_input"]["src_tokens"][:] = 1
     assert len(generator.generate([pair[0]], sample)) == 3
-
-
-def test_batches_do_not_add_up(pair, in_one_call):
-    model = pair[0]
-    generator = QuickGenerator([model], model.decoder.dictionary, beam_size=5, max_len_b=20)
-    samples = [sources(sentences, longest) for sentences, longest in ((1, 5), (20, 9), (7, 30), (33, 12))]
-    for _ in range(3):
-        for sample in samples:
-            generator.generate([model], sample)
-    engine = model.encoder.forward.method.__self__
-    before, held = pages(1), engine.held()
-    for _ in range(13):
-        for sample in samples:
-            generator.generate([model], sample)
-    assert engine.held() == held
-    assert pages(1) - before < 2**20
-
-
-def test_what_grows_takes_the_place_of_what_it_was(pair, in_one_call):
-    model = pair[0]
-    generator = QuickGenerator([model], model.decoder.dictionary, beam_size=5, max_len_b=4)
-    engine = model.encoder.forward.method.__self__
-    engine.spare.clear()
-    before = pages(1)
-    for sentences in range(1, 200, 10):
-        generator.generate([model], sources(sentences, 60))
-    assert pages(1) - before < 3 * engine.held()
-
-
-def starve(megabytes):
-    """Search with so much memory beyond what is there; then with all."""
-    torch.set_num_threads(1)
-    pair = made("--skip-order 2")
-    model = pair[0]
-    generator = QuickGenerator([model], model.decoder.dictionary, beam_size=5, max_len_b=4)
-    engine, sample = model.encoder.forward.method.__self__, sample_of(*[300] * 200)
-    generator.generate([model], sample_of(300))
-    engine.spare.clear()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages(0) + megabytes * 2**20, before[1]))
-    try:
-        with pytest.raises(MemoryError):
-            generator.generate([model], sample)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-    assert_finds_the_same(pair)
-
-
-@pytest.mark.parametrize("megabytes", [2, 12, 30])
-def test_too_little_memory_is_an_error_and_leaves_nothing(megabytes):
-    """Wherever a search of 50 MB runs out of it. In a process of its own: another has memory that it has freed."""
-    run("-c", f"from tests.decoding.test_search import starve; starve({megabytes})")
 
 
 @torch.no_grad()

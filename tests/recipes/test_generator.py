@@ -11,7 +11,8 @@ from skipln_fairseq.compare import __main__ as compare
 from skipln_fairseq.recipes import __main__ as recipes
 from skipln_fairseq.recipes import generator
 from skipln_fairseq.recipes.generated import LANGS, SIZES
-from skipln_fairseq.recipes.generator import ACCUSATIVE, DATIVE, NOMINATIVE, Clause, Noun, Phrase, generate
+from skipln_fairseq.recipes.generator import Clause, Phrase, generate
+from skipln_fairseq.recipes.lexicon import ACCUSATIVE, DATIVE, NOMINATIVE, Noun
 from skipln_fairseq.recipes.recipe import read_recipe
 
 

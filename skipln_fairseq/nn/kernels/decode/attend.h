@@ -22,20 +22,6 @@ typedef struct {
 enum { TOGETHER = 8 };  // rows: those of a sentence's beams attend to the same records, which are read once for all
 enum { LINE = 64 };     // bytes that come from memory together
 
-static inline float dot(const float *restrict q, const void *records, int type, int64_t at, int64_t dim) {
-    const float *restrict floats = (const float *)records + at;
-    const uint16_t *restrict halves = (const uint16_t *)records + at;
-    float product = 0;
-    if (type == FLOAT32) {
-#pragma omp simd reduction(+ : product)
-        for (int64_t j = 0; j < dim; j++) product += q[j] * floats[j];
-    } else {
-#pragma omp simd reduction(+ : product)
-        for (int64_t j = 0; j < dim; j++) product += q[j] * to_float(halves[j]);
-    }
-    return product;
-}
-
 static inline void add_times(float *restrict sum, float weight, const void *records, int type, int64_t at, int64_t dim) {
     const float *restrict floats = (const float *)records + at;
     const uint16_t *restrict halves = (const uint16_t *)records + at;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../deviation.h"
+#include "number.h"
 #include "tanh_erf.h"
 
 // What a norm is made of: the first ones as ../chain.py numbers them.
@@ -71,17 +72,10 @@ static void scale_by_statistics(const Norm *norm, float *v, int64_t dim) {
     }
 }
 
-static float product_of(const float *restrict v, const float *restrict w, int64_t dim) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < dim; j++) sum += v[j] * w[j];
-    return sum;
-}
-
 // In place.
 static void norm_row(const Norm *norm, float *restrict v, int64_t dim) {
     const float *restrict weight = norm->weight, *restrict bias = norm->bias, *restrict gate = norm->gate;
-    const float open = norm->parts & GATED ? tanh_of(product_of(v, norm->along, dim)) : 0;
+    const float open = norm->parts & GATED ? tanh_of(dot(v, norm->along, FLOAT32, 0, dim)) : 0;
     if (norm->parts & (NORM | LENGTH)) scale_by_statistics(norm, v, dim);
     if (norm->parts & (TANH | ERF)) apply_function(norm, v, dim);
     if (norm->parts & GATED) {

@@ -16,3 +16,18 @@ static inline void write_one(void *to, int type, int64_t place, float value) {
     if (type == FLOAT32) ((float *)to)[place] = value;
     else ((uint16_t *)to)[place] = to_bfloat16(value);
 }
+
+// Of q, in float32, and as many numbers from the place on.
+static inline float dot(const float *restrict q, const void *records, int type, int64_t at, int64_t dim) {
+    const float *restrict floats = (const float *)records + at;
+    const uint16_t *restrict halves = (const uint16_t *)records + at;
+    float product = 0;
+    if (type == FLOAT32) {
+#pragma omp simd reduction(+ : product)
+        for (int64_t j = 0; j < dim; j++) product += q[j] * floats[j];
+    } else {
+#pragma omp simd reduction(+ : product)
+        for (int64_t j = 0; j < dim; j++) product += q[j] * to_float(halves[j]);
+    }
+    return product;
+}

@@ -82,6 +82,13 @@ def _falling(table: dict[str, Any]) -> str:
     return "; ".join(f"{variant} (seed {', '.join(map(str, seeds))})" for variant, seeds in runs.items())
 
 
+def _earlier_cell(earlier: dict[str, Any], variant: str, column: int) -> str:
+    """A rank and, if tuned, the value that would have been chosen."""
+    rank = earlier["ranks"][variant][column]
+    chosen = earlier["chosen"].get(variant, [None] * (column + 1))[column]
+    return "–" if rank is None else f"{rank}" if chosen is None else f"{rank} ({chosen})"
+
+
 def _cell(text: Any) -> str:
     """Plain text in a table of Markdown."""
     return re.sub(r"([\\|*_`<\[\]])", r"\\\1", str(text))
@@ -102,6 +109,7 @@ def _environment() -> jinja2.Environment:
         "differing": differing,
         "at_edge": _at_edge,
         "falling": _falling,
+        "earlier_cell": _earlier_cell,
         "tried": _tried,
         "unlearnt": unlearnt,
     }

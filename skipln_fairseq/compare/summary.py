@@ -9,7 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from .cell import Cell
+from .curves import Curve
 from .data import Data
+from .earlier import earlier
 from .experiment import Experiment
 from .significance import (
     FAILED,
@@ -61,6 +63,8 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
             row["losses"] = {str(value): loss if math.isfinite(loss) else None for value, loss in losses}
             row["chosen"] = experiment.chosen(data, variant)
             row["at_edge"] = _at_edge(row["chosen"], grid.tune.values)
+    curves = {variant: [cell.training.curve() for cell in of.values()] for variant, of in cells.items()}
+    tried = {variant: _tried(experiment, data, variant) for variant in (rows if grid.tune else ())}
     missing = [
         f"{variant}, seed {seed}" for variant in rows for seed in grid.seeds if seed not in cells[variant]
     ]
@@ -73,10 +77,9 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
         "signatures": _signatures(cells),
         "missing": missing,
         "gpu": any(row["gpu_peak_gib"] for row in rows.values()),
-        "curves": {
-            variant: [cell.training.curve() for cell in of_variant.values()]
-            for variant, of_variant in cells.items()
-        },
+        "curves": curves,
+        "tuning_curves": tried,
+        "earlier": earlier(curves, tried),
         "samples": _samples(cells, grid.seeds[0], samples),
         "commands": _commands(experiment, data, cells),
         "where": _where(cells),
@@ -86,6 +89,12 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
 def _finished(experiment: Experiment, data: Data, variant: str) -> dict[int, Cell]:
     cells = {seed: experiment.cell(data, variant, seed) for seed in experiment.grid.seeds}
     return {seed: cell for seed, cell in cells.items() if cell is not None and cell.result() is not None}
+
+
+def _tried(experiment: Experiment, data: Data, variant: str) -> dict[str, Curve]:
+    """The curves of the tuned flag's values, of those that have ended."""
+    trainings = experiment.candidates(data, variant).items()
+    return {str(value): training.curve() for value, training in trainings if training.result() is not None}
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:

@@ -27,8 +27,10 @@ def test_tau_compares_with_the_last_order():
 
 
 def test_the_mean_over_seeds_decides():
-    found = earlier({"a": [[(1, 1.0), (2, 1.0)], [(1, 4.0), (2, 1.0)]], "b": [[(1, 2.0), (2, 2.0)]]}, {})
-    assert found["ranks"] == {"a": [2, 1], "b": [1, 2]}
+    """The lowest seed would put a first, the highest would put b first."""
+    seeds = {"a": [1.0, 4.0], "b": [2.0], "c": [1.5, 2.4]}
+    found = earlier({name: [[(1, loss), (2, loss)] for loss in losses] for name, losses in seeds.items()}, {})
+    assert found["ranks"] == {"a": [3, 3], "b": [2, 2], "c": [1, 1]}
 
 
 def test_equals_share_a_rank_and_have_no_tau():

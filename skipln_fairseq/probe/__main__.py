@@ -2,7 +2,7 @@
 
     python -m skipln_fairseq.probe
     python -m skipln_fairseq.probe --variant "Post-LN: --skip-type plain" --variant "3: --skip-order 3" --depths 6 10
-    python -m skipln_fairseq.probe --path checkpoints/checkpoint_best.pt --data data
+    python -m skipln_fairseq.probe --path checkpoints/checkpoint_best.pt --data data --untrained
     python -m skipln_fairseq.probe --picture growth
     python -m skipln_fairseq.probe --picture trained --path dlcl/checkpoint_last.pt hyper/checkpoint_last.pt --data data
 
@@ -48,6 +48,11 @@ def _parser() -> argparse.ArgumentParser:
         "--path", nargs="+", type=Path, default=[], metavar="FILE", help="checkpoints to measure"
     )
     parser.add_argument(
+        "--untrained",
+        action="store_true",
+        help="with --path: beside each, models of its flags before training",
+    )
+    parser.add_argument(
         "--picture",
         metavar="NAME",
         help="gradients (default), growth; with --path: trained instead of all panels",
@@ -83,6 +88,8 @@ def _check(args: argparse.Namespace, flags: Sequence[str]) -> None:
         raise UserError(
             "--path is a finished model: --variant, --depths and flags of a model do not go with it"
         )
+    if args.untrained and not args.path:
+        raise UserError("--untrained goes with --path: other models are measured before training anyway")
     valid = ("trained",) if args.path else PICTURES
     if args.picture is not None and (args.picture not in valid or args.variant or flags):
         raise UserError(
@@ -107,7 +114,7 @@ def _of_checkpoints(files: Sequence[Path], args: argparse.Namespace, batch: Batc
     stems = [file.stem for file in files]
     for file in files:
         name = file.stem if stems.count(file.stem) == 1 else str(file)
-        yield from measure_checkpoint(file, name, range(1, args.seeds + 1), batch)
+        yield from measure_checkpoint(file, name, range(1, args.seeds + 1), batch, args.untrained)
 
 
 def _measure(args: argparse.Namespace, flags: Sequence[str]):

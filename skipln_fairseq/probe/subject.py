@@ -195,10 +195,19 @@ def measure_variant(
         yield Measured(wanted.name, " ".join(wanted.flags), _layers(model), seed, readings, matrices(model))
 
 
-def measure_checkpoint(file: Path, name: str, seeds: Sequence[int], batch: Batch) -> Iterator[Measured]:
+def measure_checkpoint(
+    file: Path, name: str, seeds: Sequence[int], batch: Batch, untrained: bool = False
+) -> Iterator[Measured]:
     """A trained model on a batch of each seed.
 
     Its dictionaries are those of ``batch.data``, or of the folder that it was trained on.
+
+    Args:
+        file: the checkpoint.
+        name: of the model.
+        seeds: of the batches, and of the untrained models' parameters.
+        batch: what to measure on.
+        untrained: measure models of the same flags on the same batches first.
     """
     if not file.is_file():
         raise UserError(f"--path {file} does not exist")
@@ -206,6 +215,12 @@ def measure_checkpoint(file: Path, name: str, seeds: Sequence[int], batch: Batch
     with _folder_in_one_line(str(batch.data or f"(not given, so the one of {file})")):
         models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(file)], overrides)
     criterion = task.build_criterion(cfg.criterion)
+    layers = _layers(models[0])
+    for seed in seeds if untrained else ():
+        torch.manual_seed(seed)
+        model = task.build_model(cfg.model)
+        readings = _read(model, criterion, task, batch, seed)
+        yield Measured(f"{name}, untrained", str(file), layers, seed, readings, matrices(model))
     for seed in seeds:
         readings = _read(copy.deepcopy(models[0]), criterion, task, batch, seed)  # measuring changes a model
-        yield Measured(name, str(file), _layers(models[0]), seed, readings, matrices(models[0]))
+        yield Measured(name, str(file), layers, seed, readings, matrices(models[0]))

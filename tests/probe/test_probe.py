@@ -310,6 +310,27 @@ def test_a_checkpoint_is_measured_on_its_data(trained, data, tmp_path, capsys):
     assert "checkpoint_last" in capsys.readouterr().out
 
 
+def test_untrained_models_stand_beside_a_checkpoint(trained, data, tmp_path):
+    """They are fresh models of its flags, on the same batches; its own rows are what they are without them."""
+    shared = ("--data", str(data), "--seeds", "2", "--sentences", "2")
+    path = ("--path", str(trained.checkpoint))
+    calls = {
+        "alone": path,
+        "both": (*path, "--untrained"),
+        "fresh": ("--arch", "transformer_rskip_tiny"),
+    }
+    for name, arguments in calls.items():
+        main([*arguments, *shared, "--output", str(tmp_path / name)])
+    alone, both, fresh = (check_files(tmp_path / name) for name in calls)
+    assert both[20:] == alone
+    assert {row["variant"] for row in both[:20]} == {"checkpoint_last, untrained"}
+
+    def measured(rows):
+        return [[row[name] for name in ("seed", "position", *QUANTITIES)] for row in rows]
+
+    assert measured(both[:20]) == measured(fresh)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -324,6 +345,7 @@ def test_a_checkpoint_is_measured_on_its_data(trained, data, tmp_path, capsys):
         (["--data", "nowhere"], "--data nowhere: no such folder"),
         (["--path", "nowhere.pt"], "--path nowhere.pt does not exist"),
         (["--path", "nowhere.pt", "--depths", "2"], "--path is a finished model"),
+        (["--untrained"], "--untrained goes with --path"),
         (["--output", __file__], "is a file: name a folder"),
         (["--picture", "grow"], "--picture grow: valid are gradients, growth"),
         (

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.patch import around
 from skipln_fairseq.nn.embedding.fixnorm import UnitEmbedding
+from skipln_fairseq.nn.plain import same_as_class
 
 __all__ = ["BF16Optimizer", "apply", "multiplies_bfloat16"]
 
@@ -173,12 +174,14 @@ def sum_gradients_in_single(model: nn.Module) -> None:
             module.rows = MethodType(embedding, module)
 
 
+@same_as_class
 def layer_norm(self: nn.LayerNorm, v: Tensor, padding_mask: Tensor | None = None) -> Tensor:
     """LayerNorm of any input, computed in single precision and given back in the input's type; no mask is needed."""
     weight, bias = self.weight.float(), self.bias.float()
     return F.layer_norm(v.float(), self.normalized_shape, weight, bias, self.eps).to(v.dtype)
 
 
+@same_as_class
 def embedding(self: nn.Embedding, tokens: Tensor) -> Tensor:
     """The tokens' rows, whose gradients are summed by :class:`Lookup`."""
     return Lookup.apply(tokens, self.weight, -1 if self.padding_idx is None else self.padding_idx)

@@ -1,9 +1,23 @@
 """Whether a module computes what its class says, which who computes that in another way must ask."""
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import nn
 from torch.nn.modules import module as every_module
 
-__all__ = ["is_plain", "is_watched"]
+__all__ = ["has_own_forward", "is_plain", "is_watched", "same_as_class"]
+
+SAME = "same_as_class"
+
+
+def same_as_class(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a function that is put into modules as a method: it computes what the class's computes, up to rounding.
+
+    So a kernel that computes what the class says computes the same, and may go on.
+    """
+    setattr(method, SAME, True)
+    return method
 
 
 def is_watched(module: nn.Module) -> bool:
@@ -26,8 +40,13 @@ def is_plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
     return not any(_hides(module, name) for name in vars(module))
 
 
+def has_own_forward(module: nn.Module) -> bool:
+    """Whether it computes something else than its class."""
+    return "forward" in vars(module) and _hides(module, "forward")
+
+
 def _hides(module: nn.Module, name: str) -> bool:
-    method = getattr(type(module), name, None)
+    method, own = getattr(type(module), name, None), vars(module)[name]
     # what a copy has of a module that was computed with in another way
-    itself = getattr(vars(module)[name], "__func__", None) is method
-    return callable(method) and not itself
+    itself = getattr(own, "__func__", None) is method
+    return callable(method) and not (itself or getattr(own, SAME, False))

@@ -16,6 +16,8 @@ from skipln_fairseq.compat.bfloat16 import (
     sum_gradients_in_single,
 )
 from skipln_fairseq.nn import EMBEDDINGS
+from skipln_fairseq.nn.plain import is_plain
+from skipln_fairseq.probe.watch import sub_layers
 from tests.compat.test_torchrun import NO_DROPOUT, free_port
 from tests.support.build import SMALL, batch, build, parse
 from tests.support.commands import TRAIN, run, start, wait
@@ -290,6 +292,22 @@ def test_a_model_trains_through_every_replaced_part():
     source, lengths, target = batch()
     model(source, lengths, target)[0].float().square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("norm", ["layer", "layer-simple", "rms", "none"])
+def test_kernels_go_on(norm, monkeypatch):
+    """What is put in for the sums computes the same, so the leave-step stays one kernel and decoding one call."""
+    monkeypatch.setattr(bfloat16, "multiplies_bfloat16", lambda _: True)
+    cfg = convert_namespace_to_omegaconf(parse("transformer_rskip", *SGD, "--bf16"))
+    model = Trainer(
+        cfg, None, build("transformer_rskip", "--skip-type=plain", f"--skip-norm={norm}"), nn.Module()
+    ).model
+    connections = sub_layers(model).values()
+    assert all(one.one_piece(0.1) is not None for one in connections)
+    assert is_plain(model.decoder.embed_tokens, nn.Embedding)
+    connection = next(iter(connections))
+    connection.forward = lambda v, padding_mask=None: v  # but who puts in something else is heard
+    assert connection.one_piece(0.1) is None
 
 
 def test_criterions_normalise_in_single_precision():

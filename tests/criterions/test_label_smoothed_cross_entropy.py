@@ -13,8 +13,7 @@ from skipln_fairseq.criterions.label_smoothed_cross_entropy import (
     LabelSmoothedCrossEntropyCriterion,
     normalises_logits,
 )
-from skipln_fairseq.nn.kernels import cross_entropy
-from skipln_fairseq.nn.kernels.cross_entropy import cross_entropies_
+from skipln_fairseq.nn.kernels.cross_entropy import blocks, cpu, cross_entropies_
 from tests.support.build import Task, batch, build
 from tests.support.commands import TRAIN, run
 
@@ -23,10 +22,14 @@ FUSED = "fused_label_smoothed_cross_entropy"
 SINGLE = {"rtol": 1e-5, "atol": 1e-6}  # of single precision, in which fairseq computes whatever it is given
 
 
-@pytest.fixture(params=[2**19, 200], ids=["one block", "blocks"])
-def blocks(request, monkeypatch):
+@pytest.fixture(params=["compiled", "one block", "blocks"])
+def form(request, monkeypatch):
     """Also in blocks of fewer rows than there are, the last one smaller: 200 bytes are 4 rows of 11 floats."""
-    monkeypatch.setitem(cross_entropy.BLOCK_BYTES, "cpu", request.param)
+    if request.param == "compiled":
+        assert cpu.fits(torch.empty(1, 1))
+        return
+    monkeypatch.setattr(cpu, "fits", lambda logits: False)
+    monkeypatch.setitem(blocks.BLOCK_BYTES, "cpu", 2**19 if request.param == "one block" else 200)
 
 
 def draw(dtype=torch.float64, rows=7, words=11, scale=3):
@@ -39,7 +42,7 @@ def draw(dtype=torch.float64, rows=7, words=11, scale=3):
 
 @pytest.mark.parametrize("eps", [0, 0.1, 0.7])
 @pytest.mark.parametrize("shift", [0, 1000])
-def test_kernel_is_fairseqs_formula(eps, shift, blocks):
+def test_kernel_is_fairseqs_formula(eps, shift, form):
     logits, target = draw()
     eps_i = eps / (logits.size(1) - 1)
     for reduce in (True, False):
@@ -77,13 +80,52 @@ class Repeatable(torch.autograd.Function):
             return *torch.autograd.grad(cross_entropies_(logits * 1, target, PAD), logits, grads), None
 
 
-def test_kernel_gradients(blocks):
+def test_kernel_gradients(form):
     assert torch.autograd.gradcheck(Repeatable.apply, draw())
+
+
+@pytest.mark.parametrize(("rows", "words"), [(7, 11), (1, 1), (3, 16), (33, 1000), (5, 40_001), (0, 7)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_single_precision_is_double_precision_rounded(rows, words, threads, torch_threads, form):
+    """Of any number of words, in rows that are shared among threads, also at logits far apart."""
+    torch_threads(threads)
+    generator = torch.Generator().manual_seed(words)
+    logits = 30 * torch.randn(rows, words, generator=generator)
+    target = torch.randint(0, words, (rows,), generator=generator)
+    weights = torch.randn(2, rows, generator=generator)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = logits.detach().to(dtype).requires_grad_()
+        nll, every = cross_entropies_(leaf * 1, target, words - 1)
+        ((nll * weights[0]).sum() + (every * weights[1] / words).sum()).backward()
+        found.append((nll, every / words, leaf.grad))
+    for single, double in zip(*found, strict=True):
+        torch.testing.assert_close(single, double.float(), rtol=2e-6, atol=2e-5)
+
+
+def test_what_is_not_finite_stays_so(form):
+    """A trainer skips such updates; a gradient that looked sound would do harm."""
+    rows = torch.zeros(5, 20)
+    rows[0, 3], rows[1, 3], rows[2, 3] = float("nan"), float("inf"), -float("inf")
+    nll, every = cross_entropies_(rows.requires_grad_() * 1, torch.tensor([0, 0, 0, 3, 1]), 1)
+    assert nll.isfinite().tolist() == [False, False, True, True, True]
+    assert every.isfinite().tolist() == [False, False, False, True, True]
+    nll.sum().backward()
+    assert rows.grad[:2].isnan().any(1).all()
+    assert rows.grad[2:].isfinite().all()
+    assert rows.grad[2, 3] == 0
+
+
+@pytest.mark.parametrize("target", [-1, 11])
+def test_a_target_that_is_no_word_is_refused(target, form):
+    logits = torch.zeros(3, 11)
+    with pytest.raises((IndexError, RuntimeError), match=f"{target} is out of"):
+        cross_entropies_(logits, torch.tensor([0, target, 0]), PAD)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("loss_scale", [1.0, 1024.0])
-def test_half_precision_is_single_precision_of_its_logits(dtype, loss_scale, blocks):
+def test_half_precision_is_single_precision_of_its_logits(dtype, loss_scale, form):
     """Losses as of single precision; the gradient rounded once, by half a unit in the last place."""
     logits, target = draw(dtype)
     exact = logits.detach().float().requires_grad_()
@@ -105,7 +147,7 @@ def test_half_precision_is_single_precision_of_its_logits(dtype, loss_scale, blo
     assert ((logits.grad.float() - exact.grad).abs() <= bound).all()
 
 
-def test_the_gradient_takes_the_logits_memory_and_no_more(blocks):
+def test_the_gradient_takes_the_logits_memory_and_no_more(form):
     logits, target = draw(torch.float32)
     own = logits * 1
     nll, every = cross_entropies_(own, target, PAD)

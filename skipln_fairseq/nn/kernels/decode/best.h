@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exponential.h"
+#include "../exponential.h"
 #include "number.h"
 
 typedef struct {

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdint.h>
 
-#include "exponential.h"
+#include "../exponential.h"
 
 // Of scores that are not numbers, or all infinite, none becomes a number.
 static void softmax(float *restrict score, int64_t size) {

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "exponential.h"
+#include "../exponential.h"
 
 static inline float tanh_of(float x) {
     const float e = exponential(-2 * fabsf(x));

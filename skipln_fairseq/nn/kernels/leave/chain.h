@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "row.h"
+#include "../row.h"
 
 // as chain.py numbers them
 enum { NORM = 1, CENTRED = 2, MEAN = 4, DEVIATION = 8, BRACKET = 16, GAIN = 32, BIAS = 64, OF_X = 128, OF_Y = 256 };

@@ -13,7 +13,6 @@ from .step import Step
 __all__ = ["backward", "fits", "forward"]
 
 SOURCE = Path(__file__).with_name("leave.c")
-TYPES = {torch.float32: 0, torch.bfloat16: 1}  # as the source numbers them
 
 
 class _Link(ctypes.Structure):
@@ -36,7 +35,7 @@ class _Step(ctypes.Structure):
 
 def fits(f: Tensor) -> bool:
     """Whether this form can take such tensors, here."""
-    return f.device.type == "cpu" and f.dtype in TYPES and compiled.load(SOURCE) is not None
+    return f.device.type == "cpu" and f.dtype in compiled.TYPES and compiled.load(SOURCE) is not None
 
 
 @functools.lru_cache(maxsize=256)
@@ -55,7 +54,7 @@ def _call(
     )
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
     function = getattr(compiled.load(SOURCE), name)
-    function(ctypes.byref(numbers), TYPES[f.dtype], *pointers, ctypes.c_int64(threads))
+    function(ctypes.byref(numbers), compiled.TYPES[f.dtype], *pointers, ctypes.c_int64(threads))
 
 
 def forward(f: Tensor, x: Tensor, parameters: list[Tensor], step: Step, seed: int) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../bfloat16.h"
+#include "bfloat16.h"
 
 enum { FLOAT32, BFLOAT16 };
 

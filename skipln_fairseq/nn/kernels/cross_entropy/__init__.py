@@ -1,17 +1,19 @@
-"""Cross-entropy over a large vocabulary without a second tensor of the logits' size."""
+"""Cross-entropy over a large vocabulary without a second tensor of the logits' size.
 
-from collections.abc import Iterator
+It is one operator of torch's forward and one backward (:mod:`..operators`), of two forms, which agree within the
+rounding of their type: ``cpu`` (C, compiled on first use) and ``blocks`` (torch's operations, any device and type).
+"""
+
+from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .operators import below_autograd, define, differentiate
+from ..operators import below_autograd, define, differentiate
+from . import blocks, cpu
 
 __all__ = ["cross_entropies_"]
-
-# of one block of rows in single precision: within a CPU core's cache, and large enough to fill a GPU
-BLOCK_BYTES = {"cpu": 2**19, "cuda": 2**27}
 
 
 def cross_entropies_(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
@@ -19,7 +21,7 @@ def cross_entropies_(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tens
 
         nll = −log p(target),  all = −Σ_v log p(v),  p = softmax(logits),  both 0 where the target is ignored.
 
-    Computed in single precision, or double for double, block by block of rows. The backward pass writes
+    Computed in single precision, or double for double, a few rows at a time. The backward pass writes
 
         (nll' + V all') p − nll' 1_target − all'
 
@@ -37,6 +39,7 @@ def cross_entropies_(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tens
 
     Raises:
         ValueError: for a leaf that requires a gradient.
+        IndexError or RuntimeError: for a target that is none of the V.
     """
     if torch.is_grad_enabled() and logits.is_leaf and logits.requires_grad:
         raise ValueError("the gradient would be written over these logits, which are no operation's result")
@@ -44,32 +47,12 @@ def cross_entropies_(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tens
     return nll, every
 
 
-def _blocks(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Slices of rows, each with a buffer for its rows in the type to compute in."""
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    rows, size = logits.shape
-    step = max(1, BLOCK_BYTES.get(logits.device.type, BLOCK_BYTES["cuda"]) // (size * dtype.itemsize))
-    buffer = torch.empty(min(step, rows), size, dtype=dtype, device=logits.device)
-    for start in range(0, rows, step):
-        block = slice(start, min(start + step, rows))
-        yield block, buffer[: block.stop - start]
+def _form(logits: Tensor) -> ModuleType:
+    return cpu if cpu.fits(logits) else blocks
 
 
 def _forward(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, Tensor, Tensor]:
-    """With z = logits − max: nll = log Σ exp z − z_target, all = V log Σ exp z − Σ z; and log Σ exp of the logits."""
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    nll, every, log_sum = (logits.new_empty(len(logits), dtype=dtype) for _ in range(3))
-    column = target[:, None]
-    for block, z in _blocks(logits):
-        largest = z.copy_(logits[block]).amax(1, keepdim=True)
-        z.sub_(largest)
-        of_target, total = z.gather(1, column[block])[:, 0], z.sum(1)
-        log = z.exp_().sum(1).log_()
-        torch.sub(log, of_target, out=nll[block])
-        torch.sub(log * z.size(1), total, out=every[block])
-        torch.add(log, largest[:, 0], out=log_sum[block])
-    left_out = target.eq(ignored)
-    return nll.masked_fill_(left_out, 0), every.masked_fill_(left_out, 0), log_sum
+    return _form(logits).forward(logits, target, ignored)
 
 
 def _fake_forward(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, ...]:
@@ -80,21 +63,7 @@ def _fake_forward(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor,
 def _backward_(
     logits: Tensor, target: Tensor, ignored: int, log_sum: Tensor, grad_nll: Tensor, grad_every: Tensor
 ) -> None:
-    left_out = target.eq(ignored)
-    of_target, of_all, log_sum, column = (
-        x[:, None]
-        for x in (
-            grad_nll.masked_fill(left_out, 0),
-            grad_every.masked_fill(left_out, 0),
-            log_sum,
-            target,
-        )
-    )
-    of_p = of_target + logits.size(1) * of_all
-    for block, z in _blocks(logits):
-        z.copy_(logits[block]).sub_(log_sum[block]).exp_().mul_(of_p[block]).sub_(of_all[block])
-        z.scatter_add_(1, column[block], -of_target[block])
-        logits[block].copy_(z)
+    _form(logits).backward_(logits, target, ignored, log_sum, grad_nll, grad_every)
 
 
 _operator = define(

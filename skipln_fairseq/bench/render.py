@@ -12,7 +12,8 @@ KINDS = {
     "attention": r".*scaled_dot_product.*|.*_WrittenOut.*|aten::(baddb|b)mm|aten::_softmax.*",
     "skips and norms": r".*_Leave.*|skipln::leave.*|.*layer_norm.*",
     "dropout": r"aten::bernoulli_|.*dropout.*",
-    "loss": r".*log_softmax.*|.*_CrossEntropies.*|skipln::cross_entropies.*|aten::(exp_?|gather|scatter.*|amax|logsumexp)",
+    "loss": r".*log_softmax.*|.*_CrossEntropies.*|skipln::cross_entropies.*"
+    r"|aten::(exp_?|gather|scatter.*|amax|logsumexp)",
     "copies": r"aten::(copy_|fill_|zero_|cat|clone|index_select|embedding.*)",
     "optimiser": r"aten::(addcdiv_|addcmul_|sqrt|sqrt_|linalg_vector_norm|_foreach.*)",
 }

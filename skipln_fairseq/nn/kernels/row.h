@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bfloat16.h"
+#include "working_memory.h"
 
 enum { FLOAT32, BFLOAT16 };
 
@@ -38,7 +39,7 @@ static void write_row(void *to, const float *restrict from, int type, int64_t ro
 static int64_t padded(int64_t dim) { return (dim + 15) / 16 * 16; }  // to whole cache lines
 
 static float *scratch(int64_t rows, int64_t dim) {
-    return aligned_alloc(64, (size_t)(rows * padded(dim)) * sizeof(float));
+    return working_floats(rows * padded(dim));
 }
 
 static const float *fill(float *row, float value, int64_t dim) {

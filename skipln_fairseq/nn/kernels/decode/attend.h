@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../working_memory.h"
 #include "number.h"
 #include "softmax.h"
 
@@ -55,7 +56,7 @@ static inline __attribute__((always_inline)) void attend_rows(
     const Memory *m, int type, const void *query, void *out, float *weights, int64_t first, int64_t last
 ) {
     const int64_t width = m->heads * m->dim, positions = m->positions, dim = m->dim, heads = m->heads;
-    float *restrict queries = malloc((size_t)(TOGETHER * (2 * width + heads * positions)) * sizeof(float));
+    float *restrict queries = working_floats(TOGETHER * (2 * width + heads * positions));
     float *restrict sums = queries + TOGETHER * width, *restrict scores = sums + TOGETHER * width;
     for (int64_t start = first; start < last; start += TOGETHER) {
         const int64_t rows = last - start < TOGETHER ? last - start : TOGETHER;

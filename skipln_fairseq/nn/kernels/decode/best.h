@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../exponential.h"
+#include "../working_memory.h"
 #include "number.h"
 
 typedef struct {
@@ -128,8 +129,8 @@ static void best_of_sentences(
     const Search *s, int type, const void *logits, const float *before, const Choice *choice, int64_t first, int64_t last
 ) {
     const int64_t spans = (s->words + SPAN - 1) / SPAN;
-    float *x = malloc((size_t)(s->words + spans) * sizeof(float)), *tops = x + s->words;
-    Candidate *list = malloc((size_t)s->best * sizeof(Candidate));
+    float *x = working_floats(s->words + spans), *tops = x + s->words;
+    Candidate *list = working_memory((size_t)s->best * sizeof(Candidate));
     for (int64_t sentence = first; sentence < last; sentence++) {
         for (int64_t n = 0; n < s->best; n++) list[n] = (Candidate){-INFINITY, 0, 0};
         for (int64_t h = 0; h < s->hypotheses; h++) {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../working_memory.h"
 #include "softmax.h"
 
 enum { LANES = 16 };  // columns that are computed together
@@ -95,7 +96,7 @@ static void attend_to_itself(
     const int64_t width = heads * dim, stride = 3 * width;
 #pragma omp parallel num_threads(threads)
     {
-        float *keys = malloc((size_t)(size_of_head(longest, dim) + size_of_block(longest, dim)) * sizeof(float));
+        float *keys = working_floats(size_of_head(longest, dim) + size_of_block(longest, dim));
         float *space = keys + size_of_head(longest, dim);
 #pragma omp for schedule(dynamic)
         for (int64_t unit = 0; unit < sentences * heads; unit++) {
@@ -145,7 +146,7 @@ static void attend_to_sentences(
     memset(out, 0, (size_t)(all * width) * sizeof(float));  // where there is nothing to attend to
 #pragma omp parallel num_threads(threads)
     {
-        float *space = malloc((size_t)size_of_block(m->longest, m->dim) * sizeof(float));
+        float *space = working_floats(size_of_block(m->longest, m->dim));
 #pragma omp for schedule(static)
         for (int64_t place = 0; place < sentences; place++) {
             const int64_t words = m->first[sentence[place] + 1] - m->first[sentence[place]];

@@ -69,7 +69,7 @@ static int has_vectors(const Link *link) { return link->of_x_at >= 0 || link->of
 // For each link; what holds the rows of one number comes first, and is to be freed.
 static Vectors *prepare(const Step *step, float **memory) {
     const int64_t dim = step->dim, width = padded(dim);
-    Vectors *found = malloc((size_t)step->links * sizeof(Vectors));
+    Vectors *found = working_memory((size_t)step->links * sizeof(Vectors));
     float *row = *memory = scratch(2 + 2 * step->links, dim);
     const float *ones = fill(row, 1, dim), *zeros = fill(row + width, 0, dim);
     for (int64_t k = 0; k < step->links; k++) {

@@ -190,7 +190,7 @@ static void backward_rows(
 ) {
     const int64_t dim = step->dim, width = padded(dim), links = step->links;
     float *own = scratch(ROWS + links, dim), *inputs = own + ROWS * width;
-    float *moments = malloc((size_t)(2 * links) * sizeof(float));
+    float *moments = working_floats(2 * links);
     float *noise = own + OF_NOISE * width;
     const float *ones = fill(own + OF_ONES * width, 1, dim), *zeros = fill(own + OF_ZEROS * width, 0, dim);
     float *dskip = own + OF_DSKIP * width, *y = own + OF_BEFORE * width;

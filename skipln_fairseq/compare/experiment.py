@@ -1,7 +1,6 @@
 """The trainings and evaluations of a grid: which there are, which are missing, and running these."""
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from ..runs import CommandFailed, locked
 from .cell import Cell
 from .data import Data
 from .grid import Grid
+from .pace import Pace
 from .slots import Job, Slots
 from .training import Training
 
@@ -109,11 +109,22 @@ class Experiment:
         """Run what is missing, data set by data set: the tuning, then seed by seed, so that what is done is comparable
         whenever it ends. Gives the number of runs that failed.
         """
-        failed = 0
+        pace, failed = Pace(self._to_train(), slots.count), 0
         for data in self.grid.data:
-            failed += _run_all(_missing(self._tunings(data)), slots, say)
-            failed += _run_all(_missing(self._cells(data)), slots, say)
+            failed += _run_all(_missing(self._tunings(data)), slots, pace, say)
+            failed += _run_all(_missing(self._cells(data)), slots, pace, say)
         return failed
+
+    def _to_train(self) -> int:
+        """How many trainings are missing; while the tuning is, all seeds are but its own."""
+        found = 0
+        for data in self.grid.data:
+            found += len(_missing(self._tunings(data)))
+            for seed in self.grid.seeds:
+                cells = [self.cell(data, variant, seed) for variant in self.grid.variants]
+                own = self.grid.tune is not None and seed == self.grid.tune.seed
+                found += sum(not own if cell is None else not _is_trained(cell) for cell in cells)
+        return found
 
     def names(self) -> list[str]:
         """Of all runs, by their numbers: every tuning comes before what depends on it."""
@@ -133,7 +144,7 @@ class Experiment:
             raise UserError(f"--run {number}: {name}: not all runs of its tuning are there, see --list")
         if one.result() is not None:
             say(f"{name}: is there")
-        return _run_all(_missing([(name, one)]), slots, say)
+        return _run_all(_missing([(name, one)]), slots, Pace(int(not _is_trained(one)), 1), say)
 
     def _numbered(self) -> Iterator[tuple[str, "Run | None"]]:
         for of_data in (self._tunings, self._cells):
@@ -155,12 +166,13 @@ class Experiment:
 Run = Training | Cell
 
 
-def _missing(runs: Iterable[tuple[str, Run | None]]) -> dict[str, Job]:
-    return {
-        name: _train(one) if isinstance(one, Training) else _evaluate(one)
-        for name, one in runs
-        if one is not None and one.result() is None
-    }
+def _missing(runs: Iterable[tuple[str, Run | None]]) -> dict[str, Run]:
+    return {name: one for name, one in runs if one is not None and one.result() is None}
+
+
+def _is_trained(one: Run) -> bool:
+    training = one if isinstance(one, Training) else one.training
+    return training.result() is not None
 
 
 def _alone(training: Training) -> AbstractContextManager[int]:
@@ -189,24 +201,32 @@ def _evaluate(cell: Cell) -> Job:
     return job
 
 
-def _run_all(jobs: dict[str, Job], slots: Slots, say: Callable[[str], None]) -> int:
-    start, ended, failed = time.monotonic(), 0, 0
+def _run_all(runs: dict[str, Run], slots: Slots, pace: Pace, say: Callable[[str], None]) -> int:
+    """Do what is missing; ``pace`` counts the trainings among it. Gives the number of runs that failed."""
+    failed = 0
+    trained = {name for name, one in runs.items() if not _is_trained(one)}
+
+    def timed(name: str, job: Job) -> Job:
+        def begin(environment, on_start) -> str:
+            pace.begin(name)
+            return job(environment, on_start)
+
+        return begin if name in trained else job
 
     def on_end(name: str, outcome: str | UserError) -> None:
-        nonlocal ended, failed
-        ended += 1
+        nonlocal failed
+        if name in trained:
+            pace.end(name)
         if isinstance(outcome, UserError):
             failed += 1
             said = f": {outcome.reason}" if isinstance(outcome, CommandFailed) else ""
             outcome = f"failed: {outcome}{said}"
-        left = (time.monotonic() - start) / ended * (len(jobs) - ended)
-        say(f"[{ended}/{len(jobs)}, {_duration(left)} left] {name}: {outcome}")
+        say(f"[{pace}] {name}: {outcome}")
 
+    jobs = {
+        name: timed(name, _train(one) if isinstance(one, Training) else _evaluate(one))
+        for name, one in runs.items()
+    }
     if jobs:
         slots.run(jobs, on_end)
     return failed
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

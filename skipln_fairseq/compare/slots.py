@@ -23,10 +23,10 @@ class Slots:
 
     def __init__(self, environments: Iterable[Mapping[str, str]]):
         self._free: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
-        self._count = 0
+        self.count = 0
         for environment in environments:
             self._free.put(environment)
-            self._count += 1
+            self.count += 1
         self._running: set[subprocess.Popen] = set()
         self._lock = threading.Lock()
         self._stopped = False
@@ -37,7 +37,7 @@ class Slots:
         ``on_end`` gets a job's name and what it gave, or the :class:`.UserError` with which it ended. What is raised
         here, an interruption too, ends all commands that run.
         """
-        with ThreadPoolExecutor(self._count) as pool:
+        with ThreadPoolExecutor(self.count) as pool:
             futures = {pool.submit(self._place, job): name for name, job in jobs.items()}
             try:
                 for future in as_completed(futures):

@@ -55,6 +55,19 @@ def test_each_variant_chooses_what_has_the_lowest_validation_loss(compared):
     assert all("--lr 1.0" in line for line in table["commands"] if "--seed 2" in line)
 
 
+def test_the_trainings_of_a_whole_grid_are_counted(compared):
+    """Those of the seeds too while the tuning runs; its own seed is trained then, and is evaluated only."""
+    tune = {"flag": "lr", "values": [3.0, 1.0], "seed": 1}
+    _, printed = compared(tune=tune, train={"arch": "a"})
+    counts = re.findall(r"^\[(\d+)/(\d+) trained, 0 min left\]", printed, re.MULTILINE)
+    assert {total for _, total in counts} == {"12"}
+    ended = [int(count) for count, _ in counts]
+    assert sorted(set(ended)) == list(range(1, 13))
+    assert ended.count(6) == 1 + 3  # and three evaluations
+    _, printed = compared(seeds=[1, 2, 3, 4], tune=tune, train={"arch": "a"})
+    assert {total for _, total in re.findall(r"^\[(\d+)/(\d+) trained", printed, re.MULTILINE)} == {"3"}
+
+
 def test_what_a_run_took_and_gave_is_kept(compared):
     table, _ = compared()
     row = table["rows"]["plain"]

@@ -1,0 +1,59 @@
+"""How long a grid's trainings will still take."""
+
+from skipln_fairseq.compare.pace import Pace
+
+
+class Clock:
+    """Seconds that a test lets pass."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_before_the_first_has_ended_nothing_is_said_of_the_time():
+    pace = Pace(4, 2)
+    assert str(pace) == "0/4 trained"
+    pace.begin("a")
+    assert (pace.left(), str(pace)) == (0, "0/4 trained")
+
+
+def test_those_that_run_are_partly_done_and_share_the_places():
+    pace = Pace(5, 2, clock := Clock())
+    pace.begin("a")
+    pace.begin("b")
+    clock.now = 600
+    pace.end("a")
+    # b has lasted as long as a: three are left, on two places
+    assert pace.left() == 3 * 600 / 2
+    pace.begin("c")
+    clock.now = 900
+    pace.end("b")
+    # the mean is 750; c has run 300 of it, two others wait
+    assert pace.left() == (3 * 750 - 300) / 2
+    assert str(pace) == "2/5 trained, 16 min left"
+
+
+def test_the_last_one_has_the_rest_of_its_time():
+    pace = Pace(2, 2, clock := Clock())
+    pace.begin("a")
+    clock.now = 7200
+    pace.end("a")
+    pace.begin("b")
+    clock.now += 3600
+    assert str(pace) == "1/2 trained, 1 h 00 min left"
+    clock.now += 9999
+    assert str(pace) == "1/2 trained, 0 min left"
+    pace.end("b")
+    assert str(pace) == "2/2 trained, 0 min left"
+
+
+def test_more_than_was_foreseen():
+    pace = Pace(1, 1, clock := Clock())
+    for name in "ab":
+        pace.begin(name)
+        clock.now += 60
+        pace.end(name)
+    assert str(pace) == "2/2 trained, 0 min left"

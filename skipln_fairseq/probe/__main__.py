@@ -110,10 +110,22 @@ def _fresh(one: Variant, depth: int | None, args: argparse.Namespace, batch: Bat
     return measure_variant(one, depth, range(1, args.seeds + 1), batch)
 
 
-def _of_checkpoints(files: Sequence[Path], args: argparse.Namespace, batch: Batch) -> Iterator[Measured]:
+def told_apart(files: Sequence[Path]) -> list[str]:
+    """Names of files: their stems; where two are alike, what lies between the paths' common beginning and end."""
     stems = [file.stem for file in files]
-    for file in files:
-        name = file.stem if stems.count(file.stem) == 1 else str(file)
+    if len(set(stems)) == len(stems):
+        return stems
+    paths = [file.with_suffix("").parts for file in files]
+    shortest = min(map(len, paths))
+    first = next((n for n in range(shortest) if len({path[n] for path in paths}) > 1), shortest - 1)
+    rest = [path[first:] for path in paths]
+    shortest = min(map(len, rest))
+    same = next((n for n in range(shortest) if len({path[-1 - n] for path in rest}) > 1), shortest - 1)
+    return ["/".join(path[: len(path) - same]) for path in rest]
+
+
+def _of_checkpoints(files: Sequence[Path], args: argparse.Namespace, batch: Batch) -> Iterator[Measured]:
+    for file, name in zip(files, told_apart(files), strict=True):
         yield from measure_checkpoint(file, name, range(1, args.seeds + 1), batch, args.untrained)
 
 

@@ -5,6 +5,7 @@ import csv
 import math
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from skipln_fairseq.nn import SKIPS, build_connection
 from skipln_fairseq.nn.norm.power import GroupScaling
 from skipln_fairseq.nn.skip.siamese import SiameseSkip
 from skipln_fairseq.nn.skip.streams import Streams
-from skipln_fairseq.probe.__main__ import main
+from skipln_fairseq.probe.__main__ import main, told_apart
 from skipln_fairseq.probe.batch import random_batch
 from skipln_fairseq.probe.draw import draw
 from skipln_fairseq.probe.log import ProbedModel, add_probe_args, probed
@@ -308,6 +309,21 @@ def test_a_checkpoint_is_measured_on_its_data(trained, data, tmp_path, capsys):
     assert len(rows) == 3 * 10
     assert len({row["gradient_norm"] for row in rows[::10]}) > 1  # of other batches
     assert "checkpoint_last" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/one.pt", "b/two.pt"], ["one", "two"]),
+        (["runs/a/best.pt", "runs/b/best.pt"], ["a", "b"]),
+        (["runs/a/seed-1/best.pt", "runs/b/seed-2/best.pt"], ["a/seed-1", "b/seed-2"]),
+        (["best.pt", "runs/a/best.pt"], ["best", "runs/a/best"]),
+        (["a/best.pt", "a/b/best.pt", "a/b/last.pt"], ["best", "b/best", "b/last"]),
+        (["a/best.pt", "a/best.pt"], ["best", "best"]),
+    ],
+)
+def test_checkpoints_of_one_name_are_told_apart_by_their_folders(files, names):
+    assert told_apart([Path(file) for file in files]) == names
 
 
 def test_untrained_models_stand_beside_a_checkpoint(trained, data, tmp_path):

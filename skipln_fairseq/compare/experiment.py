@@ -204,24 +204,24 @@ def _evaluate(cell: Cell) -> Job:
 def _run_all(runs: dict[str, Run], slots: Slots, pace: Pace, say: Callable[[str], None]) -> int:
     """Do what is missing; ``pace`` counts the trainings among it. Gives the number of runs that failed."""
     failed = 0
-    trained = {name for name, one in runs.items() if not _is_trained(one)}
+    to_train = {name for name, one in runs.items() if not _is_trained(one)}
 
     def timed(name: str, job: Job) -> Job:
         def begin(environment, on_start) -> str:
             pace.begin(name)
             return job(environment, on_start)
 
-        return begin if name in trained else job
+        return begin if name in to_train else job
 
     def on_end(name: str, outcome: str | UserError) -> None:
         nonlocal failed
-        if name in trained:
+        if name in to_train:
             pace.end(name)
         if isinstance(outcome, UserError):
             failed += 1
             said = f": {outcome.reason}" if isinstance(outcome, CommandFailed) else ""
             outcome = f"failed: {outcome}{said}"
-        say(f"[{pace}] {name}: {outcome}")
+        say(f"[{pace}] {name}: {outcome}".removeprefix("[] "))
 
     jobs = {
         name: timed(name, _train(one) if isinstance(one, Training) else _evaluate(one))

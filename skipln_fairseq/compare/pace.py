@@ -1,5 +1,6 @@
-"""How far a grid's trainings are, and how long they will still take."""
+"""How far the trainings of a grid are, and how long they will still take."""
 
+import heapq
 import time
 from collections.abc import Callable
 
@@ -7,7 +8,8 @@ __all__ = ["Pace"]
 
 
 class Pace:
-    """An estimate from the trainings that have ended: each one that has not is taken to last as long as their mean.
+    """An estimate from the trainings that have ended: each one that has not is taken to last as long as their mean, and
+    to begin when a place is free.
 
     Args:
         trainings: how many there are to be done.
@@ -30,18 +32,23 @@ class Pace:
         """It has ended."""
         self._took.append(self._clock() - self._began.pop(name))
 
-    def left(self) -> float:
-        """Seconds until all have ended; 0 before the first one has."""
+    def left(self) -> float | None:
+        """Seconds until all have ended; None before the first one has."""
         if not self._took:
-            return 0
-        mean = sum(self._took) / len(self._took)
-        waiting = max(self._trainings - len(self._took), len(self._began))
-        done = sum(min(self._clock() - began, mean) for began in list(self._began.values()))
-        return (waiting * mean - done) / max(1, min(self._places, waiting))
+            return None
+        mean, now = sum(self._took) / len(self._took), self._clock()
+        free = [max(0.0, began + mean - now) for began in list(self._began.values())]
+        free += [0.0] * (self._places - len(free))
+        heapq.heapify(free)
+        for _ in range(self._trainings - len(self._took) - len(self._began)):
+            heapq.heappush(free, heapq.heappop(free) + mean)
+        return max(free)
 
     def __str__(self) -> str:
-        ended = f"{len(self._took)}/{max(self._trainings, len(self._took))} trained"
-        return f"{ended}, {_duration(self.left())} left" if self._took else ended
+        """``3/40 trained, 5 h 10 min left``; empty where nothing is to be trained."""
+        total, left = max(self._trainings, len(self._took)), self.left()
+        ended = f"{len(self._took)}/{total} trained"
+        return "" if not total else ended if left is None else f"{ended}, {_duration(left)} left"
 
 
 def _duration(seconds: float) -> str:

@@ -82,11 +82,12 @@ def _falling(table: dict[str, Any]) -> str:
     return "; ".join(f"{variant} (seed {', '.join(map(str, seeds))})" for variant, seeds in runs.items())
 
 
-def _earlier_cell(earlier: dict[str, Any], variant: str, column: int) -> str:
+def _early_cell(found: dict[str, Any], variant: str, column: int) -> str:
     """A rank and, if tuned, the value that would have been chosen."""
-    rank = earlier["ranks"][variant][column]
-    chosen = earlier["chosen"].get(variant, [None] * (column + 1))[column]
-    return "–" if rank is None else f"{rank}" if chosen is None else f"{rank} ({chosen})"
+    rank, values = found["ranks"][variant][column], found["chosen"].get(variant)
+    if rank is None:
+        return "–"
+    return f"{rank} ({values[column]})" if values and values[column] else f"{rank}"
 
 
 def _cell(text: Any) -> str:
@@ -109,7 +110,7 @@ def _environment() -> jinja2.Environment:
         "differing": differing,
         "at_edge": _at_edge,
         "falling": _falling,
-        "earlier_cell": _earlier_cell,
+        "early_cell": _early_cell,
         "tried": _tried,
         "unlearnt": unlearnt,
     }

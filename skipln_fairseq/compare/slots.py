@@ -19,6 +19,9 @@ class Slots:
 
     Args:
         environments: of each place, the variables that its commands get.
+
+    Attributes:
+        count: of the places.
     """
 
     def __init__(self, environments: Iterable[Mapping[str, str]]):

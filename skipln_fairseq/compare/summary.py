@@ -11,7 +11,7 @@ from typing import Any
 from .cell import Cell
 from .curves import Curve
 from .data import Data
-from .earlier import earlier
+from .early_ranks import early_ranks
 from .experiment import Experiment
 from .significance import (
     FAILED,
@@ -64,7 +64,7 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
             row["chosen"] = experiment.chosen(data, variant)
             row["at_edge"] = _at_edge(row["chosen"], grid.tune.values)
     curves = {variant: [cell.training.curve() for cell in of.values()] for variant, of in cells.items()}
-    tried = {variant: _tried(experiment, data, variant) for variant in (rows if grid.tune else ())}
+    tried = {variant: _tuning_curves(experiment, data, variant) for variant in (rows if grid.tune else ())}
     missing = [
         f"{variant}, seed {seed}" for variant in rows for seed in grid.seeds if seed not in cells[variant]
     ]
@@ -79,7 +79,7 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
         "gpu": any(row["gpu_peak_gib"] for row in rows.values()),
         "curves": curves,
         "tuning_curves": tried,
-        "earlier": earlier(curves, tried),
+        "early_ranks": early_ranks(curves, tried),
         "samples": _samples(cells, grid.seeds[0], samples),
         "commands": _commands(experiment, data, cells),
         "where": _where(cells),
@@ -91,7 +91,7 @@ def _finished(experiment: Experiment, data: Data, variant: str) -> dict[int, Cel
     return {seed: cell for seed, cell in cells.items() if cell is not None and cell.result() is not None}
 
 
-def _tried(experiment: Experiment, data: Data, variant: str) -> dict[str, Curve]:
+def _tuning_curves(experiment: Experiment, data: Data, variant: str) -> dict[str, Curve]:
     """The curves of the tuned flag's values, of those that have ended."""
     trainings = experiment.candidates(data, variant).items()
     return {str(value): training.curve() for value, training in trainings if training.result() is not None}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .kernels.chain import Link, resolved
 from .kernels.leave import leave
 from .placement import Connection, connection_class
-from .plain import has_own_forward, is_watched
+from .plain import changes_forward, is_watched
 
 __all__ = ["Fused", "fuse"]
 
@@ -20,7 +20,7 @@ def _plain(modules: Sequence[nn.Module], drop: float) -> bool:
     Dropout that is retained in inference is torch's own, so that a seed gives what it gives in fairseq.
     """
     training = modules[0].training
-    changed = (is_watched(one) or has_own_forward(one) for one in modules)
+    changed = (is_watched(one) or changes_forward(one) for one in modules)
     return (drop < 1 if training else drop == 0) and not any(changed)
 
 

@@ -6,17 +6,17 @@ from typing import Any
 from torch import nn
 from torch.nn.modules import module as every_module
 
-__all__ = ["has_own_forward", "is_plain", "is_watched", "same_as_class"]
+__all__ = ["changes_forward", "is_plain", "is_watched", "same_as_class"]
 
-SAME = "same_as_class"
+_same: set[Callable[..., Any]] = set()
 
 
 def same_as_class(method: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a function that is put into modules as a method: it computes what the class's computes, up to rounding.
 
-    So a kernel that computes what the class says computes the same, and may go on.
+    Kernels may still replace a module that has it. What wraps it is another function, and they may not.
     """
-    setattr(method, SAME, True)
+    _same.add(method)
     return method
 
 
@@ -40,13 +40,13 @@ def is_plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
     return not any(_hides(module, name) for name in vars(module))
 
 
-def has_own_forward(module: nn.Module) -> bool:
-    """Whether it computes something else than its class."""
+def changes_forward(module: nn.Module) -> bool:
+    """Whether a method was put into it that computes something else than its class."""
     return "forward" in vars(module) and _hides(module, "forward")
 
 
 def _hides(module: nn.Module, name: str) -> bool:
     method, own = getattr(type(module), name, None), vars(module)[name]
     # what a copy has of a module that was computed with in another way
-    itself = getattr(own, "__func__", None) is method
-    return callable(method) and not (itself or getattr(own, SAME, False))
+    function = getattr(own, "__func__", None)
+    return callable(method) and function is not method and function not in _same

@@ -25,7 +25,7 @@ from .panel import panels, trained_panels
 from .picture import PICTURES
 from .subject import Batch, Measured, Variant, measure_checkpoint, measure_variant, unnamed, variant
 
-__all__ = ["main"]
+__all__ = ["main", "told_apart"]
 
 NAME = "probe"
 
@@ -113,15 +113,19 @@ def _fresh(one: Variant, depth: int | None, args: argparse.Namespace, batch: Bat
 def told_apart(files: Sequence[Path]) -> list[str]:
     """Names of files: their stems; where two are alike, what lies between the paths' common beginning and end."""
     stems = [file.stem for file in files]
-    if len(set(stems)) == len(stems):
+    if len(set(stems)) == len(files):
         return stems
     paths = [file.with_suffix("").parts for file in files]
-    shortest = min(map(len, paths))
-    first = next((n for n in range(shortest) if len({path[n] for path in paths}) > 1), shortest - 1)
-    rest = [path[first:] for path in paths]
-    shortest = min(map(len, rest))
-    same = next((n for n in range(shortest) if len({path[-1 - n] for path in rest}) > 1), shortest - 1)
-    return ["/".join(path[: len(path) - same]) for path in rest]
+    first = min(_alike(paths), min(map(len, paths)) - 1)
+    same = _alike([path[:first:-1] for path in paths])  # of the ends, behind the first part that differs
+    names = [str(Path(*path[first : len(path) - same])) for path in paths]
+    return names if len(set(names)) == len(files) else [str(file) for file in files]
+
+
+def _alike(paths: Sequence[tuple[str, ...]]) -> int:
+    """How many parts all of them begin with."""
+    differing = (n for n, parts in enumerate(zip(*paths, strict=False)) if len(set(parts)) > 1)
+    return next(differing, min(map(len, paths)))
 
 
 def _of_checkpoints(files: Sequence[Path], args: argparse.Namespace, batch: Batch) -> Iterator[Measured]:

@@ -17,7 +17,7 @@ def test_before_the_first_has_ended_nothing_is_said_of_the_time():
     pace = Pace(4, 2)
     assert str(pace) == "0/4 trained"
     pace.begin("a")
-    assert (pace.left(), str(pace)) == (0, "0/4 trained")
+    assert (pace.left(), str(pace)) == (None, "0/4 trained")
 
 
 def test_those_that_run_are_partly_done_and_share_the_places():
@@ -26,14 +26,14 @@ def test_those_that_run_are_partly_done_and_share_the_places():
     pace.begin("b")
     clock.now = 600
     pace.end("a")
-    # b has lasted as long as a: three are left, on two places
-    assert pace.left() == 3 * 600 / 2
+    # b has lasted as long as a and is about to end: of three that wait, one place does two
+    assert pace.left() == 2 * 600
     pace.begin("c")
     clock.now = 900
     pace.end("b")
-    # the mean is 750; c has run 300 of it, two others wait
-    assert pace.left() == (3 * 750 - 300) / 2
-    assert str(pace) == "2/5 trained, 16 min left"
+    # the mean is 750; c has run 300 of it, and two others wait: the second begins when c has ended
+    assert pace.left() == (750 - 300) + 750
+    assert str(pace) == "2/5 trained, 20 min left"
 
 
 def test_the_last_one_has_the_rest_of_its_time():
@@ -48,6 +48,20 @@ def test_the_last_one_has_the_rest_of_its_time():
     assert str(pace) == "1/2 trained, 0 min left"
     pace.end("b")
     assert str(pace) == "2/2 trained, 0 min left"
+
+
+def test_the_last_one_may_just_have_begun():
+    pace = Pace(3, 2, clock := Clock())
+    pace.begin("a")
+    pace.begin("b")
+    clock.now = 600
+    pace.end("a")
+    pace.begin("c")
+    assert pace.left() == 600
+
+
+def test_without_trainings_nothing_is_said():
+    assert str(Pace(0, 2)) == ""
 
 
 def test_more_than_was_foreseen():

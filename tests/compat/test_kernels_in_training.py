@@ -44,7 +44,9 @@ def test_each_sub_layer_ends_in_the_kernel(flags, monkeypatch):
     count("forward", cpu.forward)
     count("backward", cpu.backward)
     cfg = convert_namespace_to_omegaconf(parse("transformer_rskip", "--cpu", "--lr-scheduler=fixed", *flags))
-    model = Trainer(cfg, None, build("transformer_rskip", *flags), nn.Module()).model.train()
+    trainer = Trainer(cfg, None, build("transformer_rskip", *flags), nn.Module())
+    assert bool(trainer.ema) == ("--store-ema" in flags)
+    model = trainer.model.train()
     model(*batch())[0].float().sum().backward()
     ends = len(sub_layers(model))
     assert ends == 10

@@ -26,9 +26,16 @@ SINGLE = {"rtol": 1e-5, "atol": 1e-6}  # of single precision, in which fairseq c
 def form(request, monkeypatch):
     """Also in blocks of fewer rows than there are, the last one smaller: 200 bytes are 4 rows of 11 floats."""
     if request.param == "compiled":
-        assert cpu.fits(torch.empty(1, 1))
+        if not cpu.fits(torch.empty(1, 1)):
+            pytest.skip("no C compiler")
         return
     monkeypatch.setattr(cpu, "fits", lambda logits: False)
+    monkeypatch.setitem(blocks.BLOCK_BYTES, "cpu", 2**19 if request.param == "one block" else 200)
+
+
+@pytest.fixture(params=["one block", "blocks"])
+def block_form(request, monkeypatch):
+    """The forms that compute in double precision."""
     monkeypatch.setitem(blocks.BLOCK_BYTES, "cpu", 2**19 if request.param == "one block" else 200)
 
 
@@ -42,7 +49,7 @@ def draw(dtype=torch.float64, rows=7, words=11, scale=3):
 
 @pytest.mark.parametrize("eps", [0, 0.1, 0.7])
 @pytest.mark.parametrize("shift", [0, 1000])
-def test_kernel_is_fairseqs_formula(eps, shift, form):
+def test_kernel_is_fairseqs_formula(eps, shift, block_form):
     logits, target = draw()
     eps_i = eps / (logits.size(1) - 1)
     for reduce in (True, False):
@@ -80,7 +87,7 @@ class Repeatable(torch.autograd.Function):
             return *torch.autograd.grad(cross_entropies_(logits * 1, target, PAD), logits, grads), None
 
 
-def test_kernel_gradients(form):
+def test_kernel_gradients(block_form):
     assert torch.autograd.gradcheck(Repeatable.apply, draw())
 
 
@@ -114,6 +121,28 @@ def test_what_is_not_finite_stays_so(form):
     assert rows.grad[:2].isnan().any(1).all()
     assert rows.grad[2:].isfinite().all()
     assert rows.grad[2, 3] == 0
+
+
+def test_rows_may_lie_apart(form):
+    """Logits and targets that are no whole blocks of memory, and one gradient for all rows."""
+    wide, targets = draw(torch.float32, words=22)[0].detach(), torch.arange(14) % 11
+    found = []
+    for arranged in (lambda x: x, torch.Tensor.contiguous):
+        leaf = wide.clone().requires_grad_()
+        nll, every = cross_entropies_(arranged((leaf * 1)[:, ::2]), arranged(targets[::2]), PAD)
+        (nll.sum() + 2 * every.sum()).backward()
+        found.append((nll, every, leaf.grad))
+    for apart, whole in zip(*found, strict=True):
+        assert torch.equal(apart, whole)
+
+
+@pytest.mark.parametrize(
+    "target", [torch.zeros(3, dtype=torch.int32), torch.zeros(2).long(), torch.zeros(3, 1).long()]
+)
+def test_targets_of_another_kind_are_refused(target, form):
+    """Their memory would be read as something else."""
+    with pytest.raises(ValueError, match=r"valid is long \(3,\)"):
+        cross_entropies_(torch.zeros(3, 11), target, PAD)
 
 
 @pytest.mark.parametrize("target", [-1, 11])

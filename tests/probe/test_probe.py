@@ -319,7 +319,9 @@ def test_a_checkpoint_is_measured_on_its_data(trained, data, tmp_path, capsys):
         (["runs/a/seed-1/best.pt", "runs/b/seed-2/best.pt"], ["a/seed-1", "b/seed-2"]),
         (["best.pt", "runs/a/best.pt"], ["best", "runs/a/best"]),
         (["a/best.pt", "a/b/best.pt", "a/b/last.pt"], ["best", "b/best", "b/last"]),
-        (["a/best.pt", "a/best.pt"], ["best", "best"]),
+        (["/x/best.pt", "y/best.pt"], ["/x", "y"]),
+        (["a/best.pt", "a/best.bin"], ["a/best.pt", "a/best.bin"]),
+        (["a/best.v1", "a/best.v2"], ["a/best.v1", "a/best.v2"]),
     ],
 )
 def test_checkpoints_of_one_name_are_told_apart_by_their_folders(files, names):

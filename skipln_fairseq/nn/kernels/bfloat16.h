@@ -1,9 +1,11 @@
-// A bfloat16 number is the upper half of a float32 one.
+// The types of tensors, and bfloat16: the upper half of a float32 number.
 
 #pragma once
 
 #include <stdint.h>
 #include <string.h>
+
+enum { FLOAT32, BFLOAT16 };  // as types.py numbers them
 
 static inline float to_float(uint16_t half) {
     const uint32_t bits = (uint32_t)half << 16;

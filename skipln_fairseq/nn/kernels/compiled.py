@@ -18,16 +18,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import torch
-
 from . import cache
 
-__all__ = ["TYPES", "load"]
+__all__ = ["load"]
 
 logger = logging.getLogger(__name__)
-
-TYPES = {torch.float32: 0, torch.bfloat16: 1}
-"""What tensors of rows hold, as row.h numbers it."""
 
 FLAGS = (
     *("-std=c11", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),

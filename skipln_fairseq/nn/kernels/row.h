@@ -1,13 +1,13 @@
 // Rows of features, read as float32 and written as what the tensors hold.
 
+#pragma once
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bfloat16.h"
 #include "working_memory.h"
-
-enum { FLOAT32, BFLOAT16 };
 
 static void read_row(float *restrict to, const void *from, int type, int64_t row, int64_t dim) {
     if (type == FLOAT32) {

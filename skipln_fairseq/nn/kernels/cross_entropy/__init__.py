@@ -38,7 +38,7 @@ def cross_entropies_(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tens
         nll and all, (N,) each
 
     Raises:
-        ValueError: for a leaf that requires a gradient.
+        ValueError: for a leaf that requires a gradient, or targets of another type or number.
         IndexError or RuntimeError: for a target that is none of the V.
     """
     if torch.is_grad_enabled() and logits.is_leaf and logits.requires_grad:
@@ -52,7 +52,12 @@ def _form(logits: Tensor) -> ModuleType:
 
 
 def _forward(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, Tensor, Tensor]:
-    return _form(logits).forward(logits, target, ignored)
+    if target.dtype != torch.long or target.shape != logits.shape[:1]:
+        kind = f"{str(target.dtype).removeprefix('torch.')} {tuple(target.shape)}"
+        raise ValueError(
+            f"targets of {tuple(logits.shape)} logits are {kind}: valid is long {(len(logits),)}"
+        )
+    return _form(logits).forward(logits.contiguous(), target, ignored)
 
 
 def _fake_forward(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, ...]:

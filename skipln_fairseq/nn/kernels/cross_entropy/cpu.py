@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import compiled
+from ..types import TYPES
 
 __all__ = ["backward_", "fits", "forward"]
 
@@ -23,14 +24,14 @@ class _Rows(ctypes.Structure):
 
 def fits(logits: Tensor) -> bool:
     """Whether this form can take such tensors, here."""
-    known = logits.device.type == "cpu" and logits.dtype in compiled.TYPES
+    known = logits.device.type == "cpu" and logits.dtype in TYPES
     return known and compiled.load(SOURCE) is not None
 
 
 def _call(name: str, logits: Tensor, target: Tensor, ignored: int, *rows: Tensor) -> int:
     function = getattr(compiled.load(SOURCE), name)
-    function.restype = ctypes.c_int64 if name == "cross_entropies_forward" else None
-    numbers = _Rows(*logits.shape, ignored, compiled.TYPES[logits.dtype], target.data_ptr())
+    function.restype = ctypes.c_int64
+    numbers = _Rows(*logits.shape, ignored, TYPES[logits.dtype], target.data_ptr())
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (logits, *rows)]
     return function(ctypes.byref(numbers), *pointers, ctypes.c_int64(torch.get_num_threads()))
 

@@ -63,7 +63,7 @@ static void backward_rows(
     free(buffer);
 }
 
-// The first row whose target is no word, or -1: nothing is computed then.
+// Both give -1; where a target is no word, the forward computes nothing and gives its row.
 int64_t cross_entropies_forward(
     const Rows *all, const void *logits, float *nll, float *every, float *log_sum, int64_t threads
 ) {
@@ -75,7 +75,7 @@ int64_t cross_entropies_forward(
     return -1;
 }
 
-void cross_entropies_backward(
+int64_t cross_entropies_backward(
     const Rows *all, void *logits, const float *log_sum, const float *grad_nll, const float *grad_every, int64_t threads
 ) {
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -83,4 +83,5 @@ void cross_entropies_backward(
         backward_rows(
             all, logits, log_sum, grad_nll, grad_every, all->rows * t / threads, all->rows * (t + 1) / threads
         );
+    return -1;
 }

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .library import TYPES, loaded, pointer
+from ..types import TYPES
+from .library import loaded, pointer
 
 __all__ = ["Choice", "best"]
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from .. import compiled
+from ..types import TYPES
 
-__all__ = ["TYPES", "call", "fits", "loaded", "pointer", "source"]
+__all__ = ["call", "fits", "loaded", "pointer", "source"]
 
 FOLDER = Path(__file__).parent
 FUSED = ("-ffp-contract=fast",)  # a product and a sum in one instruction, which ISO C leaves to be asked for
-TYPES = {torch.float32: 0, torch.bfloat16: 1}  # as the sources number them
 
 
 @cache

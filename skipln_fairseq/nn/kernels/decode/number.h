@@ -6,8 +6,6 @@
 
 #include "../bfloat16.h"
 
-enum { FLOAT32, BFLOAT16 };
-
 static inline float read_one(const void *from, int type, int64_t place) {
     return type == FLOAT32 ? ((const float *)from)[place] : to_float(((const uint16_t *)from)[place]);
 }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import compiled
+from ..types import TYPES
 from .step import Step
 
 __all__ = ["backward", "fits", "forward"]
@@ -35,7 +36,7 @@ class _Step(ctypes.Structure):
 
 def fits(f: Tensor) -> bool:
     """Whether this form can take such tensors, here."""
-    return f.device.type == "cpu" and f.dtype in compiled.TYPES and compiled.load(SOURCE) is not None
+    return f.device.type == "cpu" and f.dtype in TYPES and compiled.load(SOURCE) is not None
 
 
 @functools.lru_cache(maxsize=256)
@@ -54,7 +55,7 @@ def _call(
     )
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
     function = getattr(compiled.load(SOURCE), name)
-    function(ctypes.byref(numbers), compiled.TYPES[f.dtype], *pointers, ctypes.c_int64(threads))
+    function(ctypes.byref(numbers), TYPES[f.dtype], *pointers, ctypes.c_int64(threads))
 
 
 def forward(f: Tensor, x: Tensor, parameters: list[Tensor], step: Step, seed: int) -> tuple[Tensor, Tensor]:

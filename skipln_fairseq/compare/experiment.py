@@ -221,7 +221,8 @@ def _run_all(runs: dict[str, Run], slots: Slots, pace: Pace, say: Callable[[str]
             failed += 1
             said = f": {outcome.reason}" if isinstance(outcome, CommandFailed) else ""
             outcome = f"failed: {outcome}{said}"
-        say(f"[{pace}] {name}: {outcome}".removeprefix("[] "))
+        counted = f"[{pace}] " if str(pace) else ""
+        say(f"{counted}{name}: {outcome}")
 
     jobs = {
         name: timed(name, _train(one) if isinstance(one, Training) else _evaluate(one))

@@ -46,9 +46,10 @@ class Pace:
 
     def __str__(self) -> str:
         """``3/40 trained, 5 h 10 min left``; empty where nothing is to be trained."""
-        total, left = max(self._trainings, len(self._took)), self.left()
-        ended = f"{len(self._took)}/{total} trained"
-        return "" if not total else ended if left is None else f"{ended}, {_duration(left)} left"
+        if not self._trainings:
+            return ""
+        ended, left = f"{len(self._took)}/{self._trainings} trained", self.left()
+        return ended if left is None else f"{ended}, {_duration(left)} left"
 
 
 def _duration(seconds: float) -> str:

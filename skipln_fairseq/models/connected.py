@@ -20,7 +20,7 @@ def retains_dropout(module: nn.Module) -> bool:
 
 
 def keep_dropout_names(layer, stock: type) -> None:
-    # `fairseq-generate --retain-dropout-modules` selects dropouts by the stock class's name.
+    """Name a layer's dropouts after the stock class: ``--retain-dropout-modules`` selects them by that name."""
     layer.dropout_module.module_name = stock.__name__
     layer.activation_dropout_module.module_name = stock.__name__
 

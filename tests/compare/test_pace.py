@@ -20,12 +20,18 @@ def test_before_the_first_has_ended_nothing_is_said_of_the_time():
     assert (pace.left(), str(pace)) == (None, "0/4 trained")
 
 
-def test_those_that_run_are_partly_done_and_share_the_places():
-    pace = Pace(5, 2, clock := Clock())
+def when_the_first_ends(trainings):
+    """Two places; both began at 0, and one training has ended after 600 seconds."""
+    pace = Pace(trainings, 2, clock := Clock())
     pace.begin("a")
     pace.begin("b")
     clock.now = 600
     pace.end("a")
+    return pace, clock
+
+
+def test_those_that_run_are_partly_done_and_share_the_places():
+    pace, clock = when_the_first_ends(5)
     # b has lasted as long as a and is about to end: of three that wait, one place does two
     assert pace.left() == 2 * 600
     pace.begin("c")
@@ -51,23 +57,10 @@ def test_the_last_one_has_the_rest_of_its_time():
 
 
 def test_the_last_one_may_just_have_begun():
-    pace = Pace(3, 2, clock := Clock())
-    pace.begin("a")
-    pace.begin("b")
-    clock.now = 600
-    pace.end("a")
+    pace, _ = when_the_first_ends(3)
     pace.begin("c")
     assert pace.left() == 600
 
 
 def test_without_trainings_nothing_is_said():
     assert str(Pace(0, 2)) == ""
-
-
-def test_more_than_was_foreseen():
-    pace = Pace(1, 1, clock := Clock())
-    for name in "ab":
-        pace.begin(name)
-        clock.now += 60
-        pace.end(name)
-    assert str(pace) == "2/2 trained, 0 min left"

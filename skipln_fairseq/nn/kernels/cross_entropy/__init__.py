@@ -47,17 +47,18 @@ def cross_entropies_(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tens
     return nll, every
 
 
-def _form(logits: Tensor) -> ModuleType:
-    return cpu if cpu.fits(logits) else blocks
-
-
-def _forward(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, Tensor, Tensor]:
-    if target.dtype != torch.long or target.shape != logits.shape[:1]:
+def _form(logits: Tensor, target: Tensor, *rows: Tensor) -> ModuleType:
+    """The form to compute with, which may rely on what is checked here."""
+    if target.dtype != torch.long or any(row.shape != logits.shape[:1] for row in (target, *rows)):
         kind = f"{str(target.dtype).removeprefix('torch.')} {tuple(target.shape)}"
         raise ValueError(
             f"targets of {tuple(logits.shape)} logits are {kind}: valid is long {(len(logits),)}"
         )
-    return _form(logits).forward(logits.contiguous(), target, ignored)
+    return cpu if cpu.fits(logits) else blocks
+
+
+def _forward(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, Tensor, Tensor]:
+    return _form(logits, target).forward(logits, target, ignored)
 
 
 def _fake_forward(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, ...]:
@@ -68,7 +69,8 @@ def _fake_forward(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor,
 def _backward_(
     logits: Tensor, target: Tensor, ignored: int, log_sum: Tensor, grad_nll: Tensor, grad_every: Tensor
 ) -> None:
-    _form(logits).backward_(logits, target, ignored, log_sum, grad_nll, grad_every)
+    form = _form(logits, target, log_sum, grad_nll, grad_every)
+    form.backward_(logits, target, ignored, log_sum, grad_nll, grad_every)
 
 
 _operator = define(

@@ -24,16 +24,19 @@ class _Rows(ctypes.Structure):
 
 def fits(logits: Tensor) -> bool:
     """Whether this form can take such tensors, here."""
-    known = logits.device.type == "cpu" and logits.dtype in TYPES
+    known = logits.device.type == "cpu" and logits.dtype in TYPES and logits.is_contiguous()
     return known and compiled.load(SOURCE) is not None
 
 
-def _call(name: str, logits: Tensor, target: Tensor, ignored: int, *rows: Tensor) -> int:
+def _call(name: str, logits: Tensor, target: Tensor, ignored: int, *rows: Tensor) -> None:
+    target = target.contiguous()
     function = getattr(compiled.load(SOURCE), name)
     function.restype = ctypes.c_int64
     numbers = _Rows(*logits.shape, ignored, TYPES[logits.dtype], target.data_ptr())
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (logits, *rows)]
-    return function(ctypes.byref(numbers), *pointers, ctypes.c_int64(torch.get_num_threads()))
+    wrong = function(ctypes.byref(numbers), *pointers, ctypes.c_int64(torch.get_num_threads()))
+    if wrong >= 0:
+        raise IndexError(f"target {int(target[wrong])} is out of range for {logits.size(1)} words")
 
 
 def forward(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -42,11 +45,8 @@ def forward(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, Tenso
     Raises:
         IndexError: a target is no word.
     """
-    target = target.contiguous()
     nll, every, log_sum = (logits.new_empty(len(logits), dtype=torch.float32) for _ in range(3))
-    wrong = _call("cross_entropies_forward", logits, target, ignored, nll, every, log_sum)
-    if wrong >= 0:
-        raise IndexError(f"target {int(target[wrong])} is out of range for {logits.size(1)} words")
+    _call("cross_entropies_forward", logits, target, ignored, nll, every, log_sum)
     return nll, every, log_sum
 
 
@@ -55,4 +55,4 @@ def backward_(
 ) -> None:
     """Write the gradient over the logits."""
     rows = [row.float().contiguous() for row in (log_sum, grad_nll, grad_every)]
-    _call("cross_entropies_backward", logits, target.contiguous(), ignored, *rows)
+    _call("cross_entropies_backward", logits, target, ignored, *rows)

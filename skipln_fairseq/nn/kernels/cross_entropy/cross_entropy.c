@@ -63,12 +63,18 @@ static void backward_rows(
     free(buffer);
 }
 
-// Both give -1; where a target is no word, the forward computes nothing and gives its row.
+// The first row whose target is no word, or -1. With such a row nothing is computed.
+static int64_t wrong_row(const Rows *all) {
+    for (int64_t row = 0; row < all->rows; row++)
+        if (all->target[row] < 0 || all->target[row] >= all->words) return row;
+    return -1;
+}
+
 int64_t cross_entropies_forward(
     const Rows *all, const void *logits, float *nll, float *every, float *log_sum, int64_t threads
 ) {
-    for (int64_t row = 0; row < all->rows; row++)
-        if (all->target[row] < 0 || all->target[row] >= all->words) return row;
+    const int64_t wrong = wrong_row(all);
+    if (wrong >= 0) return wrong;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < threads; t++)
         forward_rows(all, logits, nll, every, log_sum, all->rows * t / threads, all->rows * (t + 1) / threads);
@@ -78,6 +84,8 @@ int64_t cross_entropies_forward(
 int64_t cross_entropies_backward(
     const Rows *all, void *logits, const float *log_sum, const float *grad_nll, const float *grad_every, int64_t threads
 ) {
+    const int64_t wrong = wrong_row(all);
+    if (wrong >= 0) return wrong;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t t = 0; t < threads; t++)
         backward_rows(

@@ -107,19 +107,21 @@ class Experiment:
 
     def run(self, slots: Slots, say: Callable[[str], None]) -> int:
         """Run what is missing, data set by data set: the tuning, then seed by seed, so that what is done is comparable
-        whenever it ends. Gives the number of runs that failed.
+        whenever it ends. What waits for its tuning lets later runs go first. Gives the number of runs that failed.
         """
-        pace, failed = Pace(self._to_train(), slots.count), 0
-        for data in self.grid.data:
-            failed += _run_all(_missing(self._tunings(data)), slots, pace, say)
-            failed += _run_all(_missing(self._cells(data)), slots, pace, say)
-        return failed
+
+        def in_order() -> Iterator[tuple[str, Run | None]]:
+            for data in self.grid.data:
+                yield from self._tunings(data)
+                yield from self._cells(data)
+
+        return _run_all(in_order, slots, Pace(self._to_train(), slots.count), say)
 
     def _to_train(self) -> int:
         """How many trainings are missing; while the tuning is, all seeds are but its own."""
         found = 0
         for data in self.grid.data:
-            found += len(_missing(self._tunings(data)))
+            found += sum(not _is_trained(training) for _, training in self._tunings(data))
             for seed in self.grid.seeds:
                 cells = [self.cell(data, variant, seed) for variant in self.grid.variants]
                 own = self.grid.tune is not None and seed == self.grid.tune.seed
@@ -144,7 +146,7 @@ class Experiment:
             raise UserError(f"--run {number}: {name}: not all runs of its tuning are there, see --list")
         if one.result() is not None:
             say(f"{name}: is there")
-        return _run_all(_missing([(name, one)]), slots, Pace(int(not _is_trained(one)), 1), say)
+        return _run_all(lambda: [(name, one)], slots, Pace(int(not _is_trained(one)), 1), say)
 
     def _numbered(self) -> Iterator[tuple[str, "Run | None"]]:
         for of_data in (self._tunings, self._cells):
@@ -164,10 +166,6 @@ class Experiment:
 
 
 Run = Training | Cell
-
-
-def _missing(runs: Iterable[tuple[str, Run | None]]) -> dict[str, Run]:
-    return {name: one for name, one in runs if one is not None and one.result() is None}
 
 
 def _is_trained(one: Run) -> bool:
@@ -201,21 +199,34 @@ def _evaluate(cell: Cell) -> Job:
     return job
 
 
-def _run_all(runs: dict[str, Run], slots: Slots, pace: Pace, say: Callable[[str], None]) -> int:
-    """Do what is missing; ``pace`` counts the trainings among it. Gives the number of runs that failed."""
+def _run_all(
+    runs: Callable[[], Iterable[tuple[str, Run | None]]], slots: Slots, pace: Pace, say: Callable[[str], None]
+) -> int:
+    """Do what is missing. Gives the number of runs that failed.
+
+    Args:
+        runs: all of them in their order, by name, as they are now: None waits for another.
+        slots: where they run.
+        pace: counts the trainings among what is missing.
+        say: gets a line for each end.
+    """
+    begun: set[str] = set()
+    training: set[str] = set()
     failed = 0
-    to_train = {name for name, one in runs.items() if not _is_trained(one)}
 
-    def timed(name: str, job: Job) -> Job:
-        def begin(environment, on_start) -> str:
-            pace.begin(name)
-            return job(environment, on_start)
-
-        return begin if name in to_train else job
+    def following() -> tuple[str, Job] | None:
+        for name, one in runs():
+            if name not in begun and one is not None and one.result() is None:
+                begun.add(name)
+                if not _is_trained(one):
+                    training.add(name)
+                    pace.begin(name)
+                return name, _train(one) if isinstance(one, Training) else _evaluate(one)
+        return None
 
     def on_end(name: str, outcome: str | UserError) -> None:
         nonlocal failed
-        if name in to_train:
+        if name in training:
             pace.end(name)
         if isinstance(outcome, UserError):
             failed += 1
@@ -224,10 +235,5 @@ def _run_all(runs: dict[str, Run], slots: Slots, pace: Pace, say: Callable[[str]
         counted = f"[{pace}] " if str(pace) else ""
         say(f"{counted}{name}: {outcome}")
 
-    jobs = {
-        name: timed(name, _train(one) if isinstance(one, Training) else _evaluate(one))
-        for name, one in runs.items()
-    }
-    if jobs:
-        slots.run(jobs, on_end)
+    slots.run(following, on_end)
     return failed

@@ -4,7 +4,7 @@ import queue
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any
 
 from ..common.errors import UserError
@@ -34,20 +34,32 @@ class Slots:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def run(self, jobs: Mapping[Any, Job], on_end: Callable[[Any, Any], None]) -> None:
-        """Run ``jobs``, in their order, as places become free.
+    def run(
+        self, following: Callable[[], tuple[Any, Job] | None], on_end: Callable[[Any, Any], None]
+    ) -> None:
+        """Run jobs as places become free, until none is left.
 
-        ``on_end`` gets a job's name and what it gave, or the :class:`.UserError` with which it ended. What is raised
-        here, an interruption too, ends all commands that run.
+        What is raised here, an interruption too, ends all commands that run.
+
+        Args:
+            following: gives the next job and its name. None says that none can begin now; it is asked again after each
+                end of a job.
+            on_end: gets a job's name and what it gave, or the :class:`.UserError` with which it ended.
         """
+        running: dict[Any, Any] = {}
         with ThreadPoolExecutor(self.count) as pool:
-            futures = {pool.submit(self._place, job): name for name, job in jobs.items()}
             try:
-                for future in as_completed(futures):
-                    error = future.exception()
-                    if error is not None and not isinstance(error, UserError):
-                        raise error
-                    on_end(futures[future], error or future.result())
+                while True:
+                    while len(running) < self.count and (found := following()) is not None:
+                        name, job = found
+                        running[pool.submit(self._place, job)] = name
+                    if not running:
+                        return
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        error = future.exception()
+                        if error is not None and not isinstance(error, UserError):
+                            raise error
+                        on_end(running.pop(future), error or future.result())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._stop()

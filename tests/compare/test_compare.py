@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -61,6 +62,34 @@ def test_the_trainings_of_a_whole_grid_are_counted(compared):
     assert ended.count(6) == 1 + 3  # and three evaluations
     _, printed = compared(seeds=[1, 2, 3, 4], tune=tune, train={"arch": "a"})
     assert {total for _, total in re.findall(r"^\[(\d+)/(\d+) trained", printed, re.MULTILINE)} == {"3"}
+
+
+def test_what_waits_for_its_tuning_lets_others_go_first(compared, tmp_path):
+    """The tuning of one variant does not end before the other one's seeds have."""
+
+    def let_go():
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("work/runs/d/plain/seed-*/test-*.json"))) < 2:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        (tmp_path / "go").touch()
+
+    release = threading.Thread(target=let_go)
+    release.start()
+    _, printed = compared(
+        "--processes=3",
+        variants={"slow": {"behave": "wait"}, "plain": None},
+        train={"arch": "a"},
+        tune={"flag": "lr", "values": [3.0, 1.0], "seed": 1},
+        seeds=[1, 2],
+    )
+    release.join()
+    ended = re.findall(r"\] d / (.*):", printed)
+    plain = ["plain / lr 3.0", "plain / lr 1.0", "plain / seed 1", "plain / seed 2"]
+    assert sorted(ended[:4]) == sorted(plain)
+    assert sorted(ended[4:6]) == ["slow / lr 1.0", "slow / lr 3.0"]
+    assert sorted(ended[6:]) == ["slow / seed 1", "slow / seed 2"]
 
 
 def test_what_a_run_took_and_gave_is_kept(compared):

@@ -61,18 +61,21 @@ class Experiment:
 
     def _first_trainings(self, data: Data, variant: str) -> Iterator[Training]:
         """One training for each set of flags, those that have not ended."""
-        trainings = list(self.candidates(data, variant).values())
-        if not trainings:
-            trainings = [self._training(data, variant, self.grid.seeds[0], self.grid.flags(data, variant))]
+        tune, trainings = self.grid.tune, list(self.candidates(data, variant).values())
+        if tune is None or tune.train:
+            flags = {**self.grid.flags(data, variant), **({tune.flag: tune.values[0]} if tune else {})}
+            trainings.append(self._training(data, variant, self.grid.seeds[0], flags))
         return (training for training in trainings if training.result() is None)
 
     def candidates(self, data: Data, variant: str) -> dict[Any, Training]:
         """The trainings among whose values of the tuned flag the variant chooses."""
         tune = self.grid.tune
-        flags = self.grid.flags(data, variant)
+        if tune is None:
+            return {}
+        flags = {**self.grid.flags(data, variant), **tune.train}
         return {
             value: self._training(data, variant, tune.seed, {**flags, tune.flag: value})
-            for value in (tune.values if tune else ())
+            for value in tune.values
         }
 
     def losses(self, data: Data, variant: str) -> dict[Any, float | None]:
@@ -118,13 +121,13 @@ class Experiment:
         return _run_all(in_order, slots, Pace(self._to_train(), slots.count), say)
 
     def _to_train(self) -> int:
-        """How many trainings are missing; while the tuning is, all seeds are but its own."""
-        found = 0
+        """How many trainings are missing; while the tuning is, all seeds are but its own, if that is trained alike."""
+        tune, found = self.grid.tune, 0
         for data in self.grid.data:
             found += sum(not _is_trained(training) for _, training in self._tunings(data))
             for seed in self.grid.seeds:
                 cells = [self.cell(data, variant, seed) for variant in self.grid.variants]
-                own = self.grid.tune is not None and seed == self.grid.tune.seed
+                own = tune is not None and seed == tune.seed and not tune.train
                 found += sum(not own if cell is None else not _is_trained(cell) for cell in cells)
         return found
 

@@ -13,6 +13,7 @@
     evaluate: {beam: 5, batch-size: 64, remove-bpe: sentencepiece}   # of fairseq-generate; models of Moses' tokens
                                                                  # need tokenizer, source-lang and target-lang too
     score: {tokenize: 13a}                                       # optional, of sacrebleu.BLEU
+    contrasts: [[rSkip 2, xSkip 2]]                              # optional: further pairs of variants to compare
     measure: translation                                         # or classification, see measures.py
 
 Flags are fairseq's, without ``--``: ``true`` is a flag without a value, ``false`` and ``null`` are none. Data and
@@ -29,6 +30,7 @@ from typing import Any
 from ..common.errors import UserError
 from ..runs.settings import Flags, check_flags, check_keys, check_mapping, read_settings
 from .cell import Cell
+from .contrasts import Pair
 from .data import Data, file_name
 from .measures import MEASURES
 
@@ -49,11 +51,15 @@ NOT_HERE = (
 
 @dataclass(frozen=True)
 class Tuning:
-    """One flag whose value every variant chooses on the validation set, among the same ones."""
+    """One flag whose value every variant chooses on the validation set, among the same ones.
+
+    ``train`` are flags of these trainings alone, for instance to make them shorter.
+    """
 
     flag: str
     values: tuple[Any, ...]
     seed: int
+    train: Flags
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class Grid:
     score: Mapping[str, Any]
     measure: type[Cell]
     tune: Tuning | None
+    contrasts: tuple[Pair, ...] = ()
 
     def flags(self, data: Data, variant: str) -> dict[str, Any]:
         """Of fairseq-train, without the seed and what is tuned."""
@@ -94,7 +101,7 @@ def _grid(content: Any) -> Grid:
         "the grid",
         content,
         needed=("title", "baseline", "seeds", "data", "variants", "train", "evaluate"),
-        optional=("measure", "score", "tune"),
+        optional=("contrasts", "measure", "score", "tune"),
     )
     variants = _flags_of_each("variants", content["variants"])
     baseline = str(content["baseline"])
@@ -118,6 +125,7 @@ def _grid(content: Any) -> Grid:
         score=score,
         measure=measure,
         tune=_tuning(content["tune"]) if content.get("tune") else None,
+        contrasts=_contrasts(content.get("contrasts", []), variants),
     )
     _check_tuned(grid)
     _check_file_names(grid)
@@ -128,7 +136,7 @@ def _check_tuned(grid: Grid) -> None:
     """Refuse values of the tuned flag that none would be trained with."""
     for data in grid.data:
         for variant in grid.variants:
-            if grid.tune is not None and grid.tune.flag in grid.flags(data, variant):
+            if grid.tune is not None and grid.tune.flag in {**grid.flags(data, variant), **grid.tune.train}:
                 raise UserError(f"{grid.tune.flag} is tuned: leave it out of train, data and variants")
 
 
@@ -162,6 +170,18 @@ def _seeds(value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
+def _contrasts(value: Any, variants: Mapping[str, Any]) -> tuple[Pair, ...]:
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        raise UserError(f"contrasts {value}: valid is a list of pairs of variants")
+    pairs = [(str(variant), str(against)) for variant, against in value]
+    for name in itertools.chain(*pairs):
+        if name not in variants:
+            raise UserError(f"contrasts: {name!r}: valid are {', '.join(map(repr, variants))}")
+    if any(a == b for a, b in pairs) or len({frozenset(pair) for pair in pairs}) < len(pairs):
+        raise UserError(f"contrasts {value}: valid are pairs of two variants, each pair once")
+    return tuple(pairs)
+
+
 def _data(name: str, entry: Any, measure: type[Cell]) -> Data:
     check_keys(f"data: {name}", entry, needed=("path", *measure.files), optional=("train",))
     train = _flags(f"data: {name}: train", entry.get("train"))
@@ -177,7 +197,7 @@ def _differ(values: list[Any]) -> bool:
 
 
 def _tuning(entry: Any) -> Tuning:
-    check_keys("tune", entry, needed=("flag", "values", "seed"))
+    check_keys("tune", entry, needed=("flag", "values", "seed"), optional=("train",))
     flag, values = entry["flag"], entry["values"]
     if not isinstance(flag, str):
         raise UserError(f"tune: flag {flag}: valid is a flag's name")
@@ -187,4 +207,4 @@ def _tuning(entry: Any) -> Tuning:
         )
     for value in values:
         _flags("tune", {flag: value})
-    return Tuning(flag, tuple(values), *_seeds([entry["seed"]]))
+    return Tuning(flag, tuple(values), *_seeds([entry["seed"]]), _flags("tune: train", entry.get("train")))

@@ -12,7 +12,7 @@ from .curves import draw_curves
 from .data import file_name
 from .latex import latex
 from .rows import as_csv
-from .significance import FAILED, LEARNT, LEVEL, POWER, RESAMPLES, unlearnt
+from .significance import LEARNT, LEVEL, POWER, RESAMPLES, unlearnt
 
 __all__ = ["differing", "write_report"]
 
@@ -28,7 +28,7 @@ def write_report(summary: dict[str, Any], folder: Path) -> list[Path]:
     write_text(folder / "report.tex", latex(summary))
     commands = [command for table in summary["data"] for command in table["commands"]]
     write_text(folder / "commands.sh", "".join(f"{command}\n" for command in commands))
-    constants = {"level": LEVEL, "power": POWER, "resamples": RESAMPLES, "failed": FAILED, "learnt": LEARNT}
+    constants = {"level": LEVEL, "power": POWER, "resamples": RESAMPLES, "learnt": LEARNT}
     for kind in ("md", "html"):
         template = _environment().get_template(f"report.{kind}.jinja")
         text = template.render(summary, figures=figures, names=names, **constants)
@@ -72,6 +72,12 @@ def _tried(losses: dict[str, float | None], value: str) -> str:
     return "–" if value not in losses else "diverged" if losses[value] is None else f"{losses[value]:.3f}"
 
 
+def _without_loss(table: dict[str, Any]) -> list[str]:
+    """The variants that had no finite loss with any value."""
+    losses = {variant: [*row["losses"].values()] for variant, row in table["rows"].items()}
+    return [variant for variant, tried in losses.items() if tried and not any(tried)]
+
+
 def _at_edge(table: dict[str, Any]) -> list[str]:
     return [variant for variant, row in table["rows"].items() if row.get("at_edge")]
 
@@ -109,6 +115,7 @@ def _environment() -> jinja2.Environment:
         "verdict": _verdict,
         "differing": differing,
         "at_edge": _at_edge,
+        "without_loss": _without_loss,
         "falling": _falling,
         "early_cell": _early_cell,
         "tried": _tried,

@@ -8,7 +8,7 @@ which takes the other as fixed:
 * seeds: a t test of the seeds' scores. Three seeds say little about their own spread, so it is pooled over the
   variants, as in an analysis of variance. A variant with a failed run has a spread of its own: it is left out of the
   pool and compared by Welch's test, as all are where the baseline has one. A run has failed if it diverged or scored
-  less than :data:`FAILED` of the baseline's mean. Where that mean is below :data:`LEARNT`, nobody has learnt, and only
+  less than :data:`FAILED` of the highest mean. Where that mean is below :data:`LEARNT`, nobody has learnt, and only
   who diverged has failed.
 
 The verdict uses a combined test: the difference over the root of the sum of both variances, with Satterthwaite's
@@ -23,6 +23,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
@@ -135,7 +136,7 @@ def over_seeds(baseline: Sequence[float], other: Sequence[float], pool: Spread |
     return first + second
 
 
-def holm(ps: Mapping[str, float]) -> dict[str, float]:
+def holm(ps: Mapping[Any, float]) -> dict[Any, float]:
     """Corrected for the size of the family: the k-th smallest of m times m − k + 1, never falling, at most 1."""
     corrected, largest = {}, 0.0
     for k, name in enumerate(sorted(ps, key=lambda name: ps[name])):

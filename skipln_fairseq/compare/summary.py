@@ -9,23 +9,12 @@ from dataclasses import asdict
 from typing import Any
 
 from .cell import Cell
+from .contrasts import UNTESTED, compare
 from .curves import Curve
 from .data import Data
 from .early_ranks import early_ranks
 from .experiment import Experiment
-from .significance import (
-    FAILED,
-    LEARNT,
-    LEVEL,
-    Error,
-    Spread,
-    detectable,
-    holm,
-    of_both,
-    over_examples,
-    over_seeds,
-    pooled,
-)
+from .significance import FAILED, LEARNT, Error, Spread, detectable, pooled
 
 __all__ = ["summarise"]
 
@@ -51,12 +40,16 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
     grid = experiment.grid
     cells = {variant: _finished(experiment, data, variant) for variant in grid.variants}
     rows = {variant: _row(grid.measure, cells[variant]) for variant in grid.variants}
-    family = len(rows) - 1
+    failed_below = _failed_below([row["mean"] for row in rows.values()])
     for row in rows.values():
-        row["failed"] = _failed(row, rows[grid.baseline]["mean"])
+        row["failed"] = _failed(row, failed_below)
     pool = pooled(row["each"] for row in rows.values() if not row["failed"])
-    errors = _compare(rows, cells, grid.baseline, pool)
+    failed = {variant: row["failed"] for variant, row in rows.items()}
+    family = [(variant, grid.baseline) for variant in rows if variant != grid.baseline]
+    to_baseline, errors = compare(family, cells, failed, pool)
+    contrasts, _ = compare(grid.contrasts, cells, failed, pool)
     for variant, row in rows.items():
+        row |= to_baseline.get((variant, grid.baseline), {**UNTESTED, "verdict": ""})
         row["falling"] = [seed for seed, cell in cells[variant].items() if cell.training.still_falling()]
         if grid.tune is not None:
             losses = experiment.losses(data, variant).items()
@@ -71,9 +64,11 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
     return {
         "name": data.name,
         "rows": rows,
-        "family": family,
+        "family": len(family),
+        "failed_below": failed_below,
+        "contrasts": [{"variant": pair[0], "against": pair[1], **row} for pair, row in contrasts.items()],
         "pool": asdict(pool) if pool else None,
-        "detectable": _detectable(errors, pool, len(grid.seeds), family),
+        "detectable": _detectable(errors, pool, len(grid.seeds), len(family)),
         "signatures": _signatures(cells),
         "missing": missing,
         "gpu": any(row["gpu_peak_gib"] for row in rows.values()),
@@ -105,6 +100,12 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where there is none, or one is not known."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(values) else None
+
+
 def _row(measure: type[Cell], cells: dict[int, Cell]) -> dict[str, Any]:
     trainings = [cell.training.result() for cell in cells.values()]
     scores = [cell.result()["scores"] for cell in cells.values()]
@@ -116,7 +117,9 @@ def _row(measure: type[Cell], cells: dict[int, Cell]) -> dict[str, Any]:
         **_spread(values),
         "further": {name: _spread([score[name] for score in scores]) for name in measure.further},
     }
-    row["loss"] = statistics.fmean(losses) if losses and None not in losses else None
+    row |= {"loss": _mean(losses), "loss_each": losses}
+    row |= {"train_loss_each": [cell.training.train_loss() for cell in cells.values()]}
+    row |= {"train_loss": _mean(row["train_loss_each"]), "updates_each": [t["updates"] for t in trainings]}
     row["parameters"] = next((t["parameters"] for t in trainings), None)
     for name, over in (("tokens_per_second", statistics.median), ("peak_bytes", max), ("gpu_peak_gib", max)):
         values = [t[name] for t in trainings if t.get(name) is not None]
@@ -124,44 +127,16 @@ def _row(measure: type[Cell], cells: dict[int, Cell]) -> dict[str, Any]:
     return row
 
 
-def _failed(row: dict[str, Any], baseline: float | None) -> int:
-    """How many runs have failed, see :mod:`.significance`."""
-    low = 0 if baseline is None or baseline < LEARNT else FAILED * baseline
+def _failed_below(means: Sequence[float | None]) -> float:
+    """Scores below it are those of failed runs, see :mod:`.significance`."""
+    highest = max((mean for mean in means if mean is not None), default=0)
+    return 0 if highest < LEARNT else FAILED * highest
+
+
+def _failed(row: dict[str, Any], below: float) -> int:
+    """How many runs have failed."""
     runs = zip(row["diverged_each"], row["each"], strict=True)
-    return sum(diverged or score < low for diverged, score in runs)
-
-
-def _compare(
-    rows: dict[str, dict[str, Any]], cells: dict[str, dict[int, Cell]], baseline: str, pool: Spread | None
-) -> list[Error]:
-    """Write the differences to the baseline into ``rows``, over the seeds that both have; gives the errors over
-    examples of those that have not failed."""
-    ps, errors = {}, []
-    for variant, row in rows.items():
-        shared = [seed for seed in cells[variant] if seed in cells[baseline]]
-        row |= dict.fromkeys(("difference", "p_examples", "p_seeds", "p", "p_corrected"))
-        row["verdict"] = "" if variant == baseline else "missing"
-        if variant == baseline or not shared:
-            continue
-        mine, theirs = ([cells[name][seed] for seed in shared] for name in (variant, baseline))
-        scores = [[cell.result()["scores"][cell.score] for cell in side] for side in (theirs, mine)]
-        difference = row["difference"] = statistics.fmean(scores[1]) - statistics.fmean(scores[0])
-        sums = (sum(cell.statistics() for cell in side) for side in (theirs, mine))
-        row["p_examples"], by_examples = over_examples(*sums, mine[0].scored)
-        failed = row["failed"] or rows[baseline]["failed"]
-        by_seeds = over_seeds(*scores, None if failed else pool)
-        row["verdict"] = "one seed: not tested"
-        if by_seeds is not None:
-            row["p_seeds"] = by_seeds.p(difference)
-            ps[variant] = row["p"] = of_both(by_seeds, by_examples, difference)
-        errors += [] if failed else [by_examples]
-    # what is missing counts: the family is the grid's, whenever the report is written
-    family = {variant: ps.get(variant, 1.0) for variant in rows if variant != baseline}
-    for variant, p in holm(family).items():
-        if variant in ps:
-            rows[variant]["p_corrected"] = p
-            rows[variant]["verdict"] = _verdict(p, rows[variant]["difference"])
-    return errors
+    return sum(diverged or score < below for diverged, score in runs)
 
 
 def _detectable(errors: list[Error], pool: Spread | None, seeds: int, family: int) -> float | None:
@@ -180,12 +155,6 @@ def _at_edge(chosen: Any, values: Sequence[Any]) -> bool:
     except ValueError:
         return False
     return chosen is not None and numbers[str(chosen)] in (min(numbers.values()), max(numbers.values()))
-
-
-def _verdict(p: float, difference: float) -> str:
-    if p >= LEVEL:
-        return "no significant difference"
-    return "better" if difference > 0 else "worse"
 
 
 def _signatures(cells: dict[str, dict[int, Cell]]) -> list[str]:

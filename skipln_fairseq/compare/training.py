@@ -123,10 +123,18 @@ class Training:
         losses = [loss for _, loss in self.curve()]
         return len(losses) > 1 and losses[-1] < min(losses[:-1])
 
+    def train_loss(self) -> float | None:
+        """Mean loss of the last epoch's training, in bits, or None if it is not known."""
+        losses = [r["train_loss"] for r in self._log() if math.isfinite(r.get("train_loss", math.nan))]
+        return losses[-1] if losses else None
+
     def curve(self) -> list[tuple[int, float]]:
         """Validation loss in bits over updates, where it is finite."""
-        records = read_log(self.folder / "train.log") if (self.folder / "train.log").is_file() else []
-        return [(int(r["valid_num_updates"]), r["valid_loss"]) for r in records if _finite(r)]
+        return [(int(r["valid_num_updates"]), r["valid_loss"]) for r in self._log() if _finite(r)]
+
+    def _log(self) -> list[dict[str, float]]:
+        log = self.folder / "train.log"
+        return read_log(log) if log.is_file() else []
 
 
 def _finite(record: Mapping[str, float]) -> bool:

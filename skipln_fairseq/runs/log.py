@@ -6,10 +6,13 @@ from pathlib import Path
 
 __all__ = ["progress", "read_log", "record"]
 
+UPDATES = ("num_updates", "valid_num_updates", "train_num_updates")
+"""What the kinds of records call the number of updates: within an epoch, of a validation, of an epoch's training."""
+
 
 def record(line: str) -> dict[str, float] | None:
     """A record with numbers for its values, or None if ``line`` is none."""
-    return _numbers(line, "train_inner|valid")
+    return _numbers(line, "train_inner|valid|train")
 
 
 def progress(line: str) -> tuple[int, float | None] | None:
@@ -38,12 +41,13 @@ def _numbers(line: str, kinds: str) -> dict[str, float] | None:
 def read_log(log: Path) -> list[dict[str, float]]:
     """All records of a training log, that of a resumed training too, in order of updates, each once.
 
-    A record of the training has "num_updates", "nll_loss" (base 2), …; one of a validation
-    "valid_num_updates", "valid_nll_loss", ….
+    A record within an epoch has "num_updates", "nll_loss" (base 2), …; one of a validation "valid_num_updates",
+    "valid_nll_loss", …; one of an epoch "train_num_updates", "train_nll_loss", ….
     """
     records = {}
     for line in log.read_text("utf-8", errors="replace").splitlines():
         if found := record(line):
-            updates = found.get("valid_num_updates", found.get("num_updates", 0))
-            records[updates, "valid_num_updates" in found] = found  # a repeated update: the later counts
+            kind = next((name for name in UPDATES if name in found), UPDATES[0])
+            # a repeated update: the later counts
+            records[found.get(kind, 0), UPDATES.index(kind)] = found
     return [records[key] for key in sorted(records)]

@@ -51,6 +51,20 @@ def test_each_variant_chooses_what_has_the_lowest_validation_loss(compared):
     assert all("--lr 1.0" in line for line in table["commands"] if "--seed 2" in line)
 
 
+def test_a_tuning_may_have_flags_of_its_own(compared, tmp_path):
+    """Its trainings are no cells then: the seed that it has is trained again."""
+    tune = {"flag": "lr", "values": [3.0, 1.0], "seed": 1, "train": {"max-update": 7}}
+    table, printed = compared(
+        tune=tune, train={"arch": "a", "max-update": 9}, variants={"plain": None, "good": None}
+    )
+    assert {total for _, total in re.findall(r"^\[(\d+)/(\d+) trained", printed, re.MULTILINE)} == {"10"}
+    commands = [line for line in table["commands"] if "fairseq-train" in line]
+    assert sum("--max-update 7" in line for line in commands) == 4
+    assert sum("--max-update 9" in line and "--lr 1.0" in line for line in commands) == 6
+    report = (tmp_path / "work" / "grid" / "report.md").read_text()
+    assert "the one with the lowest validation loss, with seed 1 and max-update 7:" in report
+
+
 def test_the_trainings_of_a_whole_grid_are_counted(compared):
     """Those of the seeds too while the tuning runs; its own seed is trained then, and is evaluated only."""
     tune = {"flag": "lr", "values": [3.0, 1.0], "seed": 1}
@@ -98,6 +112,10 @@ def test_what_a_run_took_and_gave_is_kept(compared):
     assert (row["parameters"], row["tokens_per_second"]) == (1234, 200)
     assert row["peak_bytes"] > 1 << 20
     assert row["loss"] == pytest.approx(2 + 1 / 3)
+    assert row["loss_each"] == [row["loss"]] * 3
+    assert row["train_loss_each"] == [pytest.approx(2 + 0.5 / 3)] * 3
+    assert row["train_loss"] == pytest.approx(2 + 0.5 / 3)
+    assert row["updates_each"] == [3, 3, 3]
     assert table["curves"]["plain"][0] == [[1, 3.0], [2, 2.5], [3, pytest.approx(2 + 1 / 3)]]
     lines = [" ".join(line.split()[:-2] if (n + 1) % 3 else line.split()) for n, line in enumerate(SENTENCES)]
     lines = [" ".join(w.split()[:-1]) if (n + 1) % 3 == 0 and n % 10 == 1 else w for n, w in enumerate(lines)]

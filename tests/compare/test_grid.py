@@ -50,6 +50,14 @@ def test_a_misspelt_key_is_named_beside_the_missing_one(grid, tmp_path):
         ({"tune": {"flag": "lr", "values": [1], "seed": 1}}, "valid is a list of at least two"),
         ({"tune": {"flag": "lr", "values": [1, 2]}}, "tune has no 'seed'"),
         ({"data": {"d": {"path": "x", "source": "x"}}}, "data: d has no 'reference'"),
+        ({"contrasts": "good"}, "contrasts good: valid is a list of pairs"),
+        ({"contrasts": [["good"]]}, r"contrasts \[\['good'\]\]: valid is a list of pairs"),
+        ({"contrasts": [["good", "bad"]]}, "contrasts: 'bad': valid are 'plain', 'good', 'same'"),
+        ({"contrasts": [["good", "good"]]}, "valid are pairs of two variants, each pair once"),
+        (
+            {"contrasts": [["good", "same"], ["same", "good"]]},
+            "valid are pairs of two variants, each pair once",
+        ),
         ({"measure": "taste"}, "measure 'taste': valid are translation, classification"),
         ({"measure": ["taste"]}, r"measure \"\['taste'\]\": valid are"),
         ({"sedes": 1}, "the grid has 'sedes': valid are title"),
@@ -69,6 +77,11 @@ def test_a_misspelt_key_is_named_beside_the_missing_one(grid, tmp_path):
         (
             {"tune": {"flag": "good", "values": ["a", "b"], "seed": 1}},
             "good is tuned: leave it out of train, data and variants",
+        ),
+        ({"tune": {"flag": "x", "values": [1, 2], "seed": 1, "train": 3}}, "tune: train: valid are flags"),
+        (
+            {"tune": {"flag": "x", "values": [1, 2], "seed": 1, "train": {"x": 3}}},
+            "x is tuned: leave it out of train, data and variants",
         ),
         ({"score": {"tokenise": "none"}}, "score: {'tokenise': 'none'}: sacreBLEU cannot compute it"),
         ({"score": {"tokenize": "xx"}}, "score: {'tokenize': 'xx'}: sacreBLEU cannot compute it"),
@@ -113,7 +126,7 @@ def test_a_file_that_is_no_grid_is_refused_in_one_line(tmp_path, text, message):
 def test_the_grids_of_the_evidence_can_be_read(file):
     grid = read_grid(file)
     depths = {"multi30k-depth": [6, 12, 24], "multi30k-depth-converged": [12, 18]}
-    assert len(grid.seeds) > 1 or file.stem == "cifar10-memory"
+    assert len(grid.seeds) > 1 or file.stem in ("cifar10-memory", "multi30k-favor-finetuned")
     assert grid.tune is None or grid.tune.flag == "lr"
     if file.stem in depths:
         assert [data.train["encoder-layers"] for data in grid.data] == depths[file.stem]

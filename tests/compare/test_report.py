@@ -11,7 +11,7 @@ from scipy import stats
 from skipln_fairseq import __version__
 from skipln_fairseq.compare.curves import draw_curves
 from skipln_fairseq.compare.report import differing, write_report
-from skipln_fairseq.compare.summary import _at_edge, _failed
+from skipln_fairseq.compare.summary import _at_edge, _failed, _failed_below
 from skipln_fairseq.runs import machine
 
 
@@ -105,8 +105,17 @@ def test_one_seed_is_not_tested(compared, tmp_path):
 
 def test_of_models_that_have_learnt_nothing_only_a_diverged_one_has_failed():
     row = {"diverged_each": [False, True], "each": [0.1, 0.1]}
-    assert _failed(row, 0.9) == 1
-    assert _failed(row, 1.1) == 2
+    assert _failed(row, _failed_below([0.9, None])) == 1
+    assert _failed(row, _failed_below([1.1, 0.5])) == 2
+
+
+def test_runs_have_failed_beside_the_best_variant_not_beside_the_baseline(compared, tmp_path):
+    """A baseline that has hardly learnt is among them."""
+    compared(baseline="same")
+    folder = tmp_path / "work" / "grid"
+    assert "(diverged, or BLEU below" in (folder / "report.md").read_text()
+    assert _failed_below([2.3, None, 20.0]) == 10
+    assert _failed_below([None]) == _failed_below([]) == 0
 
 
 @pytest.mark.parametrize("kind", ["md", "html", "tex"])
@@ -131,6 +140,17 @@ def test_a_value_at_which_all_diverges_is_told_so(compared, tmp_path):
     table, _ = compared(variants={"plain": None, "good": {"good": True}}, tune=tune)
     assert table["rows"]["good"]["losses"] == {"diverge": None, "well": pytest.approx(2 + 1 / 3)}
     assert "| good | diverged | **2.333** |" in (tmp_path / "work" / "grid" / "report.md").read_text()
+
+
+def test_a_variant_that_diverges_with_each_value_is_named(compared, tmp_path):
+    tune = {"flag": "lr", "values": [3.0, 1.0, 2.0], "seed": 1}
+    variants = {"plain": None, "bad": {"behave": "diverge"}}
+    compared(variants=variants, tune=tune, train={"arch": "a"}, seeds=[1, 2])
+    for kind in ("md", "html"):
+        report = (tmp_path / "work" / "grid" / f"report.{kind}").read_text()
+        assert "No value gave these variants a finite validation loss: bad." in report
+    compared(variants={"plain": None, "good": {"good": True}}, tune=tune, train={"arch": "a"}, seeds=[1, 2])
+    assert "finite validation loss:" not in (tmp_path / "work" / "grid" / "report.md").read_text()
 
 
 def test_values_that_the_first_variant_has_not_tried_are_shown(compared, tmp_path):

@@ -23,6 +23,7 @@ def train(args: argparse.Namespace) -> None:
         learnt = min(updates, 2) if args.behave == "flat" else updates
         loss = {"valid_loss": str(abs(args.lr) + 1 / learnt), "valid_num_updates": str(updates)}
         speed = {"loss": "1", "wps": str(100 * updates), "num_updates": str(updates)}
+        epoch = {"train_loss": str(abs(args.lr) + 0.5 / learnt), "train_num_updates": str(updates)}
         if args.behave == "gpu":
             print(
                 "2026-01-01 | INFO | fairseq.utils | rank 0: capabilities = 9.0; total memory = 80.000 GB; name = X"
@@ -36,6 +37,7 @@ def train(args: argparse.Namespace) -> None:
         if args.behave == "nan":
             loss["valid_loss"] = "nan"
         print(f"2026-01-01 | INFO | valid | {json.dumps(loss)}", flush=True)
+        print(f"2026-01-01 | INFO | train | {json.dumps(epoch)}")
         for name in ("last", "best"):
             with zipfile.ZipFile(args.save_dir / f"checkpoint_{name}.pt", "w") as file:
                 file.writestr("updates", str(updates))

@@ -1,6 +1,6 @@
 """The plugin of fairseq: importing this applies the workarounds, then registers models, tasks and criteria.
 
-Every room that needs fairseq imports it first, so that fairseq is prepared before anything else of it is imported.
+Every package that needs fairseq imports it first, so that fairseq is prepared before anything else of it is imported.
 """
 
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""The rooms of the package and of the tests, and who knows whom."""
+"""The packages and the folders of the tests, and which imports which."""
 
 import ast
 import re
@@ -25,20 +25,20 @@ PACKAGE = ROOT / "skipln_fairseq"
 PAGE = ROOT / "docs" / "architecture.md"
 
 
-def rooms(folder):
+def packages(folder):
     """The folders with code in them."""
     return {file.parent.name for file in folder.glob("*/__init__.py")}
 
 
-def arrows(package):
-    """Pairs of rooms of which the first imports the second; all may import ``common``."""
+def imported(folder):
+    """Pairs of packages of which the first imports the second; all may import ``common``."""
     found = set()
-    for file in package.glob("*/**/*.py"):
-        room = file.relative_to(package).parts[0]
+    for file in folder.glob("*/**/*.py"):
+        package = file.relative_to(folder).parts[0]
         for name in imports(file):
             parts = name.split(".")
-            if parts[0] == package.name and len(parts) > 1 and (package / parts[1]).is_dir():
-                found.add((room, parts[1]))
+            if parts[0] == folder.name and len(parts) > 1 and (folder / parts[1]).is_dir():
+                found.add((package, parts[1]))
     return {(a, b) for a, b in found if a != b and b != "common"}
 
 
@@ -47,37 +47,37 @@ def drawn(text):
     return set(re.findall(r"^  (\w+) --> (\w+)$", text, re.MULTILINE))
 
 
-def test_the_architecture_page_names_every_room():
+def test_the_architecture_page_names_every_package():
     named = re.findall(r"^\| `(\w+)` \|", PAGE.read_text().partition("## One variant")[0], re.MULTILINE)
-    assert sorted(named) == sorted(rooms(PACKAGE))
+    assert sorted(named) == sorted(packages(PACKAGE))
 
 
-def test_beside_the_rooms_stand_only_the_doors():
-    doors = {"__init__.py", "__main__.py", "plugin.py"}
-    assert {file.name for file in PACKAGE.glob("*.py")} == {*doors, "version.py"}
+def test_beside_the_packages_stand_only_entry_points():
+    entry_points = {"__init__.py", "__main__.py", "plugin.py"}
+    assert {file.name for file in PACKAGE.glob("*.py")} == {*entry_points, "version.py"}
 
 
 def test_the_page_draws_who_imports_whom():
-    assert drawn(PAGE.read_text()) == arrows(PACKAGE)
+    assert drawn(PAGE.read_text()) == imported(PACKAGE)
 
 
-def test_no_arrow_turns_back():
-    left = arrows(PACKAGE)
+def test_there_are_no_import_cycles():
+    left = imported(PACKAGE)
     while left:
         ends = {b for _, b in left} - {a for a, _ in left}
-        assert ends, f"these rooms import each other: {sorted(left)}"
+        assert ends, f"these packages import each other: {sorted(left)}"
         left = {(a, b) for a, b in left if b not in ends}
 
 
-def test_what_many_rooms_share_imports_none_of_them():
-    assert not [pair for pair in arrows(PACKAGE) if pair[0] in ("common", "nn")]
+def test_what_many_packages_share_imports_none_of_them():
+    assert not [pair for pair in imported(PACKAGE) if pair[0] in ("common", "nn")]
 
 
-def test_the_tests_have_the_same_rooms():
+def test_the_tests_have_the_same_packages():
     others = {"cluster", "commands", "docs", "examples", "oracles", "support"}
     # tried through the commands of `commands`
     untested = {"to_ctranslate2"}
-    assert rooms(ROOT / "tests") == (rooms(PACKAGE) - untested) | others
+    assert packages(ROOT / "tests") == (packages(PACKAGE) - untested) | others
     loose = {file.name for file in (ROOT / "tests").glob("test_*.py")}
     of_the_package = {"test_import.py", "test_package.py", "test_pythons.py", "test_release.py"}
     assert loose == of_the_package | {"test_docs.py", "test_house.py", "test_readme.py"}
@@ -85,7 +85,7 @@ def test_the_tests_have_the_same_rooms():
 
 def test_axes_of_the_page_are_the_registries():
     folders = set(re.findall(r"^\| .* \| `--[\w-]+` \| `nn/(\w+)` \|", PAGE.read_text(), re.MULTILINE))
-    assert folders == rooms(PACKAGE / "nn") - {"kernels"}
+    assert folders == packages(PACKAGE / "nn") - {"kernels"}
 
 
 IMAGES = ("skipln_fairseq.images", "skipln_fairseq.attack")
@@ -93,7 +93,7 @@ SHARED = tuple(f"skipln_fairseq.{name}" for name in ("common", "compat", "nn", "
 
 
 def test_translation_knows_nothing_of_images_and_the_reverse():
-    """But for the door, which registers both."""
+    """But for the entry point, which registers both."""
     of_images = 0
     for file in (ROOT / "skipln_fairseq").rglob("*.py"):
         name = ".".join(file.relative_to(ROOT).with_suffix("").parts)

@@ -1,4 +1,4 @@
-"""The doors: what an import of the package does, with fairseq and without."""
+"""Entry points: what an import of the package does, with fairseq and without."""
 
 import shutil
 import subprocess
@@ -42,10 +42,10 @@ def output(*arguments, **keywords):
     return done.stdout
 
 
-@pytest.mark.parametrize("room", ["models", "images", "compat", "probe", "runs", "plugin"])
-def test_a_missing_fairseq_is_named_with_the_command_that_installs_it(room):
-    assert_one_line_without_fairseq(f"import skipln_fairseq.{room}")
-    caught = f"try:\n    import skipln_fairseq.{room}\nexcept ImportError as error:\n    print(error)"
+@pytest.mark.parametrize("package", ["models", "images", "compat", "probe", "runs", "plugin"])
+def test_a_missing_fairseq_is_named_with_the_command_that_installs_it(package):
+    assert_one_line_without_fairseq(f"import skipln_fairseq.{package}")
+    caught = f"try:\n    import skipln_fairseq.{package}\nexcept ImportError as error:\n    print(error)"
     assert output(NO_FAIRSEQ + caught).startswith("fairseq is not installed. ")
 
 

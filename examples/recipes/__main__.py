@@ -1,4 +1,4 @@
-"""The old door of ``python -m skipln_fairseq.recipes``."""
+"""The old name of ``python -m skipln_fairseq.recipes``."""
 
 from skipln_fairseq.recipes.__main__ import main
 from skipln_fairseq.runs import run_resumable

@@ -1,4 +1,4 @@
-"""What every room may use. It knows neither torch models nor fairseq.
+"""What every package may use. It knows neither torch models nor fairseq.
 
 | file | concept |
 |---|---|

@@ -86,7 +86,7 @@ def test_the_others_end_and_a_restart_goes_on(failure, failed, nodes, data, tmp_
     print(f"{failure}, node {failed}: the other's worker ended after {time.monotonic() - since:.1f} s")
     if (
         failure == "the cable is pulled"
-    ):  # torchrun of the node without the rendezvous waits for Linux, see docs/gpus.md
+    ):  # torchrun of the node without the rendezvous waits for Linux, see docs/clusters.md
         started[0].wait(ENDS_IN)
         nodes[1].kill()
         nodes[failed].cable("up")

@@ -11,7 +11,7 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerModel
 
-import skipln_fairseq  # noqa: F401  (the door)
+import skipln_fairseq  # noqa: F401  (the entry point)
 
 FILES = sorted((Path(__file__).parents[1] / "stored").glob("*.pt"))
 

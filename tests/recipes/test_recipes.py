@@ -216,9 +216,9 @@ def test_every_download_that_was_not_tried_says_so():
         assert all(entry["tried"] is False for entry in content["files"] if "url" in entry)
 
 
-@pytest.mark.parametrize("door", ["skipln_fairseq.recipes", "examples.recipes"])
-def test_a_recipe_is_shown_to_be_copied(door, tmp_path):
-    shown = run("-m", door, "show", "own-data").output
+@pytest.mark.parametrize("module", ["skipln_fairseq.recipes", "examples.recipes"])
+def test_a_recipe_is_shown_to_be_copied(module, tmp_path):
+    shown = run("-m", module, "show", "own-data").output
     assert shown == (KNOWN / "own-data.yaml").read_text()
     (tmp_path / "mine.yaml").write_text(shown)
     assert read_recipe(tmp_path / "mine.yaml").name == "mine"

@@ -1,4 +1,4 @@
-"""The family as Markdown: a matrix of what goes together, and for each axis a table of its choices.
+"""The family as Markdown: for each axis a table of its choices, then what goes together.
 
 The tables stand in a page between :data:`BEGIN` and :data:`END`; :func:`write_into` renews them there.
 """
@@ -37,15 +37,22 @@ HEADINGS = {
     "embedding": "Word vectors",
     "start": "First weights",
 }
+TOGETHER = (
+    "✓: with every norm. *token*: only with norms that are computed over one token, that is all but `batch` and `power`. "
+    "**Bold**: the skip type's own placement, taken if you choose none. An empty field: the combination is refused in one "
+    "line, before anything is built."
+)
 READS = {"token": "one token", "batch": "the whole batch", "none": "–"}
 
 
 def family_tables() -> str:
     """All tables, with their headings."""
-    parts = ["### Which placement goes with which skip type", _placements()]
-    parts += ["### What between the blocks goes with which skip type", _between_blocks()]
+    parts = []
     for registry in REGISTRIES:
         parts += [f"### {HEADINGS[registry.axis]}", _choices(registry), *_pictures(registry)]
+    parts += ["## What goes together", TOGETHER]
+    parts += ["### Which placement goes with which skip type", _placements()]
+    parts += ["### What between the blocks goes with which skip type", _between_blocks()]
     return "\n\n".join(parts)
 
 

@@ -38,9 +38,9 @@ HEADINGS = {
     "start": "First weights",
 }
 TOGETHER = (
-    "✓: with every norm. *token*: only with norms that are computed over one token, that is all but `batch` and `power`. "
-    "**Bold**: the skip type's own placement, taken if you choose none. An empty field: the combination is refused in one "
-    "line, before anything is built."
+    "✓: with every norm. *token*: only with norms that are computed over one token, that is all but `batch` and "
+    "`power`. **Bold**: the skip type's own placement, taken if you choose none. An empty field: the combination is "
+    "refused in one line, before anything is built."
 )
 READS = {"token": "one token", "batch": "the whole batch", "none": "–"}
 

@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from .draw import draw, save
     from .growth import growth, markdown
-    from .table import table, write_csv
+    from .table import not_finite, table, write_csv
 
     console = Console()
     with console.status("measuring"):
@@ -189,6 +189,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             },
         )
     console.print(table(measured))
+    for line in not_finite(measured):
+        console.print(line, highlight=False, soft_wrap=True)
     if args.picture == "growth":
         print(markdown(list(growth(measured))))
     console.print(*(f"{file}" for file in files), sep="\n", highlight=False, soft_wrap=True)

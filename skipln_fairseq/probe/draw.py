@@ -32,19 +32,22 @@ def _by_variant(measured: Sequence[Measured]) -> dict[str, list[Measured]]:
     return found
 
 
-def _over_depths(models: Sequence[Measured]) -> tuple[list[int], list[list[float]]]:
+def _over_depths(models: Sequence[Measured]) -> tuple[list[int], list[list[float | None]]]:
     by_depth = groupby(sorted(models, key=lambda one: one.depth), lambda one: one.depth)
     depths, values = zip(*((d, [one.last_fc2_gradient for one in same]) for d, same in by_depth), strict=True)
     return list(depths), list(values)
 
 
-def _over_sub_layers(models: Sequence[Measured], quantity: str) -> tuple[list[float], list[list[float]]]:
+def _over_sub_layers(
+    models: Sequence[Measured], quantity: str
+) -> tuple[list[float], list[list[float | None]]]:
     """Positions and values, with nothing between the stacks, since the encoder's end is not the decoder's start."""
-    where, values = [], []
+    where: list[float] = []
+    values: list[list[float | None]] = []
     for position, row in enumerate(zip(*(one.readings for one in models), strict=True), 1):
         if row[0].place == ("decoder", 0, "self_attn"):
             where.append(position - 0.5)
-            values.append([np.nan])
+            values.append([None])
         where.append(position)
         values.append([getattr(reading, quantity) for reading in row])
     return where, values
@@ -68,7 +71,8 @@ def _plot(axes: Axes, panel: Panel) -> None:
     for number, (name, models) in enumerate(variants.items()):
         over_depths = panel.quantity is None
         where, values = _over_depths(models) if over_depths else _over_sub_layers(models, panel.quantity)
-        columns = np.array([(np.median(v), np.min(v), np.max(v)) for v in values]).T
+        rows = [np.array(row, dtype=float) for row in values]  # None becomes nan, a gap
+        columns = np.array([(np.median(row), np.min(row), np.max(row)) for row in rows]).T
         middle, low, high = np.where(np.isfinite(columns), columns, np.nan)
         if np.isnan(middle).all():
             continue  # a quantity that this variant does not have

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import nan
 
 from fairseq.modules import FairseqDropout, LayerDropModuleList
 from torch import Tensor, nn
@@ -15,21 +14,22 @@ __all__ = ["Reading", "measure"]
 
 @dataclass(frozen=True)
 class Reading:
-    """What was measured at one sub-layer; :data:`.watch.QUANTITIES` defines all but the last.
+    """What was measured at one sub-layer; :data:`.watch.QUANTITIES` defines all but the last. None is what a sub-layer
+    does not have. A number that is not finite was measured.
 
     Attributes:
-        fc2_gradient_norm: ``‖∂loss/∂W₂‖_F`` of the layer's last feed-forward weight; nan elsewhere than at ffn.
+        fc2_gradient_norm: ``‖∂loss/∂W₂‖_F`` of the layer's last feed-forward weight; None elsewhere than at ffn.
     """
 
     place: SubLayer
-    activation_norm: float = nan
-    gradient_norm: float = nan
-    coefficient_ratio: float = nan
-    term_ratio: float = nan
-    effective_streams: float = nan
-    largest_stream: float = nan
-    stream_exchange: float = nan
-    fc2_gradient_norm: float = nan
+    activation_norm: float | None = None
+    gradient_norm: float | None = None
+    coefficient_ratio: float | None = None
+    term_ratio: float | None = None
+    effective_streams: float | None = None
+    largest_stream: float | None = None
+    stream_exchange: float | None = None
+    fc2_gradient_norm: float | None = None
 
 
 def _without_chance(model: nn.Module) -> None:
@@ -40,11 +40,11 @@ def _without_chance(model: nn.Module) -> None:
             module.p = 0.0
 
 
-def _fc2_gradient_norm(model: nn.Module, place: SubLayer) -> float:
+def _fc2_gradient_norm(model: nn.Module, place: SubLayer) -> float | None:
     if place.slot != "ffn":
-        return nan
+        return None
     weight = getattr(model, place.side).layers[place.layer].fc2.weight
-    return nan if weight.grad is None else weight.grad.double().norm().item()
+    return None if weight.grad is None else weight.grad.double().norm().item()
 
 
 def measure(model: nn.Module, loss: Callable[[nn.Module], Tensor]) -> list[Reading]:

@@ -78,7 +78,7 @@ def trained_panels(measured: Sequence[Measured]) -> list[Panel | MatrixPanel]:
         for name, one in reversed(first.items())
         for side, matrix in one.matrices.items()
     ]
-    with_streams = [one for one in measured if one.readings[0].effective_streams > 0]
+    with_streams = [one for one in measured if one.readings[0].effective_streams is not None]
     if with_streams:
         found += [
             Panel("Streams that differ", "effective number of streams", with_streams, "effective_streams"),

@@ -79,7 +79,7 @@ class Measured:
         return max(self.layers)
 
     @property
-    def last_fc2_gradient(self) -> float:
+    def last_fc2_gradient(self) -> float | None:
         """The gradient norm of the last layer's last feed-forward weight."""
         return self.readings[-1].fc2_gradient_norm
 

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from math import isnan, nan
+from math import isfinite, isnan, nan
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from .subject import Measured
 from .watch import QUANTITIES
 
-__all__ = ["COLUMNS", "table", "write_csv"]
+__all__ = ["COLUMNS", "not_finite", "table", "write_csv"]
 
 VALUES = (*QUANTITIES, "fc2_gradient_norm")
 ONE_MODEL = {
@@ -31,36 +31,58 @@ COLUMNS = (
 
 
 def write_csv(measured: Sequence[Measured], file: Path) -> None:
-    """One line a sub-layer, in the order of ``position``, which counts from 1; undefined values are empty."""
+    """One line a sub-layer, in the order of ``position``, which counts from 1; what a sub-layer does not have
+    is empty."""
     with file.open("w", newline="", encoding="utf-8") as text:
         writer = csv.writer(text)
         writer.writerow(COLUMNS)
         for one in measured:
             for position, reading in enumerate(one.readings, 1):
                 values = (getattr(reading, name) for name in VALUES)
-                written = ("" if isnan(value) else repr(value) for value in values)
+                written = ("" if value is None else repr(value) for value in values)
                 of_model = (one.variant, one.flags, *one.layers, one.seed)
                 writer.writerow((*of_model, *reading.place, position, *written))
 
 
-def _median(values: Iterable[float]) -> float:
-    known = [value for value in values if not isnan(value)]
-    return median(known) if known else nan
+def _median(values: Iterable[float | None]) -> float | None:
+    """nan where one of the values is."""
+    known = [value for value in values if value is not None]
+    if any(map(isnan, known)):
+        return nan
+    return median(known) if known else None
 
 
-def _number(value: float) -> str:
-    return "" if isnan(value) else f"{value:.2g}"
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2g}"
 
 
-def _span(values: Sequence[float]) -> str:
-    known = [value for value in values if not isnan(value)]
+def _span(values: Sequence[float | None]) -> str:
+    """From the smallest to the greatest, of which one that is no number counts as the greatest."""
+    known = sorted((value for value in values if value is not None), key=lambda value: (isnan(value), value))
     if not known:
         return ""
-    low, high = _number(min(known)), _number(max(known))
+    low, high = _number(known[0]), _number(known[-1])
     return low if low == high else f"{low} … {high}"
 
 
-def _column(group: Sequence[Measured], quantity: str) -> list[float]:
+def not_finite(measured: Sequence[Measured]) -> list[str]:
+    """A line for each variant and depth whose gradients or activations are not finite: the figure leaves these out."""
+    lines = []
+    for group in _groups(measured):
+        for quantity, name in (("gradient_norm", "gradient"), ("activation_norm", "activation")):
+            values = _column(group, quantity)
+            bad = sum(value is not None and not isfinite(value) for value in values)
+            if bad:
+                model = f"{group[0].variant}, {_layers(group[0])} layers"
+                lines.append(f"{model}: the {name} is not finite at {bad} of {len(values)} sub-layers")
+    return lines
+
+
+def _groups(measured: Sequence[Measured]) -> list[list[Measured]]:
+    return [list(same) for _, same in groupby(measured, lambda one: (one.variant, one.layers))]
+
+
+def _column(group: Sequence[Measured], quantity: str) -> list[float | None]:
     """A quantity of each sub-layer, the median over seeds."""
     rows = zip(*(one.readings for one in group), strict=True)
     return [_median(getattr(reading, quantity) for reading in row) for row in rows]
@@ -115,5 +137,5 @@ def _of_one_model(group: Sequence[Measured]) -> Table:
 
 def table(measured: Sequence[Measured]) -> Table:
     """One row a variant and depth, or for a single model one row a sub-layer; medians over the seeds."""
-    groups = [list(same) for _, same in groupby(measured, lambda one: (one.variant, one.layers))]
+    groups = _groups(measured)
     return _of_one_model(groups[0]) if len(groups) == 1 else _of_models(groups)

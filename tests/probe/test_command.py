@@ -1,6 +1,7 @@
 """python -m skipln_fairseq.probe: its files, its table and what it refuses."""
 
 import csv
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from pathlib import Path
@@ -68,6 +69,34 @@ def test_variants_and_depths_stand_side_by_side(tmp_path, capsys):
     assert len(rows) == 2 * 2 * (5 + 10)
     assert {row["coefficient_ratio"] for row in rows if row["variant"] == "B"} == {""}
     assert "2+2" in capsys.readouterr().out
+
+
+def test_a_gradient_that_is_not_finite_is_told(tmp_path, capsys):
+    """A stream that grows by λ in each sub-layer leaves single precision's range."""
+    wild = "wild: --skip-type expanded --skip-scale 1000000 --skip-norm none"
+    tame = "tame: --skip-type plain"
+    main(
+        [
+            *TINY,
+            "--variant",
+            wild,
+            "--variant",
+            tame,
+            "--depths",
+            "2",
+            *SMALL_BATCH,
+            "--output",
+            str(tmp_path),
+        ]
+    )
+    gradients = {(row["variant"], row["gradient_norm"]) for row in check_files(tmp_path)}
+    assert ("wild", "nan") in gradients
+    printed = capsys.readouterr().out
+    assert re.search(
+        r"^wild, 2\+2 layers: the gradient is not finite at \d+ of 10 sub-layers$", printed, re.M
+    )
+    assert re.search(r"wild .*… *nan", printed)
+    assert not re.search(r"tame.*(not finite|nan)", printed)
 
 
 def test_the_figure_shows_what_was_measured():

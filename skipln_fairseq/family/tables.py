@@ -85,7 +85,8 @@ def _pictures(registry: Registry) -> list[str]:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], ruler: str = "---") -> str:
     lines = [head, ["---", *[ruler] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    escaped = ([cell.replace("|", r"\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def _placements() -> str:

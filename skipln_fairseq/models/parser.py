@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..common.errors import UserError
 from ..nn import MIXINGS, NORMS, PLACEMENTS, QK_NORMS, SKIPS, SOLVERS, SOURCES, STARTS, VALUES
 from ..nn.variant import Option
 from ..probe.log import add_probe_args
@@ -59,7 +60,7 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
             help=where + "choices for some layers, counted from 0, such as 0-2:norm-placement=post",
         )
         for name, owners in option_owners().items():
-            parser.add_argument(f"--{side}{name.replace('_', '-')}", **_described(owners, where))
+            _add_option(parser, f"--{side}{name.replace('_', '-')}", owners, where)
     if "encoder" in sides:
         text = f"how often and to what each encoder block is applied: {', '.join(SOLVERS)}"
         parser.add_argument("--encoder-solver", metavar="SOLVER", help=text)
@@ -71,6 +72,15 @@ def add_connection_args(parser, sides: Sequence[str] = SIDES) -> None:
                 continue
             flag = f"--{side}-{slot.replace('_', '-')}-skip-norm"
             parser.add_argument(flag, metavar="NORM", help=f"norm of the {side}'s {slot} alone")
+
+
+def _add_option(parser: argparse.ArgumentParser, flag: str, owners: Mapping[str, Option], where: str) -> None:
+    try:
+        parser.add_argument(flag, **_described(owners, where))
+    except argparse.ArgumentError as error:
+        raise UserError(
+            f"{flag}, an option of {', '.join(owners)}: fairseq has a flag of that name; declare another one"
+        ) from error
 
 
 def _described(owners: Mapping[str, Option], where: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Connections, norms and skip rules in pure torch: nothing here knows fairseq or a flag."""
 
+from importlib.metadata import entry_points
+
 from .choice import ChoiceError, choose
 from .connection import (
     ConnectionConfig,
@@ -57,3 +59,7 @@ __all__ = [
     "project_before",
     "set_num_updates",
 ]
+
+# other packages' variants, which declare themselves as those of the axes' folders do
+for _package in entry_points(group="skipln_fairseq.variants"):
+    _package.load()

@@ -182,14 +182,12 @@ def initialise_branch(branch: Branch, config: ConnectionConfig, start: Start, **
 def build_end(dim: int, config: ConnectionConfig, **where: Any) -> Optional[nn.Module]:
     """What stands at the end of a stack whose last sub-layer has this connection, or None.
 
-    The norm there is of the last sub-layer's kind, see :meth:`ConnectionConfig.make_end_norm`. ``where`` are the fields
-    of that sub-layer's :class:`.Site`, as the model was made.
+    A skip rule that merges its streams does so without a norm too. The norm there is of the last sub-layer's kind, see
+    :meth:`ConnectionConfig.make_end_norm`. ``where`` are the fields of that sub-layer's :class:`.Site`, as the
+    model was made.
     """
-    if NORMS[config.norm].declaration.kind == "none":
-        return None
     end = SKIPS[config.skip].build_end(
         dim, lambda: config.make_end_norm(dim), config.form, **dict(config.options)
     )
-    if end is not None or not config.placed(Site(dim, form=config.form, **where)).ends_with_norm:
-        return end
-    return config.make_end_norm(dim)
+    normed = config.norm != "none" and config.placed(Site(dim, form=config.form, **where)).ends_with_norm
+    return config.make_end_norm(dim) if end is None and normed else end

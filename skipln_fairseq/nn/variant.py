@@ -24,7 +24,10 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-__all__ = ["Declaration", "Option", "Paper", "Registry", "Variant", "import_variants"]
+KINDS = ("token", "batch", "none")
+"""What a norm may read."""
+
+__all__ = ["KINDS", "Declaration", "Option", "Paper", "Registry", "Variant", "import_variants"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Option:
         name: the keyword argument. ``OPTIONS`` in ``tests/models/test_variants.py`` gives some names
             values of their own.
         flag: the flag that sets it, as argparse stores it; several variants may share one.
-        help: what it is, for ``--help``.
+        help: what it is. fairseq's ``--help`` ends before it asks an architecture for its flags.
         metavar: the symbol that the equation has for it; None for a switch.
         kind: of a number: float or int.
         least, above, below, most: the number is at least, more than, less than, at most that. What depends on the width
@@ -183,12 +186,13 @@ class Registry(Mapping[str, type[V]], Generic[V]):
 
         Raises:
             KeyError: where the name is taken.
+            ValueError: where a norm does not say what it reads, or a skip rule what it goes with.
         """
 
         def register(cls: Any) -> Any:
             if choice in self._classes:
                 raise KeyError(f"{self.axis} {choice} is declared twice")
-            cls.declaration = Declaration(self.axis, choice, **what)
+            cls.declaration = _checked(Declaration(self.axis, choice, **what))
             self._classes[choice] = cls
             self._classes = dict(sorted(self._classes.items(), key=_age))
             return cls
@@ -207,6 +211,18 @@ class Registry(Mapping[str, type[V]], Generic[V]):
     def declarations(self) -> list[Declaration]:
         """Of all its variants."""
         return [cls.declaration for cls in self._classes.values()]
+
+
+def _checked(declaration: Declaration) -> Declaration:
+    name = f"{declaration.axis} {declaration.choice!r}"
+    if declaration.axis == "norm" and declaration.kind not in KINDS:
+        raise ValueError(f"{name}: kind {declaration.kind!r}: valid are {', '.join(KINDS)}")
+    if declaration.axis == "skip" and not declaration.goes_with:
+        raise ValueError(f"{name}: goes_with is missing: ANYWHERE, or pairs of kinds of norms and placements")
+    for kinds, _ in declaration.goes_with:
+        if not set(kinds) <= set(KINDS):
+            raise ValueError(f"{name}: goes_with {kinds!r}: valid kinds of norms are {', '.join(KINDS)}")
+    return declaration
 
 
 def _age(item: tuple[str, type[Variant]]) -> tuple[Any, ...]:

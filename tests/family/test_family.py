@@ -6,7 +6,7 @@ import pytest
 
 from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.family.__main__ import main
-from skipln_fairseq.family.tables import HEADINGS, family_tables
+from skipln_fairseq.family.tables import HEADINGS, _table, family_tables
 from skipln_fairseq.models.family import REGISTRIES, declarations
 from skipln_fairseq.nn import MIXINGS, PLACEMENTS, SKIPS, SOLVERS, SOURCES
 from skipln_fairseq.nn.valid import valid_mixings, valid_norms, valid_placements, valid_solvers, valid_sources
@@ -75,3 +75,7 @@ def test_a_name_that_is_no_picture_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"\.svg, \.pdf or \.png"):
         main(["--map", str(tmp_path / "map.txt")])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_bar_in_an_equation_does_not_end_its_cell():
+    assert _table(["name", "equation"], [["x", "v/|v|"]]).splitlines()[-1] == r"| x | v/\|v\| |"

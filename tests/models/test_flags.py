@@ -1,5 +1,6 @@
 """Flags: presets, overrides for one side, and one clear line for everything that means nothing."""
 
+import argparse
 import sys
 from argparse import Namespace
 from types import NoneType
@@ -11,10 +12,12 @@ from fairseq.models.transformer import TransformerConfig
 from skipln_fairseq.common.errors import UserError, print_user_errors_in_one_line
 from skipln_fairseq.models.family import declarations, example
 from skipln_fairseq.models.flags import connections, remember_depth
+from skipln_fairseq.models.parser import _add_option
 from skipln_fairseq.models.presets import ALIGN_PRESETS, PRESETS
 from skipln_fairseq.models.refuse import refuse
 from skipln_fairseq.nn import NORMS, PLACEMENTS, SKIPS
 from skipln_fairseq.nn.valid import valid_norms, valid_placements
+from skipln_fairseq.nn.variant import Option
 from tests.support.build import build, middle, parse, wiring
 
 
@@ -291,3 +294,11 @@ def test_a_user_error_is_one_line_and_others_keep_their_hook(monkeypatch, capsys
     assert seen == []
     sys.excepthook(KeyError, KeyError("x"), None)
     assert len(seen) == 1
+
+
+def test_an_option_that_would_take_a_flag_of_fairseqs_is_refused_in_one_line():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--momentum")
+    owners = {"mine": Option("momentum", "momentum", "the share of the velocity", "μ")}
+    with pytest.raises(UserError, match=r"^--momentum, an option of mine: fairseq has a flag of that name; "):
+        _add_option(parser, "--momentum", owners, "")

@@ -5,7 +5,9 @@ import inspect
 import pytest
 
 from skipln_fairseq.models.family import REGISTRIES, declarations
-from skipln_fairseq.nn.variant import Option
+from skipln_fairseq.nn import PLACEMENTS, SKIPS, build_end
+from skipln_fairseq.nn.variant import Option, Registry
+from tests.support.build import wiring
 
 BUILDERS = ("__init__", "build", "build_end", "refusal", "at", "settle", "refuses")
 OPTIONS = [
@@ -59,6 +61,37 @@ def test_what_is_out_of_range_is_refused_with_the_range(bounds, good, bad, said)
     assert option.read(good) == float(good)
     with pytest.raises(ValueError, match=f"^{said}$"):
         option.read(bad)
+
+
+@pytest.mark.parametrize(
+    ("axis", "what", "said"),
+    [
+        ("norm", {}, r"norm 'x': kind '': valid are token, batch, none"),
+        ("norm", {"kind": "Token"}, r"norm 'x': kind 'Token': valid are token"),
+        ("skip", {}, r"skip 'x': goes_with is missing: ANYWHERE"),
+        (
+            "skip",
+            {"goes_with": ((("tokens",), ("post",)),)},
+            r"skip 'x': goes_with \('tokens',\): valid kinds",
+        ),
+    ],
+)
+def test_a_declaration_that_lacks_what_is_asked_of_it_later_is_refused_at_once(axis, what, said):
+    registry = Registry(axis, "an axis")
+    with pytest.raises(ValueError, match=said):
+        registry.declare("x", title="x", equation="x", paper="none", **what)(type("X", (), {}))
+    assert len(registry) == 0
+
+
+def test_what_variants_go_with_exists():
+    named = {place for variant in declarations() for _, places in variant.goes_with for place in places}
+    assert named <= set(PLACEMENTS)
+
+
+@pytest.mark.parametrize("skip", [name for name in SKIPS if SKIPS[name].merges])
+def test_streams_are_merged_without_a_norm_too(skip):
+    """No rule that comes with this package goes with no norm; one of the user's may."""
+    assert build_end(8, wiring(skip, "none"), side="encoder", slot="ffn", layer=1, depth=(2, 2)) is not None
 
 
 def test_no_two_options_of_a_variant_share_a_name():

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from ..precision import single
 from ..variant import Paper
 from .base import SKIPS, Site
-from .streams import AROUND_F, STREAMS, Streams, mixed, single
+from .streams import AROUND_F, STREAMS, Streams, mixed
 
 __all__ = ["HyperSkip"]
 

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from ..norm.layer import LayerNorm
+from ..precision import single
 from ..variant import Paper
 from .base import SKIPS
 from .hyper import HyperSkip
-from .streams import AROUND_F, STREAMS, mixed, single
+from .streams import AROUND_F, STREAMS, mixed
 
 __all__ = ["DynamicHyperSkip"]
 

@@ -2,9 +2,10 @@
 
 from torch import Tensor
 
+from ..precision import single
 from .base import SKIPS
 from .mapped import MAPPED, MappedStreams
-from .streams import AROUND_F, STREAMS, single
+from .streams import AROUND_F, STREAMS
 
 __all__ = ["IdentityHyperSkip"]
 

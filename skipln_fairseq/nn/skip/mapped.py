@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..precision import single
 from ..variant import Option
 from .base import Site
-from .streams import Streams, mixed, single, split
+from .streams import Streams, mixed, split
 
 __all__ = ["MAPPED", "GatedEnd", "MappedStreams", "Maps"]
 

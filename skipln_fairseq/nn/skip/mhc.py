@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
+from ..precision import single
 from ..variant import Option, Paper
 from .base import SKIPS
 from .mapped import MAPPED, MappedStreams
-from .streams import AROUND_F, STREAMS, single
+from .streams import AROUND_F, STREAMS
 
 __all__ = ["ManifoldSkip", "sinkhorn"]
 

@@ -6,10 +6,11 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
+from ..precision import single
 from ..variant import Option
 from .base import TOKEN, Skip
 
-__all__ = ["AROUND_F", "STREAMS", "Streams", "SumEnd", "mixed", "single", "split"]
+__all__ = ["AROUND_F", "STREAMS", "Streams", "SumEnd", "mixed", "split"]
 
 # F with the norms that belong to it is a black box to the streams; a norm after the sum would have to know them.
 AROUND_F = ((TOKEN, ("pre", "res-post", "sandwich", "sub")),)
@@ -17,13 +18,6 @@ AROUND_F = ((TOKEN, ("pre", "res-post", "sandwich", "sub")),)
 STREAMS = Option(
     "streams", "skip_streams", "number of streams (default: 4)", "n", int, least=1, default=4, drawn=(1, 4)
 )
-
-
-def single(v: Tensor) -> Tensor:
-    """Half precision as single: weights near 0 and 1 need its digits."""
-    if v.dtype == torch.float16 or v.dtype == torch.bfloat16:
-        return v.float()
-    return v
 
 
 def split(stream: Tensor, streams: int, width: int) -> Tensor:

@@ -75,7 +75,7 @@ def _tried(losses: dict[str, float | None], value: str) -> str:
 def _without_loss(table: dict[str, Any]) -> list[str]:
     """The variants that had no finite loss with any value."""
     losses = {variant: [*row["losses"].values()] for variant, row in table["rows"].items()}
-    return [variant for variant, tried in losses.items() if tried and not any(tried)]
+    return [variant for variant, tried in losses.items() if tried and all(loss is None for loss in tried)]
 
 
 def _at_edge(table: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ which takes the other as fixed:
   draws an example takes its outputs of all seeds, which are no independent examples;
 * seeds: a t test of the seeds' scores. Three seeds say little about their own spread, so it is pooled over the
   variants, as in an analysis of variance. A variant with a failed run has a spread of its own: it is left out of the
-  pool and compared by Welch's test, as all are where the baseline has one. A run has failed if it diverged or scored
+  pool and compared by Welch's test, as is whatever is compared with it. A run has failed if it diverged or scored
   less than :data:`FAILED` of the highest mean. Where that mean is below :data:`LEARNT`, nobody has learnt, and only
   who diverged has failed.
 

@@ -118,7 +118,7 @@ def _row(measure: type[Cell], cells: dict[int, Cell]) -> dict[str, Any]:
         "further": {name: _spread([score[name] for score in scores]) for name in measure.further},
     }
     row |= {"loss": _mean(losses), "loss_each": losses}
-    row |= {"train_loss_each": [cell.training.train_loss() for cell in cells.values()]}
+    row |= {"train_loss_each": [t["train_loss"] for t in trainings]}
     row |= {"train_loss": _mean(row["train_loss_each"]), "updates_each": [t["updates"] for t in trainings]}
     row["parameters"] = next((t["parameters"] for t in trainings), None)
     for name, over in (("tokens_per_second", statistics.median), ("peak_bytes", max), ("gpu_peak_gib", max)):

@@ -4,8 +4,9 @@ import hashlib
 import json
 import math
 import re
+import shlex
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .data import Data, file_name
 __all__ = ["Training"]
 
 ENDED = "trained.json"
+LOG = "train.log"
 NOT_FINITE = "FloatingPointError"
 
 
@@ -59,8 +61,13 @@ class Training:
 
     def result(self) -> dict[str, Any] | None:
         """How it ended, or None if it has not: see :meth:`train`."""
-        ended = self.folder / ENDED
-        return json.loads(ended.read_text("utf-8")) if ended.is_file() else None
+        ended, log = self.folder / ENDED, self.folder / LOG
+        if not ended.is_file():
+            return None
+        result = json.loads(ended.read_text("utf-8"))
+        if "curve" not in result:  # written before the record held all that a report shows
+            result |= _losses(read_log(log) if log.is_file() else [])
+        return result
 
     def train(
         self,
@@ -68,13 +75,15 @@ class Training:
         on_start: Callable[[subprocess.Popen], None],
         keep_open: tuple[int, ...] = (),
     ) -> dict[str, Any]:
-        """Train, or go on where an interruption came. Gives, and keeps, a record:
+        """Train, or go on where an interruption came. Gives, and keeps, a record, all that a report says of it:
 
         * ``diverged``: the training ended itself at gradients that are not finite,
         * ``best_loss``: the lowest validation loss, in bits; None if there was none that is finite,
+        * ``curve``: pairs of updates and validation loss in bits, where that is finite,
+        * ``train_loss``: mean loss of the last epoch's training, in bits; None if it is not known,
         * ``updates``, ``parameters``, ``tokens_per_second`` (median), ``seconds``, ``cpu_seconds``,
           ``peak_bytes`` (of the process), ``gpu_peak_gib``; times of the last start alone,
-        * ``where``: processor and versions.
+        * ``command`` and ``where``: processor and versions.
 
         Args:
             environment: variables of the training beside the present ones.
@@ -85,7 +94,7 @@ class Training:
             CommandFailed: the training failed otherwise.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        log = self.folder / "train.log"
+        log = self.folder / LOG
         diverged, usage = False, None
 
         def on_line(line: str) -> None:
@@ -106,6 +115,7 @@ class Training:
             if not diverged:
                 raise
         result = {"diverged": diverged, **_summary(log), **(asdict(usage) if usage else {})}
+        result["command"] = shlex.join(self.command)
         result["where"] = where("cuda" if torch.cuda.is_available() and not self.flags.get("cpu") else "cpu")
         write_json(self.folder / ENDED, result)
         return result
@@ -123,36 +133,33 @@ class Training:
         losses = [loss for _, loss in self.curve()]
         return len(losses) > 1 and losses[-1] < min(losses[:-1])
 
-    def train_loss(self) -> float | None:
-        """Mean loss of the last epoch's training, in bits, or None if it is not known."""
-        losses = [r["train_loss"] for r in self._log() if math.isfinite(r.get("train_loss", math.nan))]
-        return losses[-1] if losses else None
-
     def curve(self) -> list[tuple[int, float]]:
-        """Validation loss in bits over updates, where it is finite."""
-        return [(int(r["valid_num_updates"]), r["valid_loss"]) for r in self._log() if _finite(r)]
-
-    def _log(self) -> list[dict[str, float]]:
-        log = self.folder / "train.log"
-        return read_log(log) if log.is_file() else []
-
-
-def _finite(record: Mapping[str, float]) -> bool:
-    return math.isfinite(record.get("valid_loss", math.nan))
+        """Validation loss in bits over updates, where it is finite; of a training that has ended."""
+        return [(updates, loss) for updates, loss in self.result()["curve"]]
 
 
 def _summary(log: Path) -> dict[str, Any]:
     records = read_log(log)
     text = log.read_text("utf-8", errors="replace")
-    losses = [r["valid_loss"] for r in records if _finite(r)]
     speeds = sorted(r["wps"] for r in records if "wps" in r)
     free = [r["gb_free"] for r in records if "gb_free" in r]
     memory = re.search(r"total memory = ([\d.]+) GB", text)
     parameters = re.search(r"num\. (?:shared )?model params: ([\d,]+)", text)
+    losses = _losses(records)
     return {
-        "best_loss": min(losses, default=None),
+        "best_loss": min((loss for _, loss in losses["curve"]), default=None),
         "updates": int(max((r["num_updates"] for r in records if "num_updates" in r), default=0)),
         "parameters": int(parameters[1].replace(",", "")) if parameters else None,
         "tokens_per_second": speeds[len(speeds) // 2] if speeds else None,
         "gpu_peak_gib": round(float(memory[1]) - min(free), 3) if memory and free else None,
+        **losses,
+    }
+
+
+def _losses(records: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    finite = [r for r in records if math.isfinite(r.get("valid_loss", math.nan))]
+    of_epochs = [r["train_loss"] for r in records if math.isfinite(r.get("train_loss", math.nan))]
+    return {
+        "curve": [(int(r["valid_num_updates"]), r["valid_loss"]) for r in finite],
+        "train_loss": of_epochs[-1] if of_epochs else None,
     }

@@ -1,5 +1,6 @@
 """python -m skipln_fairseq.compare: runs that are interrupted, fail or diverge."""
 
+import json
 import os
 import re
 import signal
@@ -31,6 +32,31 @@ def test_what_is_there_is_not_done_again(compared):
     assert again == table
     _, printed = compared(seeds=[1, 2, 3, 4])
     assert printed.count("BLEU") == printed.count("seed 4") == 3
+
+
+def test_the_records_of_runs_are_all_that_a_report_needs(compared, tmp_path):
+    """So that they can be kept, and taken to another machine, without checkpoints and logs."""
+    tune = {"flag": "lr", "values": [3.0, 1.0, 2.0], "seed": 1}
+    table, _ = compared(tune=tune, train={"arch": "a"})
+    kept = {"trained.json", *(f"test-*{suffix}" for suffix in (".json", ".txt"))}
+    for file in (tmp_path / "work" / "runs").rglob("*"):
+        if file.is_file() and not any(file.match(name) for name in kept):
+            file.unlink()
+    again, printed = compared(tune=tune, train={"arch": "a"})
+    assert "trained" not in printed
+    assert again == table
+    record = json.loads(next((tmp_path / "work").rglob("trained.json")).read_text())
+    assert record["command"] in table["commands"]
+
+
+def test_records_without_curves_are_read_with_their_logs(compared, tmp_path):
+    """Those of runs that ended before records held them."""
+    table, _ = compared()
+    for file in (tmp_path / "work" / "runs").rglob("trained.json"):
+        record = json.loads(file.read_text())
+        del record["curve"], record["train_loss"], record["command"]
+        file.write_text(json.dumps(record))
+    assert compared()[0] == table
 
 
 def test_the_report_alone_runs_nothing_and_says_what_is_missing(compared):

@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+import statistics
 from collections import defaultdict
 
 import pytest
@@ -175,3 +176,21 @@ def test_the_matrix_of_a_model_without_one_is_missed():
     (one,) = measure_variant(Variant("plain", (*NARROW, "--skip-type", "plain")), 1, [1], Batch(2, 5, 9))
     assert one.matrices == {}
     assert trained_panels([one]) == []
+
+
+def test_the_page_tells_what_the_scaled_skip_was_found_to_do():
+    with (REPOSITORY / "examples" / "evidence" / "scaled-skip" / "probe.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for scale in (1, 2):
+        for depth in (2, 3, 4):
+            found = defaultdict(list)
+            for row in rows:
+                if (row["variant"], row["encoder_layers"]) == (f"xSkip {scale}", str(depth)):
+                    place = tuple(row[key] for key in ("side", "layer", "sub_layer"))
+                    found[place].append((float(row["activation_norm"]), float(row["gradient_norm"])))
+            medians = [[statistics.median(each) for each in zip(*of, strict=True)] for of in found.values()]
+            broken = sum(not math.isfinite(gradient) for _, gradient in medians)
+            gradient = "–" if broken else f"{max(gradient for _, gradient in medians):.2g}"
+            activation = f"{max(norm for norm, _ in medians):.2g}"
+            told = (scale, f"{depth} + {depth}", len(medians), activation, gradient, broken)
+            assert f"| {' | '.join(map(str, told))} |" in PAGE

@@ -111,9 +111,15 @@ def test_of_models_that_have_learnt_nothing_only_a_diverged_one_has_failed():
 
 def test_runs_have_failed_beside_the_best_variant_not_beside_the_baseline(compared, tmp_path):
     """A baseline that has hardly learnt is among them."""
-    compared(baseline="same")
-    folder = tmp_path / "work" / "grid"
-    assert "(diverged, or BLEU below" in (folder / "report.md").read_text()
+    table, _ = compared(variants={"plain": {"behave": "dull"}, "good": {"good": True}, "same": None})
+    assert table["failed_below"] == pytest.approx(table["rows"]["good"]["mean"] / 2)
+    assert 1 < table["rows"]["plain"]["mean"] < table["failed_below"]
+    assert {variant: row["failed"] for variant, row in table["rows"].items()} == {
+        "plain": 3,
+        "good": 0,
+        "same": 0,
+    }
+    assert "(diverged, or BLEU below" in (tmp_path / "work" / "grid" / "report.md").read_text()
     assert _failed_below([2.3, None, 20.0]) == 10
     assert _failed_below([None]) == _failed_below([]) == 0
 

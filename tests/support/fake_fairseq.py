@@ -14,10 +14,11 @@ from pathlib import Path
 def train(args: argparse.Namespace) -> None:
     """Three validations; ``fail``, ``diverge`` and ``wait`` (for a file beside the data) come after the first.
 
-    ``flat`` learns nothing in the third.
+    ``flat`` learns nothing in the third, and what ``dull`` translates is short.
     """
     print("2026-01-01 | INFO | fairseq_cli.train | num. shared model params: 1,234 (num. trained: 1,234)")
     last = args.save_dir / "checkpoint_last.pt"
+    model = {"seed": args.seed, "good": args.good, "dull": args.behave == "dull"}
     start = int(zipfile.ZipFile(last).read("updates")) if last.exists() else 0
     for updates in range(start + 1, 4):
         learnt = min(updates, 2) if args.behave == "flat" else updates
@@ -41,7 +42,7 @@ def train(args: argparse.Namespace) -> None:
         for name in ("last", "best"):
             with zipfile.ZipFile(args.save_dir / f"checkpoint_{name}.pt", "w") as file:
                 file.writestr("updates", str(updates))
-                file.writestr("model", json.dumps({"seed": args.seed, "lr": args.lr, "good": args.good}))
+                file.writestr("model", json.dumps(model))
         if args.behave == "fail":
             print("RuntimeError: out of memory")
             sys.exit(1)
@@ -54,7 +55,7 @@ def generate(args: argparse.Namespace) -> None:
     model = json.loads(zipfile.ZipFile(args.path).read("model"))
     references = (args.data / "test.de").read_text().splitlines()
     for number, line in reversed(list(enumerate(references))):
-        words = line.split()
+        words = line.split()[: 5 if model["dull"] else None]
         if (number + model["seed"]) % 3 and not model["good"]:
             words = words[:-2]
         elif number % 10 == model["seed"]:

@@ -12,12 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..common.errors import UserError
-from ..common.files import write_json
+from ..common.files import write_json, write_text
 from ..runs.settings import Flags, words
 from .data import Data
 from .training import Training
 
 __all__ = ["Cell"]
+
+STATISTICS = ".csv"
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ class Cell(ABC):
         """Evaluate; gives the result."""
 
     @abstractmethod
-    def statistics(self) -> np.ndarray:
-        """(examples, numbers): what the score of any of the examples is computed from, when it is summed over them."""
+    def _statistics(self) -> np.ndarray:
+        """:meth:`statistics`, from what the evaluation has left."""
 
     @abstractmethod
     def scored(self, sums: np.ndarray) -> float:
@@ -103,6 +105,13 @@ class Cell(ABC):
         done = self.file(".json")
         return json.loads(done.read_text("utf-8")) if done.is_file() else None
 
+    def statistics(self) -> np.ndarray:
+        """(examples, numbers): what the score of any of the examples is computed from, when it is summed over them."""
+        kept = self.file(STATISTICS)
+        if not kept.is_file():  # evaluated before they were kept
+            return self._statistics()
+        return np.loadtxt(kept, delimiter=",", ndmin=2)
+
     @property
     def lost(self) -> bool:
         """Whether there is no model, as the training diverged before its first checkpoint."""
@@ -111,7 +120,7 @@ class Cell(ABC):
     def evaluate(
         self, environment: Mapping[str, str], on_start: Callable[[subprocess.Popen], None]
     ) -> dict[str, Any]:
-        """Evaluate, and keep the result.
+        """Evaluate, and keep the result and the :meth:`statistics`.
 
         Raises:
             UserError: the model was removed, the command failed, or the test set is another one.
@@ -119,5 +128,7 @@ class Cell(ABC):
         if not (self.lost or self.training.checkpoint.is_file()):
             raise UserError(f"{self.training.checkpoint} is missing: remove its folder to train again")
         result = self._evaluate(environment, on_start)
+        lines = (",".join(f"{number:.17g}" for number in example) for example in self._statistics())
+        write_text(self.file(STATISTICS), "".join(f"{line}\n" for line in lines))
         write_json(self.file(".json"), result)
         return result

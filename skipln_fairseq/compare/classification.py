@@ -58,7 +58,7 @@ class Classification(Cell):
             "signatures": [f"{len(found)} images"],
         }
 
-    def statistics(self) -> np.ndarray:
+    def _statistics(self) -> np.ndarray:
         right = np.array([line == "1" for line in read_lines(self.file(".txt"))], dtype=float)
         return np.stack([right, np.ones_like(right)], 1)
 

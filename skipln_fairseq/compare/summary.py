@@ -170,7 +170,7 @@ def _where(cells: dict[str, dict[int, Cell]]) -> list[str]:
 def _samples(cells: dict[str, dict[int, Cell]], seed: int, wanted: int) -> list[dict[str, Any]]:
     """Examples drawn by a seed, not picked, and what the models of one seed make of them."""
     found = {name: of[seed] for name, of in cells.items() if seed in of}
-    if not found:
+    if not (found and wanted):
         return []
     count = len(next(iter(found.values())).statistics())
     lines = sorted(random.Random(SAMPLE_SEED).sample(range(count), min(wanted, count)))

@@ -95,7 +95,7 @@ class Translation(Cell):
         run(self.command, log, translations.on_line, environment=environment, on_start=on_start)
         return translations.lines()
 
-    def statistics(self) -> np.ndarray:
+    def _statistics(self) -> np.ndarray:
         # what sacreBLEU's own tests resample, which have no place for several translations of a sentence
         found = BLEU(**self.options)._extract_corpus_statistics(self.hypotheses(), [self.references()])
         return np.asarray(found, dtype=float)

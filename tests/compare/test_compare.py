@@ -35,27 +35,28 @@ def test_what_is_there_is_not_done_again(compared):
 
 
 def test_the_records_of_runs_are_all_that_a_report_needs(compared, tmp_path):
-    """So that they can be kept, and taken to another machine, without checkpoints and logs."""
+    """So that they can be kept, and taken to another machine, without checkpoints, logs and text."""
     tune = {"flag": "lr", "values": [3.0, 1.0, 2.0], "seed": 1}
-    table, _ = compared(tune=tune, train={"arch": "a"})
-    kept = {"trained.json", *(f"test-*{suffix}" for suffix in (".json", ".txt"))}
+    table, _ = compared("--samples=0", tune=tune, train={"arch": "a"})
+    kept = {"trained.json", "test-*.json", "test-*.csv"}
     for file in (tmp_path / "work" / "runs").rglob("*"):
         if file.is_file() and not any(file.match(name) for name in kept):
             file.unlink()
-    again, printed = compared(tune=tune, train={"arch": "a"})
+    again, printed = compared("--samples=0", tune=tune, train={"arch": "a"})
     assert "trained" not in printed
     assert again == table
     record = json.loads(next((tmp_path / "work").rglob("trained.json")).read_text())
     assert record["command"] in table["commands"]
 
 
-def test_records_without_curves_are_read_with_their_logs(compared, tmp_path):
+def test_records_without_curves_and_statistics_are_read_with_logs_and_outputs(compared, tmp_path):
     """Those of runs that ended before records held them."""
     table, _ = compared()
     for file in (tmp_path / "work" / "runs").rglob("trained.json"):
         record = json.loads(file.read_text())
         del record["curve"], record["train_loss"], record["command"]
         file.write_text(json.dumps(record))
+        next(file.parent.glob("test-*.csv")).unlink()
     assert compared()[0] == table
 
 

@@ -14,6 +14,7 @@ from .curves import Curve
 from .data import Data
 from .early_ranks import early_ranks
 from .experiment import Experiment
+from .grid import Grid
 from .significance import FAILED, LEARNT, Error, Spread, detectable, pooled
 
 __all__ = ["summarise"]
@@ -74,11 +75,17 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
         "gpu": any(row["gpu_peak_gib"] for row in rows.values()),
         "curves": curves,
         "tuning_curves": tried,
-        "early_ranks": early_ranks(curves, tried),
+        "early_ranks": early_ranks(curves, tried) if _equally_long(grid, data) else None,
         "samples": _samples(cells, grid.seeds[0], samples),
         "commands": _commands(experiment, data, cells),
         "where": _where(cells),
     }
+
+
+def _equally_long(grid: Grid, data: Data) -> bool:
+    """Whether all variants are told to train as long. Else the same updates are another part of each training."""
+    flags = [grid.flags(data, variant) for variant in grid.variants]
+    return len({tuple(str(one.get(name)) for name in ("max-update", "max-epoch")) for one in flags}) == 1
 
 
 def _finished(experiment: Experiment, data: Data, variant: str) -> dict[int, Cell]:

@@ -96,3 +96,12 @@ def test_a_report_has_the_order(compared, tmp_path, tune):
     assert ("In brackets stands the lr" in markdown) == bool(tune)
     assert f"<tr><td>good</td><td>{cell}</td><td>{cell}</td></tr>" in (folder / "report.html").read_text()
     assert "\n| τ | – | – |\n" in markdown
+
+
+def test_trainings_of_different_lengths_are_not_ranked_by_updates(compared, tmp_path):
+    variants = {"plain": {"max-update": 3}, "good": {"good": True, "max-update": 9}}
+    table, _ = compared(variants=variants)
+    assert table["early_ranks"] is None
+    assert "Kendall" not in (tmp_path / "work" / "grid" / "report.md").read_text()
+    table, _ = compared(variants={name: flags | {"max-update": 9} for name, flags in variants.items()})
+    assert table["early_ranks"]

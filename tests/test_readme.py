@@ -1,9 +1,12 @@
 """What the README and the pages say is run, and was measured."""
 
+import csv
 import json
 import re
 import shlex
+import statistics
 import subprocess
+from collections import defaultdict
 
 import pytest
 
@@ -112,7 +115,8 @@ def test_every_speed_on_the_page_was_measured():
     assert set(told) <= measured
 
 
-RESULTS = "".join(page(name) for name in ("results", "results-short", "results-images"))
+RESULTS = "".join(page(name) for name in ("results", "results-long", "results-short", "results-images"))
+SUB_LAYERS = {"self_attn": "self-attention", "cross_attn": "attention to the encoder", "ffn": "feed-forward"}
 EVIDENCE = sorted((REPOSITORY / "examples" / "evidence").glob("*/results.json"))
 
 
@@ -138,6 +142,22 @@ def test_the_transfer_told_is_the_transfer_found():
     reports = "".join(file.read_text(encoding="utf-8") for file in files)
     assert told == re.findall(r"^\| (?:PGD|MI|SGM).*$", reports, re.MULTILINE)
     assert len(told) == 8
+
+
+def test_the_scale_told_is_the_scale_found():
+    found = defaultdict(lambda: defaultdict(list))
+    with (REPOSITORY / "examples" / "evidence" / "multi30k-recipe" / "probe.csv").open() as file:
+        for row in csv.DictReader(file):
+            place = f"{row['side']} {int(row['layer']) + 1}, {SUB_LAYERS[row['sub_layer']]}"
+            found[place][row["variant"]].append(float(row["coefficient_ratio"]))
+    models = ["rskip-seed-1, untrained", *(f"rskip-seed-{seed}" for seed in (1, 2, 3))]
+    rows = [
+        [place, *(f"{statistics.median(of[model]):.1f}" for model in models)] for place, of in found.items()
+    ]
+    assert re.findall(r"^\| (?:en|de)coder \d.*$", RESULTS, re.MULTILINE) == [
+        f"| {' | '.join(row)} |" for row in rows
+    ]
+    assert len(rows) == 10
 
 
 def test_every_evidence_on_the_page_was_found():

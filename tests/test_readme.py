@@ -149,14 +149,21 @@ def test_the_scale_told_is_the_scale_found():
     with (REPOSITORY / "examples" / "evidence" / "multi30k-recipe" / "probe.csv").open() as file:
         for row in csv.DictReader(file):
             place = f"{row['side']} {int(row['layer']) + 1}, {SUB_LAYERS[row['sub_layer']]}"
-            found[place][row["variant"]].append(float(row["coefficient_ratio"]))
-    models = ["rskip-seed-1, untrained", *(f"rskip-seed-{seed}" for seed in (1, 2, 3))]
-    rows = [
-        [place, *(f"{statistics.median(of[model]):.1f}" for model in models)] for place, of in found.items()
-    ]
-    assert re.findall(r"^\| (?:en|de)coder \d.*$", RESULTS, re.MULTILINE) == [
-        f"| {' | '.join(row)} |" for row in rows
-    ]
+            for ratio in ("coefficient_ratio", "term_ratio"):
+                found[place][ratio, row["variant"]].append(float(row[ratio]))
+    rows = []
+    for place, of in found.items():
+        row = [place]
+        for ratio, model in (
+            ("coefficient_ratio", "rskip"),
+            ("term_ratio", "rskip"),
+            ("term_ratio", "post-ln"),
+        ):
+            before = statistics.median(of[ratio, f"{model}-seed-1, untrained"])
+            after = [statistics.median(of[ratio, f"{model}-seed-{seed}"]) for seed in (1, 2, 3)]
+            row += [f"{before:.1f}", f"{min(after):.1f} to {max(after):.1f}"]
+        rows.append(f"| {' | '.join(row)} |")
+    assert re.findall(r"^\| (?:en|de)coder \d.*$", RESULTS, re.MULTILINE) == rows
     assert len(rows) == 10
 
 

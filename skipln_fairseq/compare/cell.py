@@ -15,7 +15,7 @@ from ..common.errors import UserError
 from ..common.files import write_json, write_text
 from ..runs.settings import Flags, words
 from .data import Data
-from .training import Training
+from .training import Training, ran
 
 __all__ = ["Cell"]
 
@@ -101,7 +101,9 @@ class Cell(ABC):
         return self.training.folder / f"test-{digest[:8]}{suffix}"
 
     def result(self) -> dict[str, Any] | None:
-        """``scores`` by their headings and ``signatures``, or None if it has not been evaluated."""
+        """``scores`` by their headings, ``signatures``, and ``command`` and ``where`` as of a training; or None if it
+        has not been evaluated.
+        """
         done = self.file(".json")
         return json.loads(done.read_text("utf-8")) if done.is_file() else None
 
@@ -115,7 +117,9 @@ class Cell(ABC):
     @property
     def lost(self) -> bool:
         """Whether there is no model, as the training diverged before its first checkpoint."""
-        return self.training.result()["diverged"] and not self.training.checkpoint.is_file()
+        trained = self.training.result()
+        # not to be taken for one that was left behind, where only records were copied
+        return trained["diverged"] and not trained.get("checkpoint", self.training.checkpoint.is_file())
 
     def evaluate(
         self, environment: Mapping[str, str], on_start: Callable[[subprocess.Popen], None]
@@ -127,7 +131,7 @@ class Cell(ABC):
         """
         if not (self.lost or self.training.checkpoint.is_file()):
             raise UserError(f"{self.training.checkpoint} is missing: remove its folder to train again")
-        result = self._evaluate(environment, on_start)
+        result = self._evaluate(environment, on_start) | ran(self.command, self.flags)
         lines = (",".join(f"{number:.17g}" for number in example) for example in self._statistics())
         write_text(self.file(STATISTICS), "".join(f"{line}\n" for line in lines))
         write_json(self.file(".json"), result)

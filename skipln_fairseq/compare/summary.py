@@ -16,10 +16,12 @@ from .early_ranks import early_ranks
 from .experiment import Experiment
 from .grid import Grid
 from .significance import FAILED, LEARNT, Error, Spread, detectable, pooled
+from .training import Training
 
 __all__ = ["summarise"]
 
 SAMPLE_SEED = 1
+LENGTHS = ("max-update", "max-epoch")
 
 
 def summarise(experiment: Experiment, samples: int) -> dict[str, Any]:
@@ -85,7 +87,8 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
 def _equally_long(grid: Grid, data: Data) -> bool:
     """Whether all variants are told to train as long. Else the same updates are another part of each training."""
     flags = [grid.flags(data, variant) for variant in grid.variants]
-    return len({tuple(str(one.get(name)) for name in ("max-update", "max-epoch")) for one in flags}) == 1
+    lengths = {tuple(str(one.get(name)) for name in LENGTHS) for one in flags}
+    return len(lengths) == 1 and (grid.tune is None or grid.tune.flag not in LENGTHS)
 
 
 def _finished(experiment: Experiment, data: Data, variant: str) -> dict[int, Cell]:
@@ -170,7 +173,10 @@ def _signatures(cells: dict[str, dict[int, Cell]]) -> list[str]:
 
 
 def _where(cells: dict[str, dict[int, Cell]]) -> list[str]:
-    places = (cell.training.result()["where"] for of in cells.values() for cell in of.values())
+    results = [
+        r for of in cells.values() for cell in of.values() for r in (cell.training.result(), cell.result())
+    ]
+    places = [result["where"] for result in results if "where" in result]  # once evaluations had none
     return sorted({", ".join(f"{k} {v}" for k, v in place.items() if k != "date") for place in places})
 
 
@@ -195,7 +201,7 @@ def _samples(cells: dict[str, dict[int, Cell]], seed: int, wanted: int) -> list[
 
 def _commands(experiment: Experiment, data: Data, cells: dict[str, dict[int, Cell]]) -> Sequence[str]:
     tuning = [
-        training.command
+        _command(training)
         for variant in experiment.grid.variants
         for training in experiment.candidates(data, variant).values()
         if training.result() is not None
@@ -204,6 +210,11 @@ def _commands(experiment: Experiment, data: Data, cells: dict[str, dict[int, Cel
         command
         for of_variant in cells.values()
         for cell in of_variant.values()
-        for command in (cell.training.command, cell.command)
+        for command in (_command(cell.training), _command(cell))
     ]
-    return list(dict.fromkeys(map(shlex.join, (*tuning, *cell_commands))))
+    return list(dict.fromkeys((*tuning, *cell_commands)))
+
+
+def _command(run: Training | Cell) -> str:
+    """As it ran, perhaps in another folder."""
+    return run.result().get("command") or shlex.join(run.command)

@@ -20,11 +20,12 @@ from ..runs.machine import where
 from ..runs.settings import Flags, words
 from .data import Data, file_name
 
-__all__ = ["Training"]
+__all__ = ["Training", "ran"]
 
 ENDED = "trained.json"
 LOG = "train.log"
 NOT_FINITE = "FloatingPointError"
+UPDATES = ("num_updates", "train_num_updates", "valid_num_updates")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Training:
         * ``best_loss``: the lowest validation loss, in bits; None if there was none that is finite,
         * ``curve``: pairs of updates and validation loss in bits, where that is finite,
         * ``train_loss``: mean loss of the last epoch's training, in bits; None if it is not known,
+        * ``checkpoint``: whether there was a best one,
         * ``updates``, ``parameters``, ``tokens_per_second`` (median), ``seconds``, ``cpu_seconds``,
           ``peak_bytes`` (of the process), ``gpu_peak_gib``; times of the last start alone,
         * ``command`` and ``where``: processor and versions.
@@ -115,8 +117,8 @@ class Training:
             if not diverged:
                 raise
         result = {"diverged": diverged, **_summary(log), **(asdict(usage) if usage else {})}
-        result["command"] = shlex.join(self.command)
-        result["where"] = where("cuda" if torch.cuda.is_available() and not self.flags.get("cpu") else "cpu")
+        result["checkpoint"] = self.checkpoint.is_file()
+        result |= ran(self.command, self.flags)
         write_json(self.folder / ENDED, result)
         return result
 
@@ -138,6 +140,12 @@ class Training:
         return [(updates, loss) for updates, loss in self.result()["curve"]]
 
 
+def ran(command: Sequence[str], flags: Flags) -> dict[str, Any]:
+    """Of a record: the command and where it ran."""
+    device = "cuda" if torch.cuda.is_available() and not flags.get("cpu") else "cpu"
+    return {"command": shlex.join(command), "where": where(device)}
+
+
 def _summary(log: Path) -> dict[str, Any]:
     records = read_log(log)
     text = log.read_text("utf-8", errors="replace")
@@ -148,7 +156,7 @@ def _summary(log: Path) -> dict[str, Any]:
     losses = _losses(records)
     return {
         "best_loss": min((loss for _, loss in losses["curve"]), default=None),
-        "updates": int(max((r["num_updates"] for r in records if "num_updates" in r), default=0)),
+        "updates": int(max((r[name] for r in records for name in UPDATES if name in r), default=0)),
         "parameters": int(parameters[1].replace(",", "")) if parameters else None,
         "tokens_per_second": speeds[len(speeds) // 2] if speeds else None,
         "gpu_peak_gib": round(float(memory[1]) - min(free), 3) if memory and free else None,

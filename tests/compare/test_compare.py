@@ -49,12 +49,34 @@ def test_the_records_of_runs_are_all_that_a_report_needs(compared, tmp_path):
     assert record["command"] in table["commands"]
 
 
+def test_a_model_that_was_left_behind_is_not_taken_for_none(compared, tmp_path):
+    """It diverged after a checkpoint, which is not where its record is: no score of 0."""
+    compared()
+    for file in (tmp_path / "work" / "runs" / "d" / "plain").rglob("*"):
+        if file.name == "trained.json":
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"diverged": True}))
+        elif file.suffix == ".pt" or file.match("test-*.json"):
+            file.unlink()
+    table, printed = compared(fails=True)
+    assert printed.count("checkpoint_best.pt is missing") == 3
+    assert table["missing"] == ["plain, seed 1", "plain, seed 2", "plain, seed 3"]
+
+
+def test_a_report_has_the_commands_that_ran(compared, tmp_path):
+    table, _ = compared()
+    (tmp_path / "work").rename(tmp_path / "elsewhere")
+    grid = tmp_path / "grid.yaml"
+    compare.main([str(grid), "--work-dir", str(tmp_path / "elsewhere"), "--report-only"])
+    again = json.loads((tmp_path / "elsewhere" / "grid" / "results.json").read_text())
+    assert again["data"] == [table]
+
+
 def test_records_without_curves_and_statistics_are_read_with_logs_and_outputs(compared, tmp_path):
     """Those of runs that ended before records held them."""
     table, _ = compared()
     for file in (tmp_path / "work" / "runs").rglob("trained.json"):
         record = json.loads(file.read_text())
-        del record["curve"], record["train_loss"], record["command"]
+        del record["curve"], record["train_loss"], record["command"], record["checkpoint"]
         file.write_text(json.dumps(record))
         next(file.parent.glob("test-*.csv")).unlink()
     assert compared()[0] == table

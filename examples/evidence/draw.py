@@ -95,7 +95,9 @@ def summary() -> Figure:
             if variant not in rows:
                 continue
             row, place = rows[variant], group + 0.27 * (number - 1)
-            label = f"_{variant}" if variant in told else variant  # matplotlib leaves such names out of the legend
+            label = (
+                f"_{variant}" if variant in told else variant
+            )  # matplotlib leaves such names out of the legend
             told.add(variant)
             axes.bar(place, row["mean"], 0.25, yerr=row["deviation"], color=colour, label=label, capsize=2)
             top = row["mean"] + row["deviation"]

@@ -236,8 +236,9 @@ def test_without_the_flag_nothing_changes():
     assert not any("forward" in vars(module) for module in model.modules())
 
 
-def test_gradients_over_tokens_add_up_in_single_precision():
+def test_gradients_over_tokens_add_up_in_single_precision(monkeypatch):
     """torch counts to 256."""
+    monkeypatch.setattr(bfloat16, "multiplies_bfloat16", lambda _: True)
     cfg = convert_namespace_to_omegaconf(parse("transformer_rskip", *SGD, "--bf16"))
     model = Trainer(cfg, None, build("transformer_rskip", "--skip-type=plain"), nn.Module()).model
     ones = torch.ones(4096, 16, dtype=torch.bfloat16)

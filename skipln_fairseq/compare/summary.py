@@ -22,6 +22,8 @@ __all__ = ["summarise"]
 
 SAMPLE_SEED = 1
 LENGTHS = ("max-update", "max-epoch")
+COSTS = {"tokens_per_second": statistics.median, "peak_bytes": max, "gpu_peak_gib": max}
+"""What a training took, by the name in its record, and how it is told of several."""
 
 
 def summarise(experiment: Experiment, samples: int) -> dict[str, Any]:
@@ -46,6 +48,9 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
     failed_below = _failed_below([row["mean"] for row in rows.values()])
     for row in rows.values():
         row["failed"] = _failed(row, failed_below)
+    devices = _devices(cells)
+    if len(devices) > 1:  # differences of devices would be taken for those of variants
+        rows = {variant: row | dict.fromkeys(COSTS) for variant, row in rows.items()}
     pool = pooled(row["each"] for row in rows.values() if not row["failed"])
     failed = {variant: row["failed"] for variant, row in rows.items()}
     family = [(variant, grid.baseline) for variant in rows if variant != grid.baseline]
@@ -81,6 +86,7 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
         "samples": _samples(cells, grid.seeds[0], samples),
         "commands": _commands(experiment, data, cells),
         "where": _where(cells),
+        "devices": devices,
     }
 
 
@@ -131,7 +137,7 @@ def _row(measure: type[Cell], cells: dict[int, Cell]) -> dict[str, Any]:
     row |= {"train_loss_each": [t["train_loss"] for t in trainings]}
     row |= {"train_loss": _mean(row["train_loss_each"]), "updates_each": [t["updates"] for t in trainings]}
     row["parameters"] = next((t["parameters"] for t in trainings), None)
-    for name, over in (("tokens_per_second", statistics.median), ("peak_bytes", max), ("gpu_peak_gib", max)):
+    for name, over in COSTS.items():
         values = [t[name] for t in trainings if t.get(name) is not None]
         row[name] = over(values) if values else None
     return row
@@ -170,6 +176,12 @@ def _at_edge(chosen: Any, values: Sequence[Any]) -> bool:
 def _signatures(cells: dict[str, dict[int, Cell]]) -> list[str]:
     results = [cell.result() for of_variant in cells.values() for cell in of_variant.values()]
     return sorted({signature for result in results for signature in result["signatures"]})
+
+
+def _devices(cells: dict[str, dict[int, Cell]]) -> list[str]:
+    """On which the models were trained."""
+    places = [cell.training.result().get("where", {}) for of in cells.values() for cell in of.values()]
+    return sorted({place["device"] for place in places if "device" in place})
 
 
 def _where(cells: dict[str, dict[int, Cell]]) -> list[str]:

@@ -54,6 +54,22 @@ def test_memory_of_a_gpu_has_a_column_where_there_is_one(compared, tmp_path):
     assert html.count("<td>1,536</td>") == 2
 
 
+def test_costs_of_different_devices_are_not_compared(compared, tmp_path):
+    variants = {"plain": None, "good": {"good": True}}
+    table, _ = compared(variants=variants)
+    assert all(row["tokens_per_second"] and row["peak_bytes"] for row in table["rows"].values())
+    record, *_ = (tmp_path / "work" / "runs").rglob("trained.json")
+    kept = json.loads(record.read_text())
+    kept["where"]["device"] = "another"
+    record.write_text(json.dumps(kept))
+    table, _ = compared("--report-only", variants=variants)
+    costs = ("tokens_per_second", "peak_bytes")
+    assert {row[cost] for row in table["rows"].values() for cost in costs} == {None}
+    for kind in ("md", "html"):
+        text = (tmp_path / "work" / "grid" / f"report.{kind}").read_text()
+        assert "Tokens/s and memory are left out, since the models were trained on different devices." in text
+
+
 def test_a_report_names_this_project_s_version(compared):
     table, _ = compared()
     assert f"skipln_fairseq {__version__}" in table["where"][0]

@@ -1,7 +1,7 @@
 """The trainings and evaluations of a grid: which there are, which are missing, and running these."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,18 +118,24 @@ class Experiment:
                 yield from self._tunings(data)
                 yield from self._cells(data)
 
-        return _run_all(in_order, slots, Pace(self._to_train(), slots.count), say)
+        return _run_all(in_order, slots, self._waiting, say)
 
-    def _to_train(self) -> int:
-        """How many trainings are missing; while the tuning is, all seeds are but its own, if that is trained alike."""
-        tune, found = self.grid.tune, 0
+    def _waiting(self, begun: Set[Path]) -> int:
+        """How many trainings are missing, without those in these folders. While a tuning is, its variant's seeds are,
+        but for the tuning's own if that is trained alike.
+        """
+        tune = self.grid.tune
+        missing: set[Path] = set()
+        unknown = 0
         for data in self.grid.data:
-            found += sum(not _is_trained(training) for _, training in self._tunings(data))
+            trainings = [training for _, training in self._tunings(data)]
             for seed in self.grid.seeds:
                 cells = [self.cell(data, variant, seed) for variant in self.grid.variants]
-                own = tune is not None and seed == tune.seed and not tune.train
-                found += sum(not own if cell is None else not _is_trained(cell) for cell in cells)
-        return found
+                trainings += [cell.training for cell in cells if cell is not None]
+                if tune is None or tune.train or seed != tune.seed:
+                    unknown += cells.count(None)
+            missing.update(training.folder for training in trainings if training.result() is None)
+        return len(missing - begun) + unknown
 
     def names(self) -> list[str]:
         """Of all runs, by their numbers: every tuning comes before what depends on it."""
@@ -149,7 +155,7 @@ class Experiment:
             raise UserError(f"--run {number}: {name}: not all runs of its tuning are there, see --list")
         if one.result() is not None:
             say(f"{name}: is there")
-        return _run_all(lambda: [(name, one)], slots, Pace(int(not _is_trained(one)), 1), say)
+        return _run_all(lambda: [(name, one)], slots, lambda begun: int(not (begun or _is_trained(one))), say)
 
     def _numbered(self) -> Iterator[tuple[str, "Run | None"]]:
         for of_data in (self._tunings, self._cells):
@@ -171,9 +177,12 @@ class Experiment:
 Run = Training | Cell
 
 
+def _training_of(one: Run) -> Training:
+    return one if isinstance(one, Training) else one.training
+
+
 def _is_trained(one: Run) -> bool:
-    training = one if isinstance(one, Training) else one.training
-    return training.result() is not None
+    return _training_of(one).result() is not None
 
 
 def _alone(training: Training) -> AbstractContextManager[int]:
@@ -203,18 +212,22 @@ def _evaluate(cell: Cell) -> Job:
 
 
 def _run_all(
-    runs: Callable[[], Iterable[tuple[str, Run | None]]], slots: Slots, pace: Pace, say: Callable[[str], None]
+    runs: Callable[[], Iterable[tuple[str, Run | None]]],
+    slots: Slots,
+    waiting: Callable[[Set[Path]], int],
+    say: Callable[[str], None],
 ) -> int:
     """Do what is missing. Gives the number of runs that failed.
 
     Args:
         runs: all of them in their order, by name, as they are now: None waits for another.
         slots: where they run.
-        pace: counts the trainings among what is missing.
+        waiting: how many trainings have yet to begin, without those that were begun in these folders.
         say: gets a line for each end.
     """
     begun: set[str] = set()
-    training: set[str] = set()
+    training: dict[str, Path] = {}
+    pace = Pace(lambda: waiting(set(training.values())), slots.count)
     failed = 0
 
     def following() -> tuple[str, Job] | None:
@@ -222,7 +235,7 @@ def _run_all(
             if name not in begun and one is not None and one.result() is None:
                 begun.add(name)
                 if not _is_trained(one):
-                    training.add(name)
+                    training[name] = _training_of(one).folder
                     pace.begin(name)
                 return name, _train(one) if isinstance(one, Training) else _evaluate(one)
         return None

@@ -12,13 +12,13 @@ class Pace:
     to begin when a place is free.
 
     Args:
-        trainings: how many there are to be done.
+        waiting: how many have yet to begin, as it is now: what a choice asks for may be there already.
         places: how many run at a time.
         clock: seconds that pass.
     """
 
-    def __init__(self, trainings: int, places: int, clock: Callable[[], float] = time.monotonic):
-        self._trainings = trainings
+    def __init__(self, waiting: Callable[[], int], places: int, clock: Callable[[], float] = time.monotonic):
+        self._waiting = waiting
         self._places = places
         self._clock = clock
         self._began: dict[str, float] = {}
@@ -40,15 +40,16 @@ class Pace:
         free = [max(0.0, began + mean - now) for began in list(self._began.values())]
         free += [0.0] * (self._places - len(free))
         heapq.heapify(free)
-        for _ in range(self._trainings - len(self._took) - len(self._began)):
+        for _ in range(self._waiting()):
             heapq.heappush(free, heapq.heappop(free) + mean)
         return max(free)
 
     def __str__(self) -> str:
         """``3/40 trained, 5 h 10 min left``; empty where nothing is to be trained."""
-        if not self._trainings:
+        trainings = len(self._took) + len(self._began) + self._waiting()
+        if not trainings:
             return ""
-        ended, left = f"{len(self._took)}/{self._trainings} trained", self.left()
+        ended, left = f"{len(self._took)}/{trainings} trained", self.left()
         return ended if left is None else f"{ended}, {_duration(left)} left"
 
 

@@ -127,6 +127,15 @@ def test_the_trainings_of_a_whole_grid_are_counted(compared):
     assert {total for _, total in re.findall(r"^\[(\d+)/(\d+) trained", printed, re.MULTILINE)} == {"3"}
 
 
+def test_seeds_that_a_choice_finds_trained_are_not_counted(compared):
+    variants = ("plain", "good")
+    compared(train={"arch": "a"}, variants={name: {"lr": 1.0} for name in variants})
+    tune = {"flag": "lr", "values": [3.0, 1.0], "seed": 1}
+    _, printed = compared(tune=tune, train={"arch": "a"}, variants=dict.fromkeys(variants))
+    counts = re.findall(r"^\[(\d+)/(\d+) trained", printed, re.MULTILINE)
+    assert counts[-1] == ("2", "2")
+
+
 def test_what_waits_for_its_tuning_lets_others_go_first(compared, tmp_path):
     """The tuning of one variant does not end before both seeds of the other one are there."""
     seen = []

@@ -179,9 +179,9 @@ def _signatures(cells: dict[str, dict[int, Cell]]) -> list[str]:
 
 
 def _devices(cells: dict[str, dict[int, Cell]]) -> list[str]:
-    """On which the models were trained."""
+    """On which the models were trained, by name."""
     places = [cell.training.result().get("where", {}) for of in cells.values() for cell in of.values()]
-    return sorted({place["device"] for place in places if "device" in place})
+    return sorted({place.get("device", "not recorded") for place in places})
 
 
 def _where(cells: dict[str, dict[int, Cell]]) -> list[str]:

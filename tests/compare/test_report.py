@@ -54,14 +54,14 @@ def test_memory_of_a_gpu_has_a_column_where_there_is_one(compared, tmp_path):
     assert html.count("<td>1,536</td>") == 2
 
 
-def test_costs_of_different_devices_are_not_compared(compared, tmp_path):
+@pytest.mark.parametrize("where", [{"device": "another"}, {}])
+def test_costs_of_different_devices_are_not_compared(where, compared, tmp_path):
     variants = {"plain": None, "good": {"good": True}}
     table, _ = compared(variants=variants)
     assert all(row["tokens_per_second"] and row["peak_bytes"] for row in table["rows"].values())
     record, *_ = (tmp_path / "work" / "runs").rglob("trained.json")
     kept = json.loads(record.read_text())
-    kept["where"]["device"] = "another"
-    record.write_text(json.dumps(kept))
+    record.write_text(json.dumps(kept | {"where": where}))
     table, _ = compared("--report-only", variants=variants)
     costs = ("tokens_per_second", "peak_bytes")
     assert {row[cost] for row in table["rows"].values() for cost in costs} == {None}

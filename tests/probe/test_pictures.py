@@ -3,9 +3,9 @@
 import csv
 import math
 import re
-import statistics
 from collections import defaultdict
 
+import numpy as np
 import pytest
 import torch
 
@@ -178,17 +178,28 @@ def test_the_matrix_of_a_model_without_one_is_missed():
     assert trained_panels([one]) == []
 
 
-def test_the_page_tells_what_the_scaled_skip_was_found_to_do():
-    with (REPOSITORY / "examples" / "evidence" / "scaled-skip" / "probe.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    for scale in (1, 2):
-        for depth in (2, 3, 4):
-            found = defaultdict(list)
-            for row in rows:
-                if (row["variant"], row["encoder_layers"]) == (f"xSkip {scale}", str(depth)):
-                    place = tuple(row[key] for key in ("side", "layer", "sub_layer"))
-                    found[place].append((float(row["activation_norm"]), float(row["gradient_norm"])))
-            medians = [[statistics.median(each) for each in zip(*of, strict=True)] for of in found.values()]
-            activation, gradient = (f"{max(of):.2g}" for of in zip(*medians, strict=True))
-            told = (scale, f"{depth} + {depth}", len(medians), activation, gradient)
-            assert f"| {' | '.join(map(str, told))} |" in PAGE
+def scaled_skip(name, scale, depth):
+    """The norms of activation and gradient at each sub-layer, in each seed: (sub-layers, seeds, 2)."""
+    found = defaultdict(list)
+    with (REPOSITORY / "examples" / "evidence" / "scaled-skip" / name).open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if (row["variant"], row["encoder_layers"]) == (f"xSkip {scale}", str(depth)):
+                place = tuple(row[key] for key in ("side", "layer", "sub_layer"))
+                found[place].append([float(row["activation_norm"]), float(row["gradient_norm"])])
+    return np.array([*found.values()])
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_the_page_tells_what_the_scaled_skip_was_found_to_do(scale, depth):
+    norms = scaled_skip("probe.csv", scale, depth)
+    assert np.isfinite(norms).all()
+    activation, gradient = np.median(norms, axis=1).max(axis=0)
+    told = (scale, f"{depth} + {depth}", len(norms), f"{activation:.2g}", f"{gradient:.2g}")
+    assert f"| {' | '.join(map(str, told))} |" in PAGE
+
+
+def test_the_page_tells_what_the_fused_attention_makes_of_it():
+    largest = np.median(scaled_skip("fused-amx.csv", 2, 4), axis=1).max(axis=0)[1]
+    assert f"came out as {largest:.2g}" in PAGE
+    assert np.isnan(scaled_skip("fused-avx2.csv", 2, 4)).any()

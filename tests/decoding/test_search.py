@@ -22,7 +22,8 @@ pytestmark = pytest.mark.skipif(kind() is None, reason="no C compiler")
 # Scores of up to 13 words of about −3; AMX multiplies two bfloat16 parts of each number.
 CLOSE = {"rtol": 1e-3, "atol": 1e-3} if kind() == "amx" else {"rtol": 1e-5, "atol": 1e-5}
 
-LOOSE = {"rtol": 1e-4, "atol": 1e-4}  # for streams that no norm bounds
+# For streams that no norm bounds; AMX's products are no better there than elsewhere.
+LOOSE = CLOSE if kind() == "amx" else {"rtol": 1e-4, "atol": 1e-4}
 
 MODELS = {
     "post": "--skip-order 1",

@@ -14,6 +14,7 @@ from skipln_fairseq.models.beams import KEY
 from skipln_fairseq.models.export import export_encoder, export_step
 from skipln_fairseq.models.stacks import SkipDecoder, SkipEncoder
 from skipln_fairseq.nn import VALUES
+from skipln_fairseq.nn.kernels.decode import kind
 from tests.models import test_language_model as language_model
 from tests.models.test_mixing import gradients
 from tests.support.build import assert_padding_never_leaks, batch, build, parse
@@ -272,7 +273,8 @@ def test_who_does_not_know_it_says_so(monkeypatch):
     with torch.no_grad():
         full, real = model("learnable")(source, lengths, target)[0], target.ne(1)
         steps, _ = decoded(made, source, lengths, target)
-    torch.testing.assert_close(steps[real], full[real], rtol=1e-4, atol=1e-5)
+    bound = 2**-13 if kind() == "amx" else 1e-5  # which multiplies two bfloat16 parts of each number
+    torch.testing.assert_close(steps[real], full[real], rtol=1e-4, atol=bound)
 
 
 def test_a_resumed_run_is_told():

@@ -12,6 +12,7 @@ from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerModel
 
 import skipln_fairseq  # noqa: F401  (the entry point)
+from skipln_fairseq.nn.kernels.decode import kind
 
 FILES = sorted((Path(__file__).parents[1] / "stored").glob("*.pt"))
 
@@ -39,4 +40,5 @@ def test_a_stored_model_gives_what_it_gave(file, words):
     with torch.no_grad():
         logits = model(source, source.ne(1).sum(1), target)[0]
     expected = torch.load(file, weights_only=False)["expected"]
-    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+    bound = 2**-13 if kind() == "amx" else 1e-5  # which multiplies two bfloat16 parts of each number
+    torch.testing.assert_close(logits, expected, rtol=bound, atol=bound)

@@ -75,7 +75,7 @@ class Experiment:
         flags = {**self.grid.flags(data, variant), **tune.train}
         return {
             value: self._training(data, variant, tune.seed, {**flags, tune.flag: value})
-            for value in tune.values
+            for value in tune.of(variant)
         }
 
     def losses(self, data: Data, variant: str) -> dict[Any, float | None]:
@@ -90,7 +90,7 @@ class Experiment:
     def chosen(self, data: Data, variant: str) -> Any:
         """The value with the lowest loss, the first of equals, or None while one is missing."""
         losses = self.losses(data, variant)
-        if self.grid.tune is None or len(losses) < len(self.grid.tune.values):
+        if self.grid.tune is None or len(losses) < len(self.grid.tune.of(variant)):
             return None
         return min(losses, key=lambda value: losses[value])
 
@@ -163,10 +163,13 @@ class Experiment:
                 yield from of_data(data)
 
     def _tunings(self, data: Data) -> Iterator[tuple[str, Training]]:
-        for value in self.grid.tune.values if self.grid.tune else ():
-            for variant in self.grid.variants:
-                name = f"{data.name} / {variant} / {self.grid.tune.flag} {value}"
-                yield name, self.candidates(data, variant)[value]
+        if self.grid.tune is None:
+            return
+        tried = {variant: list(self.candidates(data, variant).items()) for variant in self.grid.variants}
+        for position in range(max(map(len, tried.values()))):
+            for variant, trainings in tried.items():
+                for value, training in trainings[position : position + 1]:
+                    yield f"{data.name} / {variant} / {self.grid.tune.flag} {value}", training
 
     def _cells(self, data: Data) -> Iterator[tuple[str, Cell | None]]:
         for seed in self.grid.seeds:

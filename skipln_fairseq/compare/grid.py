@@ -3,7 +3,7 @@
     title: Skip connections on Multi30k
     baseline: Post-LN
     seeds: [1, 2, 3]
-    tune: {flag: lr, values: [0.001, 0.002, 0.004], seed: 1}     # optional
+    tune: {flag: lr, values: [0.001, 0.002, 0.004], seed: 1}     # optional; also: {rSkip 2: [0.008]}
     data:
       multi30k: {path: work/binary, source: work/test.en, reference: work/test.de}
     variants:
@@ -51,15 +51,25 @@ NOT_HERE = (
 
 @dataclass(frozen=True)
 class Tuning:
-    """One flag whose value every variant chooses on the validation set, among the same ones.
+    """One flag whose value every variant chooses on the validation set.
 
-    ``train`` are flags of these trainings alone, for instance to make them shorter.
+    Args:
+        flag: its name.
+        values: that all variants try.
+        also: further values of single variants, for instance of one that chose the highest.
+        seed: of these trainings.
+        train: flags of these trainings alone, for instance to make them shorter.
     """
 
     flag: str
     values: tuple[Any, ...]
+    also: Mapping[str, tuple[Any, ...]]
     seed: int
     train: Flags
+
+    def of(self, variant: str) -> tuple[Any, ...]:
+        """All values that a variant tries."""
+        return (*self.values, *self.also.get(variant, ()))
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,7 @@ def _grid(content: Any) -> Grid:
         evaluate=_flags("evaluate", content["evaluate"]),
         score=score,
         measure=measure,
-        tune=_tuning(content["tune"]) if content.get("tune") else None,
+        tune=_tuning(content["tune"], variants) if content.get("tune") else None,
         contrasts=_contrasts(content.get("contrasts", []), variants),
     )
     _check_tuned(grid)
@@ -196,8 +206,8 @@ def _differ(values: list[Any]) -> bool:
     return all(a != b and str(a) != str(b) for a, b in itertools.combinations(values, 2))
 
 
-def _tuning(entry: Any) -> Tuning:
-    check_keys("tune", entry, needed=("flag", "values", "seed"), optional=("train",))
+def _tuning(entry: Any, variants: Mapping[str, Any]) -> Tuning:
+    check_keys("tune", entry, needed=("flag", "values", "seed"), optional=("also", "train"))
     flag, values = entry["flag"], entry["values"]
     if not isinstance(flag, str):
         raise UserError(f"tune: flag {flag}: valid is a flag's name")
@@ -205,6 +215,27 @@ def _tuning(entry: Any) -> Tuning:
         raise UserError(
             f"tune: values {values}: valid is a list of at least two, all different and none null"
         )
-    for value in values:
+    also = _further_values(entry.get("also"), values, variants)
+    for value in itertools.chain(values, *also.values()):
         _flags("tune", {flag: value})
-    return Tuning(flag, tuple(values), *_seeds([entry["seed"]]), _flags("tune: train", entry.get("train")))
+    return Tuning(
+        flag, tuple(values), also, *_seeds([entry["seed"]]), _flags("tune: train", entry.get("train"))
+    )
+
+
+def _further_values(
+    entry: Any, values: list[Any], variants: Mapping[str, Any]
+) -> dict[str, tuple[Any, ...]]:
+    if entry is None:
+        return {}
+    check_mapping("tune: also", entry)
+    further = {}
+    for name, more in entry.items():
+        if str(name) not in variants:
+            raise UserError(f"tune: also: {str(name)!r}: valid are {', '.join(map(repr, variants))}")
+        if not isinstance(more, list) or not more or None in more or not _differ(values + more):
+            raise UserError(
+                f"tune: also: {name}: {more}: valid is a list, all different, none null and none in values"
+            )
+        further[str(name)] = tuple(more)
+    return further

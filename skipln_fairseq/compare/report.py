@@ -72,6 +72,11 @@ def _tried(losses: dict[str, float | None], value: str) -> str:
     return "–" if value not in losses else "diverged" if losses[value] is None else f"{losses[value]:.3f}"
 
 
+def _all_tried(table: dict[str, Any]) -> bool:
+    """Whether all variants tried the same values of the tuned flag."""
+    return len({tuple(row["losses"]) for row in table["rows"].values()}) == 1
+
+
 def _without_loss(table: dict[str, Any]) -> list[str]:
     """The variants that had no finite loss with any value."""
     losses = {variant: [*row["losses"].values()] for variant, row in table["rows"].items()}
@@ -115,6 +120,7 @@ def _environment() -> jinja2.Environment:
         "verdict": _verdict,
         "differing": differing,
         "at_edge": _at_edge,
+        "all_tried": _all_tried,
         "without_loss": _without_loss,
         "falling": _falling,
         "early_cell": _early_cell,

@@ -1,5 +1,6 @@
 """All that a report shows, as numbers and text."""
 
+import itertools
 import math
 import random
 import shlex
@@ -14,7 +15,7 @@ from .curves import Curve
 from .data import Data
 from .early_ranks import early_ranks
 from .experiment import Experiment
-from .grid import Grid
+from .grid import Grid, Tuning
 from .significance import FAILED, LEARNT, Error, Spread, detectable, pooled
 from .training import Training
 
@@ -36,7 +37,7 @@ def summarise(experiment: Experiment, samples: int) -> dict[str, Any]:
         "score": grid.measure.score,
         "further": list(grid.measure.further),
         "unit": grid.measure.unit,
-        "tuned": None if grid.tune is None else asdict(grid.tune) | {"values": [*map(str, grid.tune.values)]},
+        "tuned": None if grid.tune is None else _tuned(grid.tune),
         "data": [_table(experiment, data, samples) for data in grid.data],
     }
 
@@ -63,7 +64,7 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
             losses = experiment.losses(data, variant).items()
             row["losses"] = {str(value): loss if math.isfinite(loss) else None for value, loss in losses}
             row["chosen"] = experiment.chosen(data, variant)
-            row["at_edge"] = _at_edge(row["chosen"], grid.tune.values)
+            row["at_edge"] = _at_edge(row["chosen"], grid.tune.of(variant))
     curves = {variant: [cell.training.curve() for cell in of.values()] for variant, of in cells.items()}
     tried = {variant: _tuning_curves(experiment, data, variant) for variant in (rows if grid.tune else ())}
     missing = [
@@ -88,6 +89,12 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
         "where": _where(cells),
         "devices": devices,
     }
+
+
+def _tuned(tune: Tuning) -> dict[str, Any]:
+    """The tuned flag with all values, of all variants, as words."""
+    values = dict.fromkeys(map(str, itertools.chain(tune.values, *tune.also.values())))
+    return {"flag": tune.flag, "values": [*values], "seed": tune.seed, "train": tune.train}
 
 
 def _equally_long(grid: Grid, data: Data) -> bool:

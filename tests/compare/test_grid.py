@@ -83,6 +83,22 @@ def test_a_misspelt_key_is_named_beside_the_missing_one(grid, tmp_path):
             {"tune": {"flag": "x", "values": [1, 2], "seed": 1, "train": {"x": 3}}},
             "x is tuned: leave it out of train, data and variants",
         ),
+        (
+            {"tune": {"flag": "x", "values": [1, 2], "seed": 1, "also": {"bad": [3]}}},
+            "tune: also: 'bad': valid are 'plain', 'good', 'same'",
+        ),
+        *(
+            (
+                {"tune": {"flag": "x", "values": [1, 2], "seed": 1, "also": {"good": more}}},
+                "tune: also: good: .*: valid is a list, all different, none null and none in values",
+            )
+            for more in (3, [], [None], [2], [3, 3.0])
+        ),
+        ({"tune": {"flag": "x", "values": [1, 2], "seed": 1, "also": [3]}}, "tune: also: valid is a mapping"),
+        (
+            {"tune": {"flag": "x", "values": [1, 2], "seed": 1, "also": {"good": [[3]]}}},
+            "tune: x: valid is one value",
+        ),
         ({"score": {"tokenise": "none"}}, "score: {'tokenise': 'none'}: sacreBLEU cannot compute it"),
         ({"score": {"tokenize": "xx"}}, "score: {'tokenize': 'xx'}: sacreBLEU cannot compute it"),
         ({"measure": "classification", "score": {"top": 3}}, "score: top: the accuracy has no options"),

@@ -32,6 +32,27 @@ def test_a_choice_at_the_edge_of_the_values_is_told(compared, tmp_path, values, 
         assert "lr of each variant was chosen by one run; p ignores that" in text
 
 
+def test_a_further_value_is_tried_for_its_variant_alone(compared, tmp_path):
+    tune = {"flag": "lr", "values": [3.0, 2.0], "seed": 1}
+    compared(tune=tune, train={"arch": "a"})
+    table, printed = compared(tune=tune | {"also": {"good": [1.0, -2.0]}}, train={"arch": "a"})
+    assert re.findall(r"(\w+) / lr (\S+): validation", printed) == [("good", "1.0"), ("good", "-2.0")]
+    rows = table["rows"]
+    assert {name: (row["chosen"], row["at_edge"]) for name, row in rows.items()} == {
+        "plain": (2.0, True),
+        "good": (1.0, False),
+        "same": (2.0, True),
+    }
+    assert list(rows["good"]["losses"]) == ["3.0", "2.0", "1.0", "-2.0"]
+    markdown = (tmp_path / "work" / "grid" / "report.md").read_text()
+    assert "with seed 1 (–: not tried):" in markdown
+    tried = re.search(r"\| variant \| 3.0 \| 2.0 \| 1.0 \| -2.0 \|\n.+\n(.+)\n(.+)\n", markdown)
+    assert tried[1].count("–") == 2
+    assert tried[2].split("|")[4].strip() == f"**{rows['good']['losses']['1.0']:.3f}**"
+    compared(tune=tune, train={"arch": "a"})
+    assert "not tried" not in (tmp_path / "work" / "grid" / "report.md").read_text()
+
+
 def test_a_report_without_samples_quotes_nothing(compared, tmp_path):
     table, _ = compared(seeds=[1])
     assert len(table["samples"]) == 5

@@ -55,6 +55,10 @@ def test_what_chooses_by_tuning_waits_for_it(command):
     for number in (0, 3):
         command("--run", number, **changes)
     assert "BLEU" in command("--run", 6, **changes)
+    more = changes | {"tune": tune | {"also": {"plain": [2.0]}}}
+    assert command("--list", **more).splitlines()[6] == "6\td / plain / lr 2.0"
+    with pytest.raises(UserError, match="--run 7: d / plain / seed 1: not all runs of its tuning are there"):
+        command("--run", 7, **more)
     with pytest.raises(UserError, match="--run 12: valid are 0 to 11"):
         command("--run", 12, **changes)
 

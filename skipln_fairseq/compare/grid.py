@@ -223,9 +223,7 @@ def _tuning(entry: Any, variants: Mapping[str, Any]) -> Tuning:
     )
 
 
-def _further_values(
-    entry: Any, values: list[Any], variants: Mapping[str, Any]
-) -> dict[str, tuple[Any, ...]]:
+def _further_values(entry: Any, values: list[Any], variants: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     if entry is None:
         return {}
     check_mapping("tune: also", entry)

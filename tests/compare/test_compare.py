@@ -118,7 +118,7 @@ def test_the_trainings_of_a_whole_grid_are_counted(compared):
     """Those of the seeds too while the tuning runs; its own seed is trained then, and is evaluated only."""
     tune = {"flag": "lr", "values": [3.0, 1.0], "seed": 1}
     _, printed = compared(tune=tune, train={"arch": "a"})
-    counts = re.findall(r"^\[(\d+)/(\d+) trained, 0 min left\]", printed, re.MULTILINE)
+    counts = re.findall(r"^\[(\d+)/(\d+) trained, \d+ min left\]", printed, re.MULTILINE)
     assert {total for _, total in counts} == {"12"}
     ended = [int(count) for count, _ in counts]
     assert sorted(set(ended)) == list(range(1, 13))

@@ -174,20 +174,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from .draw import draw, save
     from .growth import growth, markdown
-    from .table import not_finite, table, write_csv
+    from .table import not_finite, table, write_csv, write_weights
 
     console = Console()
     with console.status("measuring"):
         measured, panels = _measure(args, flags)
         figure = draw(panels)
-        files = write_all(
-            args.output,
-            {
-                f"{NAME}.csv": lambda file: write_csv(measured, file),
-                f"{NAME}.png": lambda file: save(figure, file, "png"),
-                f"{NAME}.svg": lambda file: save(figure, file, "svg"),
-            },
-        )
+        writers = {
+            f"{NAME}.csv": lambda file: write_csv(measured, file),
+            f"{NAME}.png": lambda file: save(figure, file, "png"),
+            f"{NAME}.svg": lambda file: save(figure, file, "svg"),
+        }
+        if any(one.matrices for one in measured):
+            writers[f"{NAME}-weights.csv"] = lambda file: write_weights(measured, file)
+        files = write_all(args.output, writers)
     console.print(table(measured))
     for line in not_finite(measured):
         console.print(line, highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fairseq.modules import FairseqDropout, LayerDropModuleList
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .watch import SubLayer, sub_layers, watch
 
@@ -50,8 +51,12 @@ def _fc2_gradient_norm(model: nn.Module, place: SubLayer) -> float | None:
 def measure(model: nn.Module, loss: Callable[[nn.Module], Tensor]) -> list[Reading]:
     """Run a model forward and backward once and read every sub-layer.
 
-    The model comes out changed: in training mode without dropout and layerdrop, its ``.grad`` filled, and with what a
-    first training step measures (Admin's ω, statistics over the batch).
+    In double precision, and with attention step by step: where x is scaled and no norm follows, scores grow so large
+    that their rounding in single precision decides the softmax, and with it gradients by orders of magnitude. torch's
+    fused attention loses more, since its backward pass computes the softmax again from the scores and their log-sum-exp.
+
+    The model comes out changed: in double precision, in training mode without dropout and layerdrop, its ``.grad``
+    filled, and with what a first training step measures (Admin's ω, statistics over the batch).
 
     Args:
         model: a model of this plugin.
@@ -65,11 +70,12 @@ def measure(model: nn.Module, loss: Callable[[nn.Module], Tensor]) -> list[Readi
     def report(place: SubLayer, quantity: str, value: Tensor) -> None:
         values[place][quantity] = value.item()
 
-    _without_chance(model)
+    _without_chance(model.double())
     model.zero_grad()
     handles = watch(model, report)
     try:
-        loss(model).backward()
+        with sdpa_kernel(SDPBackend.MATH):
+            loss(model).backward()
     finally:
         for handle in handles:
             handle.remove()

@@ -13,7 +13,7 @@ from rich.table import Table
 from .subject import Measured
 from .watch import QUANTITIES
 
-__all__ = ["COLUMNS", "not_finite", "table", "write_csv"]
+__all__ = ["COLUMNS", "not_finite", "table", "write_csv", "write_weights"]
 
 VALUES = (*QUANTITIES, "fc2_gradient_norm")
 ONE_MODEL = {
@@ -42,6 +42,20 @@ def write_csv(measured: Sequence[Measured], file: Path) -> None:
                 written = ("" if value is None else repr(value) for value in values)
                 of_model = (one.variant, one.flags, *one.layers, one.seed)
                 writer.writerow((*of_model, *reading.place, position, *written))
+
+
+def write_weights(measured: Sequence[Measured], file: Path) -> None:
+    """One line for each weight of DLCL or DenseFormer. ``reader`` counts the places that mix, the last one the stack's
+    end; ``read`` is 0 for the embedding and else the block whose output is read.
+    """
+    with file.open("w", newline="", encoding="utf-8") as text:
+        writer = csv.writer(text)
+        writer.writerow(("variant", "flags", "seed", "side", "reader", "read", "weight"))
+        for one in measured:
+            for side, matrix in one.matrices.items():
+                for reader, row in enumerate(matrix, 1):
+                    for read, weight in enumerate(row):
+                        writer.writerow((one.variant, one.flags, one.seed, side, reader, read, repr(weight)))
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -71,9 +71,21 @@ def test_variants_and_depths_stand_side_by_side(tmp_path, capsys):
     assert "2+2" in capsys.readouterr().out
 
 
+def test_weights_between_blocks_have_a_file_of_their_own(tmp_path):
+    dlcl = ("--variant", "DLCL: --skip-type plain --encoder-depth-mixing dlcl", "--variant", "plain: --skip-type plain")
+    main([*TINY, *dlcl, "--depths", "2", *SMALL_BATCH, "--seeds", "1", "--output", str(tmp_path)])
+    with (tmp_path / "probe-weights.csv").open(encoding="utf-8", newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert {(row["variant"], row["seed"], row["side"]) for row in rows} == {("DLCL", "1", "encoder")}
+    found = [(int(row["reader"]), int(row["read"]), float(row["weight"])) for row in rows]
+    assert found == [
+        (reader, read, pytest.approx(1 / reader)) for reader in (1, 2, 3) for read in range(reader)
+    ]
+
+
 def test_a_gradient_that_is_not_finite_is_told(tmp_path, capsys):
-    """A stream that grows by λ in each sub-layer leaves single precision's range."""
-    wild = "wild: --skip-type expanded --skip-scale 1000000 --skip-norm none"
+    """A stream that grows by λ in each sub-layer leaves double precision's range."""
+    wild = "wild: --skip-type expanded --skip-scale 1e60 --skip-norm none"
     tame = "tame: --skip-type plain"
     main(
         [

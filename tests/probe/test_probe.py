@@ -17,7 +17,7 @@ from skipln_fairseq.probe.ratio import coefficients, ratios
 from skipln_fairseq.probe.streams import STREAM_QUANTITIES
 from skipln_fairseq.probe.subject import Batch, Variant, measure_variant
 from skipln_fairseq.probe.watch import QUANTITIES, SubLayer
-from tests.support.build import LAST, Task, batch, build_connection_model, wiring
+from tests.support.build import LAST, Task, batch, build, build_connection_model, wiring
 
 DIM = 6
 TINY = (
@@ -33,6 +33,25 @@ def mean_loss(model):
     source, lengths, target = batch()
     logits, _ = model(source, lengths, target)
     return F.cross_entropy(logits.flatten(0, 1), target.roll(-1, 1).flatten(), ignore_index=1)
+
+
+@pytest.mark.parametrize("layers", [4, 6])
+def test_gradients_of_large_scores_are_those_of_attention_written_out(layers, monkeypatch):
+    """Without a norm λ = 2 makes scores so large that single precision, or torch's fused attention, is far off."""
+    flags = ["--skip-type=expanded", "--skip-scale=2", "--skip-norm=none"]
+    flags += [f"--{side}-layers={layers}" for side in ("encoder", "decoder")]
+    found = {r.place: r.gradient_norm for r in measure(build("transformer_rskip", *flags), mean_loss)}
+
+    def written_out(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False):
+        assert not dropout_p
+        scores = q @ k.transpose(-2, -1) / q.size(-1) ** 0.5
+        if is_causal:
+            attn_mask = torch.full(scores.shape[-2:], -1e30, dtype=q.dtype).triu(1)
+        return (scores if attn_mask is None else scores + attn_mask).softmax(-1) @ v
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", written_out)
+    model = build("transformer_rskip", *flags).double()
+    assert found == pytest.approx({r.place: r.gradient_norm for r in measure(model, mean_loss)}, rel=1e-6)
 
 
 def connection_and_inputs(skip, norm, norm_options=(), **options):

@@ -53,7 +53,7 @@ def measure(model: nn.Module, loss: Callable[[nn.Module], Tensor]) -> list[Readi
 
     In double precision, and with attention step by step: where x is scaled and no norm follows, scores grow so large
     that their rounding in single precision decides the softmax, and with it gradients by orders of magnitude. torch's
-    fused attention loses more, since its backward pass computes the softmax again from the scores and their log-sum-exp.
+    fused attention loses more: its backward pass computes the softmax again from the scores and their log-sum-exp.
 
     The model comes out changed: in double precision, in training mode without dropout and layerdrop, its ``.grad``
     filled, and with what a first training step measures (Admin's ω, statistics over the batch).

@@ -72,7 +72,12 @@ def test_variants_and_depths_stand_side_by_side(tmp_path, capsys):
 
 
 def test_weights_between_blocks_have_a_file_of_their_own(tmp_path):
-    dlcl = ("--variant", "DLCL: --skip-type plain --encoder-depth-mixing dlcl", "--variant", "plain: --skip-type plain")
+    dlcl = (
+        "--variant",
+        "DLCL: --skip-type plain --encoder-depth-mixing dlcl",
+        "--variant",
+        "plain: --skip-type plain",
+    )
     main([*TINY, *dlcl, "--depths", "2", *SMALL_BATCH, "--seeds", "1", "--output", str(tmp_path)])
     with (tmp_path / "probe-weights.csv").open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))

@@ -16,7 +16,7 @@ from skipln_fairseq.probe.growth import Growth, growth, markdown
 from skipln_fairseq.probe.measure import Reading
 from skipln_fairseq.probe.panel import MatrixPanel, trained_panels
 from skipln_fairseq.probe.picture import PICTURES
-from skipln_fairseq.probe.streams import of_streams
+from skipln_fairseq.probe.streams import STREAM_QUANTITIES, of_streams
 from skipln_fairseq.probe.subject import Batch, Measured, Variant, measure_variant
 from skipln_fairseq.probe.watch import SubLayer
 from tests.support.commands import REPOSITORY
@@ -170,6 +170,41 @@ def test_a_matrix_of_blocks_is_drawn_by_area():
         (1, False),
         (pytest.approx(0.25), True),
     ]
+
+
+def test_the_page_tells_what_the_trained_models_have():
+    """The files are those that growth-trained.sh wrote."""
+    folder = REPOSITORY / "examples" / "evidence" / "growth-trained"
+
+    def rows(name):
+        with (folder / name).open(encoding="utf-8", newline="") as text:
+            return list(csv.DictReader(text))
+
+    weights = defaultdict(list)
+    for row in rows("probe-weights.csv"):
+        if (row["side"], row["seed"]) == ("encoder", "1"):
+            weights[int(row["reader"])].append(float(row["weight"]))
+    *blocks, (embedding, first, *others) = weights.values()
+    diagonal = [row[-1] for row in (*blocks[5:], weights[13])]
+    told = " ".join(PAGE.split())
+    assert f"({min(diagonal):.2f} to {max(diagonal):.2f} from the sixth row on)".replace("-", "−") in told
+    assert f"{embedding:.2f} of the embedding, {first:.2f} of the first block and" in told
+    assert f"at most {max(others):.2f} of each other one" in told
+
+    streams = defaultdict(lambda: defaultdict(list))
+    for row in rows("probe.csv"):
+        if row["effective_streams"]:
+            of_sub_layer = streams[row["side"]][int(row["position"])]
+            of_sub_layer.append([float(row[name]) for name in STREAM_QUANTITIES])
+    told_of = {side: [np.median(seeds, axis=0) for seeds in of.values()] for side, of in streams.items()}
+    effective, largest, exchange = zip(*told_of["encoder"], strict=True)
+    assert f"(effective number {max(effective):.2f})" in told
+    assert f"the largest has {min(largest):.2f} to {max(largest):.2f} of the energy" in told
+    assert f"{exchange[0]:.2f} of their norm in the first sub-layer, falling to {exchange[-1]:.2f}" in told
+    effective, largest, exchange = zip(*told_of["decoder"], strict=True)
+    assert f"from {effective[0]:.2f} to {effective[-1]:.2f} effective streams of four" in told
+    assert f"the largest has {min(largest):.2f} to {max(largest):.2f}." in told
+    assert f"by {min(exchange):.2f} to {max(exchange):.2f} in the decoder" in told
 
 
 def test_the_matrix_of_a_model_without_one_is_missed():

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What two trained models have learned between their blocks and of their streams: the numbers of docs/growth.md.
+# Trains a model with DLCL and one with Hyper-Connections, and probes them: the numbers of docs/growth.md.
 #
 #   python -m skipln_fairseq.recipes prepare multi30k-en-de
 #   examples/evidence/growth-trained.sh FOLDER
 #
-# The checkpoints and the picture come into FOLDER, the numbers into growth-trained/ beside this file. Run it where
-# runs/multi30k-en-de/binary is, with fairseq's commands on the path.
+# Checkpoints and picture come into FOLDER, the numbers into growth-trained/ beside this file. Run it in the
+# repository's root.
 set -euo pipefail
-folder=$1
+folder=${1:?usage: growth-trained.sh FOLDER}
 numbers=$(dirname "$0")/growth-trained
 
 train() { # NAME UPDATES ENCODER_LAYERS FLAGS…

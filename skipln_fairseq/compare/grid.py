@@ -3,7 +3,7 @@
     title: Skip connections on Multi30k
     baseline: Post-LN
     seeds: [1, 2, 3]
-    tune: {flag: lr, values: [0.001, 0.002, 0.004], seed: 1}     # optional; also: {rSkip 2: [0.008]}
+    tune: {flag: lr, values: [0.001, 0.002, 0.004], seed: 1}     # optional
     data:
       multi30k: {path: work/binary, source: work/test.en, reference: work/test.de}
     variants:
@@ -22,7 +22,7 @@ command runs.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,39 +201,50 @@ def _data(name: str, entry: Any, measure: type[Cell]) -> Data:
     return Data(name, Path(entry["path"]), {key: Path(entry[key]) for key in measure.files}, train)
 
 
-def _differ(values: list[Any]) -> bool:
-    """As numbers and as words."""
-    return all(a != b and str(a) != str(b) for a, b in itertools.combinations(values, 2))
+def _number(value: Any) -> Any:
+    """A value as a number if it is one: YAML takes 1e-3 for a word. Else the word."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return str(value)
+
+
+def _values(name: str, entry: Any, least: int, *, others: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """A list of values to try, which differ from one another and from the others."""
+    if isinstance(entry, list) and len(entry) >= least and None not in entry:
+        numbers = [_number(value) for value in (*others, *entry)]
+        if len(set(numbers)) == len(numbers):
+            return tuple(entry)
+    further = f", and none of {list(others)}" if others else ""
+    words = {1: "one", 2: "two"}[least]
+    raise UserError(
+        f"{name} {entry}: valid is a list of at least {words}, all different and none null{further}"
+    )
 
 
 def _tuning(entry: Any, variants: Mapping[str, Any]) -> Tuning:
     check_keys("tune", entry, needed=("flag", "values", "seed"), optional=("also", "train"))
-    flag, values = entry["flag"], entry["values"]
+    flag = entry["flag"]
     if not isinstance(flag, str):
         raise UserError(f"tune: flag {flag}: valid is a flag's name")
-    if not isinstance(values, list) or len(values) < 2 or None in values or not _differ(values):
-        raise UserError(
-            f"tune: values {values}: valid is a list of at least two, all different and none null"
-        )
+    values = _values("tune: values", entry["values"], 2)
     also = _further_values(entry.get("also"), values, variants)
-    for value in itertools.chain(values, *also.values()):
-        _flags("tune", {flag: value})
-    return Tuning(
-        flag, tuple(values), also, *_seeds([entry["seed"]]), _flags("tune: train", entry.get("train"))
-    )
+    for name, of_name in {
+        "tune": values,
+        **{f"tune: also: {name}": more for name, more in also.items()},
+    }.items():
+        for value in of_name:
+            _flags(name, {flag: value})
+    return Tuning(flag, values, also, *_seeds([entry["seed"]]), _flags("tune: train", entry.get("train")))
 
 
-def _further_values(entry: Any, values: list[Any], variants: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+def _further_values(
+    entry: Any, values: Sequence[Any], variants: Mapping[str, Any]
+) -> dict[str, tuple[Any, ...]]:
     if entry is None:
         return {}
     check_mapping("tune: also", entry)
-    further = {}
-    for name, more in entry.items():
-        if str(name) not in variants:
-            raise UserError(f"tune: also: {str(name)!r}: valid are {', '.join(map(repr, variants))}")
-        if not isinstance(more, list) or not more or None in more or not _differ(values + more):
-            raise UserError(
-                f"tune: also: {name}: {more}: valid is a list, all different, none null and none in values"
-            )
-        further[str(name)] = tuple(more)
-    return further
+    for name in map(str, entry):
+        if name not in variants:
+            raise UserError(f"tune: also: {name!r}: valid are {', '.join(map(repr, variants))}")
+    return {str(name): _values(f"tune: also: {name}", more, 1, others=values) for name, more in entry.items()}

@@ -72,9 +72,9 @@ def _tried(losses: dict[str, float | None], value: str) -> str:
     return "–" if value not in losses else "diverged" if losses[value] is None else f"{losses[value]:.3f}"
 
 
-def _all_tried(table: dict[str, Any]) -> bool:
-    """Whether all variants tried the same values of the tuned flag."""
-    return len({tuple(row["losses"]) for row in table["rows"].values()}) == 1
+def _all_tried(table: dict[str, Any], values: list[str]) -> bool:
+    """Whether all variants have tried all values of the tuned flag."""
+    return all(len(row["losses"]) == len(values) for row in table["rows"].values())
 
 
 def _without_loss(table: dict[str, Any]) -> list[str]:

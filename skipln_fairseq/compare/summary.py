@@ -5,7 +5,7 @@ import math
 import random
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -68,7 +68,8 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
     curves = {variant: [cell.training.curve() for cell in of.values()] for variant, of in cells.items()}
     tried = {variant: _tuning_curves(experiment, data, variant) for variant in (rows if grid.tune else ())}
     missing = [
-        f"{variant}, seed {seed}" for variant in rows for seed in grid.seeds if seed not in cells[variant]
+        *_missing_tunings(experiment, data),
+        *(f"{variant}, seed {seed}" for variant in rows for seed in grid.seeds if seed not in cells[variant]),
     ]
     return {
         "name": data.name,
@@ -89,6 +90,14 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
         "where": _where(cells),
         "devices": devices,
     }
+
+
+def _missing_tunings(experiment: Experiment, data: Data) -> Iterator[str]:
+    """Without one of them a variant has no results, even if its seeds are trained."""
+    for variant in experiment.grid.variants:
+        for value, training in experiment.candidates(data, variant).items():
+            if training.result() is None:
+                yield f"{variant}, {experiment.grid.tune.flag} {value}"
 
 
 def _tuned(tune: Tuning) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from .subject import Batch, Measured, Variant, measure_checkpoint, measure_varia
 __all__ = ["main", "told_apart"]
 
 NAME = "probe"
+WEIGHTS = f"{NAME}-weights.csv"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -186,8 +187,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{NAME}.svg": lambda file: save(figure, file, "svg"),
         }
         if any(one.matrices for one in measured):
-            writers[f"{NAME}-weights.csv"] = lambda file: write_weights(measured, file)
+            writers[WEIGHTS] = lambda file: write_weights(measured, file)
         files = write_all(args.output, writers)
+        if WEIGHTS not in writers:  # those of an earlier call would stand beside other models
+            (args.output / WEIGHTS).unlink(missing_ok=True)
     console.print(table(measured))
     for line in not_finite(measured):
         console.print(line, highlight=False, soft_wrap=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from fairseq.modules import FairseqDropout, LayerDropModuleList
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .double import nothing_rounded
 from .watch import SubLayer, sub_layers, watch
 
 __all__ = ["Reading", "measure"]
@@ -51,9 +51,8 @@ def _fc2_gradient_norm(model: nn.Module, place: SubLayer) -> float | None:
 def measure(model: nn.Module, loss: Callable[[nn.Module], Tensor]) -> list[Reading]:
     """Run a model forward and backward once and read every sub-layer.
 
-    In double precision, and with attention step by step: where x is scaled and no norm follows, scores grow so large
-    that their rounding in single precision decides the softmax, and with it gradients by orders of magnitude. torch's
-    fused attention loses more: its backward pass computes the softmax again from the scores and their log-sum-exp.
+    In double precision: where x is scaled and no norm follows, scores grow so large that their rounding in single
+    precision decides the softmax, and with it gradients by orders of magnitude.
 
     The model comes out changed: in double precision, in training mode without dropout and layerdrop, its ``.grad``
     filled, and with what a first training step measures (Admin's ω, statistics over the batch).
@@ -74,7 +73,7 @@ def measure(model: nn.Module, loss: Callable[[nn.Module], Tensor]) -> list[Readi
     model.zero_grad()
     handles = watch(model, report)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with nothing_rounded():
             loss(model).backward()
     finally:
         for handle in handles:

@@ -90,15 +90,16 @@ def test_a_misspelt_key_is_named_beside_the_missing_one(grid, tmp_path):
         *(
             (
                 {"tune": {"flag": "x", "values": [1, 2], "seed": 1, "also": {"good": more}}},
-                "tune: also: good: .*: valid is a list, all different, none null and none in values",
+                r"tune: also: good .*: valid is a list of at least one, all different and none null, and none of \[1",
             )
-            for more in (3, [], [None], [2], [3, 3.0])
+            for more in (3, [], [None], [2], ["2.0"], [3, 3.0])
         ),
         ({"tune": {"flag": "x", "values": [1, 2], "seed": 1, "also": [3]}}, "tune: also: valid is a mapping"),
         (
             {"tune": {"flag": "x", "values": [1, 2], "seed": 1, "also": {"good": [[3]]}}},
-            "tune: x: valid is one value",
+            "tune: also: good: x: valid is one value",
         ),
+        ({"tune": {"flag": "lr", "values": [0.001, "1e-3"], "seed": 1}}, "at least two, all different"),
         ({"score": {"tokenise": "none"}}, "score: {'tokenise': 'none'}: sacreBLEU cannot compute it"),
         ({"score": {"tokenize": "xx"}}, "score: {'tokenize': 'xx'}: sacreBLEU cannot compute it"),
         ({"measure": "classification", "score": {"top": 3}}, "score: top: the accuracy has no options"),

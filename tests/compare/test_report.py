@@ -49,6 +49,9 @@ def test_a_further_value_is_tried_for_its_variant_alone(compared, tmp_path):
     tried = re.search(r"\| variant \| 3.0 \| 2.0 \| 1.0 \| -2.0 \|\n.+\n(.+)\n(.+)\n", markdown)
     assert tried[1].count("–") == 2
     assert tried[2].split("|")[4].strip() == f"**{rows['good']['losses']['1.0']:.3f}**"
+    more = tune | {"also": {"good": [1.0, -2.0, -3.0]}}
+    table, _ = compared("--report-only", tune=more, train={"arch": "a"})
+    assert table["missing"] == ["good, lr -3.0", *(f"good, seed {seed}" for seed in (1, 2, 3))]
     compared(tune=tune, train={"arch": "a"})
     assert "not tried" not in (tmp_path / "work" / "grid" / "report.md").read_text()
 

@@ -122,7 +122,7 @@ def test_the_charts_show_what_was_measured(tmp_path):
     for name in ("one", "two"):
         subprocess.run([*draw, str(tmp_path / name)], check=True, capture_output=True)
     charts = sorted(file.name for file in (tmp_path / "one").iterdir())
-    assert len(charts) == 6
+    assert len(charts) == 7
     for name in charts:
         text = (tmp_path / "one" / name).read_text("utf-8")
         assert text == (tmp_path / "two" / name).read_text("utf-8")

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
 SCORED = (
+    "multi30k-recipe",
     "multi30k-connections",
     "multi30k-depth",
     "en-vi-norms",

@@ -1,5 +1,6 @@
 """The trainings and evaluations of a grid: which there are, which are missing, and running these."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import AbstractContextManager
@@ -163,13 +164,13 @@ class Experiment:
                 yield from of_data(data)
 
     def _tunings(self, data: Data) -> Iterator[tuple[str, Training]]:
-        if self.grid.tune is None:
-            return
-        tried = {variant: list(self.candidates(data, variant).items()) for variant in self.grid.variants}
-        for position in range(max(map(len, tried.values()))):
-            for variant, trainings in tried.items():
-                for value, training in trainings[position : position + 1]:
-                    yield f"{data.name} / {variant} / {self.grid.tune.flag} {value}", training
+        """The first value of all variants, then the second one, and so on: a variant may have more than others."""
+        for of_place in itertools.zip_longest(*(self._tuning_of(data, one) for one in self.grid.variants)):
+            yield from (named for named in of_place if named is not None)
+
+    def _tuning_of(self, data: Data, variant: str) -> Iterator[tuple[str, Training]]:
+        for value, training in self.candidates(data, variant).items():
+            yield f"{data.name} / {variant} / {self.grid.tune.flag} {value}", training
 
     def _cells(self, data: Data) -> Iterator[tuple[str, Cell | None]]:
         for seed in self.grid.seeds:

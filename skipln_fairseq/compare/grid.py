@@ -34,7 +34,7 @@ from .contrasts import Pair
 from .data import Data, file_name
 from .measures import MEASURES
 
-__all__ = ["Grid", "Tuning", "read_grid"]
+__all__ = ["Grid", "Tuning", "as_number", "read_grid"]
 
 NOT_HERE = (
     "save-dir",
@@ -201,50 +201,40 @@ def _data(name: str, entry: Any, measure: type[Cell]) -> Data:
     return Data(name, Path(entry["path"]), {key: Path(entry[key]) for key in measure.files}, train)
 
 
-def _number(value: Any) -> Any:
-    """A value as a number if it is one: YAML takes 1e-3 for a word. Else the word."""
+def as_number(value: Any) -> float | str:
+    """A value as a number if it is one, else as a word. YAML takes 1e-3 for a word, and true for no number."""
     try:
         return float(str(value))
     except ValueError:
         return str(value)
 
 
-def _values(name: str, entry: Any, least: int, *, others: Sequence[Any] = ()) -> tuple[Any, ...]:
-    """A list of values to try, which differ from one another and from the others."""
-    if isinstance(entry, list) and len(entry) >= least and None not in entry:
-        numbers = [_number(value) for value in (*others, *entry)]
+def _values(name: str, flag: str, entry: Any, least: str, others: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """At least so many values of a flag to try, which differ from one another and from the others."""
+    if isinstance(entry, list) and len(entry) >= {"one": 1, "two": 2}[least] and None not in entry:
+        for value in entry:
+            _flags(name, {flag: value})
+        numbers = [as_number(value) for value in (*others, *entry)]
         if len(set(numbers)) == len(numbers):
             return tuple(entry)
     further = f", and none of {list(others)}" if others else ""
-    words = {1: "one", 2: "two"}[least]
     raise UserError(
-        f"{name} {entry}: valid is a list of at least {words}, all different and none null{further}"
+        f"{name} {entry}: valid is a list of at least {least}, all different and none null{further}"
     )
 
 
 def _tuning(entry: Any, variants: Mapping[str, Any]) -> Tuning:
     check_keys("tune", entry, needed=("flag", "values", "seed"), optional=("also", "train"))
-    flag = entry["flag"]
+    flag, also = entry["flag"], entry.get("also") or {}
     if not isinstance(flag, str):
         raise UserError(f"tune: flag {flag}: valid is a flag's name")
-    values = _values("tune: values", entry["values"], 2)
-    also = _further_values(entry.get("also"), values, variants)
-    for name, of_name in {
-        "tune": values,
-        **{f"tune: also: {name}": more for name, more in also.items()},
-    }.items():
-        for value in of_name:
-            _flags(name, {flag: value})
-    return Tuning(flag, values, also, *_seeds([entry["seed"]]), _flags("tune: train", entry.get("train")))
-
-
-def _further_values(
-    entry: Any, values: Sequence[Any], variants: Mapping[str, Any]
-) -> dict[str, tuple[Any, ...]]:
-    if entry is None:
-        return {}
-    check_mapping("tune: also", entry)
-    for name in map(str, entry):
+    values = _values("tune: values", flag, entry["values"], "two")
+    if also:
+        check_mapping("tune: also", also)
+    for name in map(str, also):
         if name not in variants:
             raise UserError(f"tune: also: {name!r}: valid are {', '.join(map(repr, variants))}")
-    return {str(name): _values(f"tune: also: {name}", more, 1, others=values) for name, more in entry.items()}
+    further = {
+        str(name): _values(f"tune: also: {name}", flag, more, "one", values) for name, more in also.items()
+    }
+    return Tuning(flag, values, further, *_seeds([entry["seed"]]), _flags("tune: train", entry.get("train")))

@@ -15,7 +15,7 @@ from .curves import Curve
 from .data import Data
 from .early_ranks import early_ranks
 from .experiment import Experiment
-from .grid import Grid, Tuning
+from .grid import Grid, Tuning, as_number
 from .significance import FAILED, LEARNT, Error, Spread, detectable, pooled
 from .training import Training
 
@@ -182,11 +182,10 @@ def _detectable(errors: list[Error], pool: Spread | None, seeds: int, family: in
 
 def _at_edge(chosen: Any, values: Sequence[Any]) -> bool:
     """Whether values outside those that were tried might be better still."""
-    try:  # YAML takes 1e-3 for a word, and true for no number
-        numbers = {str(value): float(str(value)) for value in values}
-    except ValueError:
+    numbers = [as_number(value) for value in values]
+    if chosen is None or any(isinstance(number, str) for number in numbers):
         return False
-    return chosen is not None and numbers[str(chosen)] in (min(numbers.values()), max(numbers.values()))
+    return as_number(chosen) in (min(numbers), max(numbers))
 
 
 def _signatures(cells: dict[str, dict[int, Cell]]) -> list[str]:

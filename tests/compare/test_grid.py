@@ -71,8 +71,11 @@ def test_a_misspelt_key_is_named_beside_the_missing_one(grid, tmp_path):
             {"tune": {"flag": ["lr"], "values": [1, 2], "seed": 1}},
             r"tune: flag \['lr'\]: valid is a flag's name",
         ),
-        ({"tune": {"flag": "lr", "values": [[0.1], 1], "seed": 1}}, "tune: lr: valid is one value"),
-        ({"tune": {"flag": "seed", "values": [1, 2], "seed": 1}}, "tune: seed is set by this command itself"),
+        ({"tune": {"flag": "lr", "values": [[0.1], 1], "seed": 1}}, "tune: values: lr: valid is one value"),
+        (
+            {"tune": {"flag": "seed", "values": [1, 2], "seed": 1}},
+            "tune: values: seed is set by this command itself",
+        ),
         ({"tune": {"flag": "lr", "values": [1, 2], "seed": 1}}, "lr is tuned: leave it out of train, data"),
         (
             {"tune": {"flag": "good", "values": ["a", "b"], "seed": 1}},

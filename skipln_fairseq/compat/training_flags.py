@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fairseq import options
+from fairseq.criterions import CRITERION_REGISTRY
+from fairseq.criterions.cross_entropy import CrossEntropyCriterion
+from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.dataclass.configs import CheckpointConfig, DatasetConfig, GenerationConfig
 from fairseq.distributed.fully_sharded_data_parallel import has_FSDP
 from fairseq.tasks.translation import TranslationConfig
@@ -29,6 +32,8 @@ SAVING, DATA = (
     for config in (CheckpointConfig, DatasetConfig)
 )  # model_parallel_size is of the common flags, and only stands here once more
 BLEU = {name: value for name, value in vars(TranslationConfig()).items() if name.startswith("eval_")}
+
+OF_A_PLAIN_SOFTMAX = (CrossEntropyCriterion, LabelSmoothedCrossEntropyCriterion)
 
 LOADING = {"checkpoint_suffix", "checkpoint_shard_count"}
 BATCHES = {"num_workers", "max_tokens", "batch_size", "data_buffer_size"}
@@ -189,6 +194,25 @@ def _refuse_numbers_that_no_optimizer_takes(flags: Namespace) -> None:
             )
 
 
+def _refuse_a_loss_that_is_not_of_the_softmax(flags: Namespace) -> None:
+    """fairseq finds out in the first update: its log-probabilities of an adaptive softmax are written in place, and
+    have no gradient.
+    """
+    if not hasattr(flags, "adaptive_softmax_cutoff"):
+        return
+    cutoffs = flags.adaptive_softmax_cutoff
+    of_a_plain_one = issubclass(CRITERION_REGISTRY[flags.criterion], OF_A_PLAIN_SOFTMAX)
+    if flags.criterion == "adaptive_loss" and not cutoffs:
+        raise UserError("--criterion adaptive_loss needs --adaptive-softmax-cutoff")
+    if flags.criterion == "adaptive_loss" and flags.ddp_backend in ("c10d", "pytorch_ddp"):
+        raise UserError("--criterion adaptive_loss needs --ddp-backend legacy_ddp")
+    if of_a_plain_one and cutoffs:
+        raise UserError(
+            f"--criterion {flags.criterion} trains no adaptive softmax (--adaptive-softmax-cutoff {cutoffs}): "
+            "valid is adaptive_loss, with --ddp-backend legacy_ddp"
+        )
+
+
 def _refuse_unknown_names_in_eval_bleu_args(flags: Namespace) -> None:
     if not getattr(flags, "eval_bleu", False):
         return
@@ -256,6 +280,7 @@ OF_TRAINING = (
     _refuse_names_that_are_not_found_again,
     _refuse_what_resumes_nothing,
     _refuse_numbers_that_no_optimizer_takes,
+    _refuse_a_loss_that_is_not_of_the_softmax,
     _refuse_unknown_names_in_eval_bleu_args,
 )
 

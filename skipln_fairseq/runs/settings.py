@@ -22,7 +22,8 @@ class _OnceLoader(yaml.SafeLoader):
 
 def _once(loader: _OnceLoader, node: yaml.MappingNode) -> dict:
     merge = "tag:yaml.org,2002:merge"  # <<, whose entries are overridden on purpose
-    keys = [loader.construct_object(key) for key, _ in node.value if key.tag != merge]
+    # as text, which names are wherever they are used: 3 and "3" are one
+    keys = [str(loader.construct_object(key)) for key, _ in node.value if key.tag != merge]
     for key in keys:
         if keys.count(key) > 1:
             raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)

@@ -11,6 +11,7 @@ import pytest
 import skipln_fairseq  # noqa: F401  (applies the workarounds)
 from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat.evaluated import MODULES, literal
+from tests.support.build import ADAPTIVE_LOSS
 from tests.support.commands import TRAIN, run
 
 
@@ -111,7 +112,7 @@ def test_no_module_of_fairseq_evaluates_in_another_way():
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--arch", "lightconv", "--adaptive-softmax-cutoff", "CODE"),
+        (*ADAPTIVE_LOSS, "--arch", "lightconv", "--adaptive-softmax-cutoff", "CODE"),
         ("--arch", "fconv", "--encoder-layers", "CODE"),
         ("--adam-betas", "CODE"),
     ],

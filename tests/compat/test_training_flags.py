@@ -64,6 +64,18 @@ REFUSED = {
         ("--adam-betas=(0.9,0.98", "--adam-betas '(0.9,0.98': valid is"),
         ("--adam-betas=0.9", "--adam-betas '0.9': valid is"),
         ("--adam-betas=(0.9,1.0)", "--adam-betas '(0.9,1.0)': valid is"),
+        ("--criterion=adaptive_loss", "--criterion adaptive_loss needs --adaptive-softmax-cutoff"),
+        (
+            "--criterion=adaptive_loss --adaptive-softmax-cutoff=9",
+            "--criterion adaptive_loss needs --ddp-backend legacy_ddp",
+        ),
+        *(
+            (
+                f"--adaptive-softmax-cutoff=9 --criterion={criterion}",
+                f"--criterion {criterion} trains no adaptive",
+            )
+            for criterion in ("cross_entropy", "fused_label_smoothed_cross_entropy")
+        ),
         ("--quantization-config-path=x.yaml", "--quantization-config-path: fairseq has no way to load"),
         ("--disable-validation --patience=2", "--patience does nothing beside --disable-validation"),
         ("--disable-validation --eval-bleu", "--eval-bleu does nothing beside --disable-validation"),

@@ -12,7 +12,7 @@ from skipln_fairseq.criterions.label_smoothed_cross_entropy import (
     LabelSmoothedCrossEntropyCriterion,
     normalises_logits,
 )
-from tests.support.build import Task, batch, build
+from tests.support.build import ADAPTIVE_LOSS, Task, batch, build
 from tests.support.commands import TRAIN, run
 
 PAD = 1
@@ -70,7 +70,7 @@ def test_criterion_is_fairseqs(case, arch):
 
 @pytest.mark.parametrize("arch", ["transformer", "transformer_rskip"])
 def test_models_of_other_probabilities_are_given_to_fairseqs_computation(arch):
-    model = build(arch, "--dropout", "0", "--adaptive-softmax-cutoff", "10,20")
+    model = build(arch, "--dropout", "0", "--adaptive-softmax-cutoff", "10,20", *ADAPTIVE_LOSS)
     assert not normalises_logits(model)
 
     model = build(arch, "--dropout", "0")

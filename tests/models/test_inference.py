@@ -19,7 +19,7 @@ from tests.decoding.test_generator import (
     sharpened,
     sources,
 )
-from tests.support.build import CONNECTIONS, SMALL, batch, build, build_connection_model
+from tests.support.build import ADAPTIVE_LOSS, CONNECTIONS, SMALL, batch, build, build_connection_model
 
 # Two parts are 16 bits of the 24: 2⁻¹⁶ of logits of order 40, which are sums of larger ones.
 CLOSE = {"rtol": 1e-3, "atol": 1e-3}
@@ -80,7 +80,7 @@ def test_the_stack_around_the_layers(flags):
         ("--skip-type b2t", "its skip"),
         ("--skip-type plain --skip-norm batch", "its norm BatchNorm"),
         ("--qk-norm rms", "its"),
-        ("--adaptive-softmax-cutoff 10,20 --criterion adaptive_loss", "its embedding or output layer"),
+        (" ".join(("--adaptive-softmax-cutoff 10,20", *ADAPTIVE_LOSS)), "its embedding or output layer"),
     ],
 )
 def test_what_is_decoded_layer_by_layer(flags, why, caplog):

@@ -13,7 +13,7 @@ import skipln_fairseq  # noqa: F401  (registers the architectures)
 from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.models.presets import LM_PRESETS
 from skipln_fairseq.nn import PLACEMENTS, Connection
-from tests.support.build import Task
+from tests.support.build import ADAPTIVE_LOSS, Task
 from tests.support.commands import SIZES, run
 
 SMALL = ["--decoder-embed-dim=16", "--decoder-ffn-embed-dim=32", "--decoder-layers=2"]
@@ -21,7 +21,8 @@ SMALL += ["--decoder-attention-heads=2"]
 
 # fairseq's transformer_lm_ architectures are Pre-LN; this one, made small, is its base architecture
 STOCK = "transformer_lm_big"
-ADAPTIVE = "--adaptive-input --adaptive-input-cutoff 10,20 --adaptive-softmax-cutoff 10,20"
+CUTOFFS = " ".join(("--adaptive-input-cutoff 10,20 --adaptive-softmax-cutoff 10,20", *ADAPTIVE_LOSS))
+ADAPTIVE = f"--adaptive-input {CUTOFFS}"
 NORMFORMER = "--scale-fc --scale-attn --scale-heads --scale-resids"
 VARIANTS = {
     "base": "",
@@ -255,8 +256,7 @@ def test_what_cannot_work_is_refused(flags, message):
 
 
 def test_residual_keeps_the_norm_that_wiki103_leaves_out():
-    cutoffs = "--adaptive-input-cutoff 10,20 --adaptive-softmax-cutoff 10,20"
-    assert build("transformer_lm_rskip_wiki103", f"--skip-type dual {cutoffs}").decoder.layer_norm is not None
+    assert build("transformer_lm_rskip_wiki103", f"--skip-type dual {CUTOFFS}").decoder.layer_norm is not None
 
 
 def test_presets():
@@ -264,11 +264,12 @@ def test_presets():
     stock_of = {"gpt": "transformer_lm_gpt", "wiki103": "transformer_lm_baevski_wiki103"}
     assert LM_PRESETS.keys() == {f"transformer_lm_rskip{name}" for name in ("", "_tiny", "_gpt", "_wiki103")}
     for name in LM_PRESETS:
-        args = parse(name)
+        loss = ADAPTIVE_LOSS if name.endswith("wiki103") else ()
+        args = parse(name, *loss)
         assert (args.skip_type, args.skip_order) == ("recursive", 2)
         stock = stock_of.get(name.removeprefix("transformer_lm_rskip_"))
         if stock:
-            expected = {**vars(parse(stock)), "arch": name, "decoder_normalize_before": False}
+            expected = {**vars(parse(stock, *loss)), "arch": name, "decoder_normalize_before": False}
             assert {key: vars(args)[key] for key in expected} == expected
     assert parse("transformer_lm_rskip").decoder_embed_dim == 512
     tiny = parse("transformer_lm_rskip_tiny", "--decoder-layers=3")
@@ -318,8 +319,7 @@ def fill_unset_memory(checkpoint):
         ),
         (
             "transformer_lm_rskip_wiki103",
-            f"{' '.join(SMALL)} --adaptive-softmax-cutoff 10,20 --adaptive-input-cutoff 10,20 "
-            "--criterion adaptive_loss --ddp-backend legacy_ddp --skip-type layerscale",
+            f"{' '.join(SMALL)} {CUTOFFS} --skip-type layerscale",
             # fairseq's criterion leaves out the one word in each tail whose index there is padding's
             {"rel": 0.01},
         ),

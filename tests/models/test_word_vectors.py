@@ -13,7 +13,7 @@ from skipln_fairseq.models import engine, reading, resume
 from skipln_fairseq.models.export import empty_cache, export_encoder, export_step
 from skipln_fairseq.nn import EMBEDDINGS
 from tests.models import test_language_model as language
-from tests.support.build import assert_padding_never_leaks, batch, build, parse
+from tests.support.build import ADAPTIVE_LOSS, assert_padding_never_leaks, batch, build, parse
 
 SHARED = {
     "all": ["--share-all-embeddings"],
@@ -203,7 +203,10 @@ def test_a_language_model_has_it_too(tied):
     ("flags", "message"),
     [
         (["--embedding-norm", "unit"], "--embedding-norm unit: valid are none, fixnorm"),
-        ([*FIXNORM, "--adaptive-softmax-cutoff", "10"], "fixnorm does not go with --adaptive-softmax-cutoff"),
+        (
+            [*FIXNORM, "--adaptive-softmax-cutoff", "10", *ADAPTIVE_LOSS],
+            "fixnorm does not go with --adaptive-softmax-cutoff",
+        ),
         (
             [*FIXNORM, "--skip-type", "plain", "--initialisation", "lipschitz"],
             "both have first weights for word",

@@ -15,6 +15,9 @@ SMALL = (
     *("--decoder-layers", "2", "--decoder-attention-heads", "2"),
 )
 
+# What trains a model with --adaptive-softmax-cutoff.
+ADAPTIVE_LOSS = ("--criterion", "adaptive_loss", "--ddp-backend", "legacy_ddp")
+
 # One row of flags for each kind of connection, and for mixed sides.
 CONNECTIONS = {
     "plain": "--skip-type plain",

@@ -86,6 +86,12 @@ class Cell(ABC):
     def scored(self, sums: np.ndarray) -> float:
         """The score of sums of :meth:`statistics`, (numbers)."""
 
+    def length_ratio(self, sums: np.ndarray) -> float | None:
+        """Length of the outputs over that of the references, of sums of :meth:`statistics`; None without outputs that
+        have a length.
+        """
+        return None
+
     def samples(self, lines: Sequence[int]) -> list[dict[str, str]]:
         """Examples to read: ``source``, ``reference`` and ``output`` of each; none where there is nothing to read."""
         return []

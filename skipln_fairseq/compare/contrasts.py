@@ -1,7 +1,7 @@
 """Differences between two variants on one data set, and their tests."""
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from .cell import Cell
@@ -19,7 +19,7 @@ UNTESTED = dict.fromkeys(("difference", "p_examples", "p_seeds", "p", "p_correct
 def compare(
     pairs: Iterable[Pair],
     cells: Mapping[str, Mapping[int, Cell]],
-    failed: Mapping[str, int],
+    alone: Collection[str],
     pool: Spread | None,
 ) -> tuple[dict[Pair, dict[str, Any]], list[Error]]:
     """Test the differences of ``pairs``, over the seeds that both variants have. Together they are a family, in which
@@ -28,12 +28,12 @@ def compare(
     Args:
         pairs: which differences.
         cells: of each variant, by seed.
-        failed: how many runs of each variant have failed, see :mod:`.significance`.
-        pool: the seeds' spread, for pairs in which none has failed.
+        alone: variants with a spread of their own, see :mod:`.significance`.
+        pool: the seeds' spread, for pairs of the others.
 
     Returns:
         for each pair ``difference``, ``p_examples``, ``p_seeds``, ``p``, ``p_corrected`` and ``verdict``; the errors
-        over examples of the pairs in which none has failed
+        over examples of the pairs of others
     """
     found = {pair: {**UNTESTED, "verdict": "missing"} for pair in pairs}
     errors = []
@@ -46,9 +46,9 @@ def compare(
         difference = row["difference"] = statistics.fmean(scores[1]) - statistics.fmean(scores[0])
         sums = (sum(cell.statistics() for cell in side) for side in sides)
         row["p_examples"], by_examples = over_examples(*sums, sides[0][0].scored)
-        alone = failed[variant] or failed[against]
-        errors += [] if alone else [by_examples]
-        by_seeds = over_seeds(*scores, None if alone else pool)
+        by_welch = variant in alone or against in alone
+        errors += [] if by_welch else [by_examples]
+        by_seeds = over_seeds(*scores, None if by_welch else pool)
         row["verdict"] = "one seed: not tested"
         if by_seeds is not None:
             row["p_seeds"] = by_seeds.p(difference)

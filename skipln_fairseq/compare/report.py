@@ -87,6 +87,17 @@ def _at_edge(table: dict[str, Any]) -> list[str]:
     return [variant for variant, row in table["rows"].items() if row.get("at_edge")]
 
 
+def _lengths(table: dict[str, Any]) -> str:
+    """Of the variants, the length of the outputs over the references'. Old summaries have none."""
+    ratios = {variant: row.get("length_ratio") for variant, row in table["rows"].items()}
+    return ", ".join(f"{variant} {ratio:.2f}" for variant, ratio in ratios.items() if ratio is not None)
+
+
+def _wide(table: dict[str, Any]) -> str:
+    """The variants whose seeds spread more than the others'. Old summaries have none."""
+    return ", ".join(table.get("wider", ()))
+
+
 def _falling(table: dict[str, Any]) -> str:
     """The runs whose validation loss was lowest at their end."""
     runs = {variant: row["falling"] for variant, row in table["rows"].items() if row.get("falling")}
@@ -123,8 +134,10 @@ def _environment() -> jinja2.Environment:
         "all_tried": _all_tried,
         "without_loss": _without_loss,
         "falling": _falling,
+        "lengths": _lengths,
         "early_cell": _early_cell,
         "tried": _tried,
         "unlearnt": unlearnt,
+        "wide": _wide,
     }
     return environment

@@ -11,7 +11,8 @@ def as_csv(summary: dict[str, Any]) -> str:
     """One row for each data set and variant; what is not known is empty.
 
     Columns: the score's mean, its deviation, its value for each seed, the difference to the baseline, the three p, the
-    verdict, the further scores, the losses in bits, and what the training took.
+    verdict, the further scores, the length of the outputs over the references', the losses in bits, and what the
+    training took.
     """
     rows = [
         _row(summary, table["name"], variant, row)
@@ -37,6 +38,7 @@ def _row(summary: dict[str, Any], data: str, variant: str, row: dict[str, Any]) 
             name: row["further"][name]["mean"],
             f"{name} deviation": row["further"][name]["deviation"],
         }
+    columns["length ratio"] = row.get("length_ratio")  # which summaries once had not
     columns |= {"validation loss": row["loss"], "training loss": row["train_loss"]}
     columns |= {"parameters": row["parameters"]}
     columns |= {f"{unit}s per second": row["tokens_per_second"], "peak bytes": row["peak_bytes"]}

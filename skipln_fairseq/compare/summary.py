@@ -16,7 +16,7 @@ from .data import Data
 from .early_ranks import early_ranks
 from .experiment import Experiment
 from .grid import Grid, Tuning, as_number
-from .significance import FAILED, LEARNT, Error, Spread, detectable, pooled
+from .significance import FAILED, LEARNT, Error, Spread, detectable, pooled, wider
 from .training import Training
 
 __all__ = ["summarise"]
@@ -52,11 +52,13 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
     devices = _devices(cells)
     if len(devices) > 1:  # differences of devices would be taken for those of variants
         rows = {variant: row | dict.fromkeys(COSTS) for variant, row in rows.items()}
-    pool = pooled(row["each"] for row in rows.values() if not row["failed"])
-    failed = {variant: row["failed"] for variant, row in rows.items()}
+    finished = {variant: row["each"] for variant, row in rows.items() if not row["failed"]}
+    wide = wider(finished)
+    alone = [variant for variant in rows if variant in wide or variant not in finished]
+    pool = pooled(rows[variant]["each"] for variant in rows if variant not in alone)
     family = [(variant, grid.baseline) for variant in rows if variant != grid.baseline]
-    to_baseline, errors = compare(family, cells, failed, pool)
-    contrasts, _ = compare(grid.contrasts, cells, failed, pool)
+    to_baseline, errors = compare(family, cells, alone, pool)
+    contrasts, _ = compare(grid.contrasts, cells, alone, pool)
     for variant, row in rows.items():
         row |= to_baseline.get((variant, grid.baseline), {**UNTESTED, "verdict": ""})
         row["falling"] = [seed for seed, cell in cells[variant].items() if cell.training.still_falling()]
@@ -78,6 +80,7 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
         "failed_below": failed_below,
         "contrasts": [{"variant": pair[0], "against": pair[1], **row} for pair, row in contrasts.items()],
         "pool": asdict(pool) if pool else None,
+        "wider": wide,
         "detectable": _detectable(errors, pool, len(grid.seeds), len(family)),
         "signatures": _signatures(cells),
         "missing": missing,
@@ -152,6 +155,7 @@ def _row(measure: type[Cell], cells: dict[int, Cell]) -> dict[str, Any]:
     row |= {"loss": _mean(losses), "loss_each": losses}
     row |= {"train_loss_each": [t["train_loss"] for t in trainings]}
     row |= {"train_loss": _mean(row["train_loss_each"]), "updates_each": [t["updates"] for t in trainings]}
+    row["length_ratio"] = _mean([cell.length_ratio(cell.statistics().sum(0)) for cell in cells.values()])
     row["parameters"] = next((t["parameters"] for t in trainings), None)
     for name, over in COSTS.items():
         values = [t[name] for t in trainings if t.get(name) is not None]

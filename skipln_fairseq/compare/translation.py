@@ -103,6 +103,10 @@ class Translation(Cell):
     def scored(self, sums: np.ndarray) -> float:
         return BLEU(**self.options)._compute_score_from_stats(sums).score
 
+    def length_ratio(self, sums: np.ndarray) -> float:
+        """In sacreBLEU's tokens."""
+        return BLEU(**self.options)._compute_score_from_stats(sums).ratio
+
     def samples(self, lines) -> list[dict[str, str]]:
         sources, references = read_lines(self.training.data.files["source"]), self.references()
         hypotheses = self.hypotheses()

@@ -31,12 +31,12 @@ CELLS = {
         [("a", 10.0, (1, 2, 3)), ("b", 14.0, (1, 2, 3)), ("c", 14.0, (2, 3, 4)), ("none", 0.0, ())]
     )
 }
-NONE_FAILED = dict.fromkeys(CELLS, 0)
+NONE = ()
 POOL = Spread(0.2, 6)
 
 
 def test_a_pair_has_the_difference_and_the_tests_of_its_two_variants():
-    found, errors = compare([("b", "a")], CELLS, NONE_FAILED, POOL)
+    found, errors = compare([("b", "a")], CELLS, NONE, POOL)
     row = found["b", "a"]
     sides = [[CELLS[name][seed] for seed in (1, 2, 3)] for name in ("a", "b")]
     scores = [[cell.result()["scores"]["BLEU"] for cell in side] for side in sides]
@@ -49,31 +49,31 @@ def test_a_pair_has_the_difference_and_the_tests_of_its_two_variants():
     assert (row["p_examples"], row["p_seeds"]) == (p_examples, by_seeds.p(row["difference"]))
     assert row["p"] == row["p_corrected"] == of_both(by_seeds, error, row["difference"])
     assert row["verdict"] == "better"
-    other = compare([("a", "b")], CELLS, NONE_FAILED, POOL)[0]["a", "b"]
+    other = compare([("a", "b")], CELLS, NONE, POOL)[0]["a", "b"]
     assert (other["difference"], other["verdict"]) == (-row["difference"], "worse")
 
 
 def test_p_is_corrected_over_the_pairs_that_are_asked_for_also_where_one_is_missing():
-    one = compare([("c", "b")], CELLS, NONE_FAILED, POOL)[0]["c", "b"]
-    three, _ = compare([("c", "b"), ("none", "a"), ("none", "b")], CELLS, NONE_FAILED, POOL)
+    one = compare([("c", "b")], CELLS, NONE, POOL)[0]["c", "b"]
+    three, _ = compare([("c", "b"), ("none", "a"), ("none", "b")], CELLS, NONE, POOL)
     assert three["c", "b"]["p_corrected"] == min(1, 3 * one["p"])
     assert three["none", "a"]["verdict"] == "missing"
     assert three["none", "a"]["p"] is three["none", "a"]["difference"] is None
 
 
 def test_the_seeds_that_both_have_are_compared():
-    row = compare([("c", "b")], CELLS, NONE_FAILED, POOL)[0]["c", "b"]
+    row = compare([("c", "b")], CELLS, NONE, POOL)[0]["c", "b"]
     means = [np.mean([CELLS[name][seed].result()["scores"]["BLEU"] for seed in (2, 3)]) for name in "bc"]
     assert row["difference"] == pytest.approx(means[1] - means[0])
 
 
-def test_a_pair_with_a_failed_run_has_its_own_spread():
-    pairs, failed = [("b", "a")], {**NONE_FAILED, "a": 1}
-    alone, errors = compare(pairs, CELLS, failed, POOL)
+def test_a_pair_of_a_variant_that_is_left_alone_has_its_own_spread():
+    pairs = [("b", "a")]
+    alone, errors = compare(pairs, CELLS, ["a"], POOL)
     assert errors == []
-    without, _ = compare(pairs, CELLS, NONE_FAILED, None)
+    without, _ = compare(pairs, CELLS, NONE, None)
     assert alone["b", "a"] == without["b", "a"]
-    assert alone["b", "a"]["p_seeds"] != compare(pairs, CELLS, NONE_FAILED, POOL)[0]["b", "a"]["p_seeds"]
+    assert alone["b", "a"]["p_seeds"] != compare(pairs, CELLS, NONE, POOL)[0]["b", "a"]["p_seeds"]
 
 
 def test_the_report_shows_the_pairs_of_the_grid(compared, tmp_path):

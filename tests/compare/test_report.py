@@ -4,6 +4,7 @@ import html.parser
 import json
 import re
 import subprocess
+from dataclasses import asdict
 
 import pytest
 from scipy import stats
@@ -11,6 +12,7 @@ from scipy import stats
 from skipln_fairseq import __version__
 from skipln_fairseq.compare.curves import draw_curves
 from skipln_fairseq.compare.report import differing, write_report
+from skipln_fairseq.compare.significance import over_seeds, pooled
 from skipln_fairseq.compare.summary import _at_edge, _failed, _failed_below
 from skipln_fairseq.runs import machine
 
@@ -258,6 +260,24 @@ def test_a_failed_baseline_is_compared_with_its_own_spread(compared):
     each = [table["rows"][name]["each"] for name in ("plain", "good")]
     assert good["p_seeds"] == pytest.approx(stats.ttest_ind(*each, equal_var=False).pvalue)
     assert good["verdict"] == "no significant difference"
+
+
+def test_a_variant_with_a_wider_spread_is_compared_with_its_own(compared, tmp_path):
+    table, _ = compared(
+        variants={"plain": None, "good": {"good": True}, "same": None, "*uneven*": {"behave": "uneven"}}
+    )
+    rows = {name: row["each"] for name, row in table["rows"].items()}
+    assert table["wider"] == ["*uneven*"]
+    assert table["rows"]["*uneven*"]["failed"] == 0
+    welch = stats.ttest_ind(rows["*uneven*"], rows["plain"], equal_var=False)
+    assert table["rows"]["*uneven*"]["p_seeds"] == pytest.approx(welch.pvalue)
+    pool = pooled([rows["plain"], rows["good"], rows["same"]])
+    assert table["pool"] == asdict(pool)
+    good = over_seeds(rows["plain"], rows["good"], pool).p(table["rows"]["good"]["difference"])
+    assert table["rows"]["good"]["p_seeds"] == pytest.approx(good)
+    folder = tmp_path / "work" / "grid"
+    for kind, name in (("md", r"\*uneven\*"), ("html", "*uneven*")):
+        assert f"compared by Welch's test: {name}." in (folder / f"report.{kind}").read_text()
 
 
 def test_words_have_no_edge():

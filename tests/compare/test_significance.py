@@ -40,6 +40,26 @@ def test_the_pool_has_the_spread_within_systems():
     assert significance.pooled([[1.0]]) is None
 
 
+def of_variances(*variances):
+    return {name: [-(v**0.5), 0.0, v**0.5] for name, v in enumerate(variances)}
+
+
+@pytest.mark.parametrize(("systems", "share"), [(2, 0.975), (3, 0.871), (5, 0.684), (8, 0.516), (12, 0.392)])
+def test_a_wider_spread_is_found_as_in_the_books(systems, share):
+    """Cochran's critical values at 5 % for three results, of the largest variance's share of the sum."""
+    for off, found in ((-0.001, []), (0.001, [0])):
+        largest = (systems - 1) * (share + off) / (1 - share - off)
+        assert significance.wider(of_variances(largest, *[1.0] * (systems - 1))) == found
+
+
+def test_all_wider_spreads_are_found_one_after_the_other():
+    assert significance.wider(of_variances(1, 1, 90, 1, 1000, 1, 1, 1)) == [4, 2]
+    assert significance.wider({**of_variances(1, 1, 1), "two seeds": [0.0, 99.0]}) == []
+    assert significance.wider({**of_variances(0, 0, 0), "one": [5.0]}) == []
+    assert significance.wider(of_variances(0, 2, 0)) == [1]
+    assert significance.wider(of_variances(5)) == significance.wider({}) == []
+
+
 @pytest.mark.parametrize(
     ("systems", "family", "of_examples"), [(2, 1, 0), (2, 2, 0.3), (12, 11, 0), (12, 11, 1)]
 )

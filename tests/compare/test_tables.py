@@ -7,11 +7,13 @@ import subprocess
 
 import pytest
 from pylatexenc.latexwalker import LatexWalker
+from sacrebleu import BLEU
 
 from skipln_fairseq.compare import __main__ as compare
 from skipln_fairseq.compare.grid import read_grid
 from skipln_fairseq.compare.latex import latex
 
+ESCAPED = {"report.md": "&", "report.html": "&amp;"}
 NAMES = r"10 % & $x$_{#} ~^\ λ × – Việt"
 
 
@@ -111,6 +113,25 @@ def test_rows_for_other_programs_have_every_number(report):
         assert float(row["chrF"]) == expected["further"]["chrF"]["mean"]
         assert row["p Holm"] == ("" if expected["p_corrected"] is None else str(expected["p_corrected"]))
         assert row["verdict"] == expected["verdict"]
+
+
+def test_the_length_of_the_outputs_is_told(report):
+    """As sacreBLEU prints it, the mean of three seeds."""
+    table, folder = report
+    with (folder / "results.csv").open(newline="") as file:
+        rows = {row["variant"]: float(row["length ratio"]) for row in csv.DictReader(file)}
+    reference = (folder.parents[1] / "data" / "test.de").read_text().splitlines()
+    for variant in ("plain", "good"):
+        outputs = (folder.parent / "runs" / "d" / variant).glob("*/test-*.txt")
+        each = [BLEU().corpus_score(file.read_text().splitlines(), [reference]) for file in outputs]
+        assert len(each) == 3
+        ratio = sum(one.sys_len / one.ref_len for one in each) / 3
+        assert table["rows"][variant]["length_ratio"] == rows[variant] == pytest.approx(ratio)
+    assert rows["plain"] < 0.95 < rows["good"]
+    told = (
+        f"of the reference, mean over the seeds: plain {rows['plain']:.2f}, good {rows['good']:.2f}, 10 % &"
+    )
+    assert all(told.replace("&", escaped) in (folder / file).read_text() for file, escaped in ESCAPED.items())
 
 
 def test_a_seed_that_is_missing_is_empty(compared, tmp_path):

@@ -167,6 +167,18 @@ def test_the_scale_told_is_the_scale_found():
     assert len(rows) == 10
 
 
+def test_the_losses_by_batch_statistics_are_those_found():
+    found = defaultdict(list)
+    with (REPOSITORY / "examples" / "evidence" / "batch-statistics" / "loss.csv").open() as file:
+        for row in csv.DictReader(file):
+            found[row["statistics"], row["model"].partition(",")[0]].append(row["validation loss"])
+    rows = re.findall(r"^\| (?:the running|means over an|of each validation).*$", RESULTS, re.MULTILINE)
+    assert [row.split(" | ", 1)[1] for row in rows] == [
+        " | ".join(", ".join(found[kind, variant]) for variant in ("xSkip+BN 2", "rSkip+BN 2")) + " |"
+        for kind in ("stored", "epoch", "batch")
+    ]
+
+
 def test_every_evidence_on_the_page_was_found():
     rows = {row for results in EVIDENCE for row in (results.parent / "report.md").read_text().splitlines()}
     told = re.findall(

@@ -128,7 +128,8 @@ def wider(systems: Mapping[str, Sequence[float]]) -> list[str]:
     """The systems whose scores spread more than the others' would by chance.
 
     Cochran's C test of the largest variance, at the level :data:`LEVEL`, again without that system until it finds none.
-    Only systems with the largest number of scores take part, since the test is one of equal numbers.
+    Only systems with the largest number of scores take part, since the test is one of equal numbers; the rest is not
+    found.
 
     Simulated 4,000 times: 8 systems of 3 seeds and equal means, of which one has 5 times the standard deviation of the
     others. With one pool of all, that one is called different at the level of 5 % in 30 % of the cases, and of a
@@ -146,7 +147,9 @@ def wider(systems: Mapping[str, Sequence[float]]) -> list[str]:
         name = max(variances, key=lambda name: variances[name])
         largest = variances.pop(name)
         others = statistics.fmean(variances.values())
-        ratio = largest / others if others else math.inf if largest else 0.0
+        if not others:
+            break  # a spread of nothing would tell any two apart
+        ratio = largest / others
         p = (len(variances) + 1) * stats.f.sf(ratio, most - 1, len(variances) * (most - 1))
         if p >= LEVEL:
             break

@@ -18,6 +18,9 @@ from fairseq.criterions.cross_entropy import CrossEntropyCriterion
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.dataclass.configs import CheckpointConfig, DatasetConfig, GenerationConfig
 from fairseq.distributed.fully_sharded_data_parallel import has_FSDP
+from fairseq.models import ARCH_MODEL_REGISTRY
+from fairseq.models.transformer import TransformerModelBase
+from fairseq.models.transformer_lm import TransformerLanguageModel
 from fairseq.tasks.translation import TranslationConfig
 
 from skipln_fairseq.common.errors import UserError
@@ -33,6 +36,7 @@ SAVING, DATA = (
 )  # model_parallel_size is of the common flags, and only stands here once more
 BLEU = {name: value for name, value in vars(TranslationConfig()).items() if name.startswith("eval_")}
 
+TRANSFORMERS = (TransformerModelBase, TransformerLanguageModel)
 OF_A_PLAIN_SOFTMAX = (CrossEntropyCriterion, LabelSmoothedCrossEntropyCriterion)
 
 LOADING = {"checkpoint_suffix", "checkpoint_shard_count"}
@@ -198,7 +202,8 @@ def _refuse_a_loss_that_is_not_of_the_softmax(flags: Namespace) -> None:
     """fairseq finds out in the first update: its log-probabilities of an adaptive softmax are written in place, and
     have no gradient.
     """
-    if not hasattr(flags, "adaptive_softmax_cutoff"):
+    # other models, whose softmax is adaptive only with that loss, have cutoffs by default
+    if not issubclass(ARCH_MODEL_REGISTRY[flags.arch], TRANSFORMERS):
         return
     cutoffs = flags.adaptive_softmax_cutoff
     of_a_plain_one = issubclass(CRITERION_REGISTRY[flags.criterion], OF_A_PLAIN_SOFTMAX)

@@ -22,10 +22,12 @@ class _OnceLoader(yaml.SafeLoader):
 
 def _once(loader: _OnceLoader, node: yaml.MappingNode) -> dict:
     merge = "tag:yaml.org,2002:merge"  # <<, whose entries are overridden on purpose
-    # as text, which names are wherever they are used: 3 and "3" are one
-    keys = [str(loader.construct_object(key)) for key, _ in node.value if key.tag != merge]
+    keys = [loader.construct_object(key) for key, _ in node.value if key.tag != merge]
+    names = [
+        str(key) for key in keys
+    ]  # as which they are used: 3 and "3" are one, and to a dict so are 1 and 1.0
     for key in keys:
-        if keys.count(key) > 1:
+        if keys.count(key) > 1 or names.count(str(key)) > 1:
             raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)

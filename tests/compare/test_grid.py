@@ -127,7 +127,8 @@ def test_data_whose_figures_would_have_one_name_are_refused(grid, tmp_path):
     [
         ("a: [", "line 2: not YAML"),
         ("a: 1\na: 2", "'a' is given twice"),
-        ("variants:\n  3: {}\n  '3': {}", "'3' is given twice"),
+        ("variants:\n  3: {}\n  '3': {}", "3 is given twice"),
+        ("variants:\n  1: {}\n  1.0: {}", "1 is given twice"),
         ("", "the grid: valid is a mapping"),
         (None, "No such file"),
     ],

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fairseq import options
 from fairseq.dataclass.configs import CheckpointConfig, DatasetConfig
 from fairseq.tasks.translation import TranslationConfig
 
@@ -132,6 +133,14 @@ def test_refused_in_one_line(data, trained, tmp_path, command, flags, message):
     assert message in error
     assert "Traceback" not in finished.output
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("arch", ["lstm", "lstm_lm", "fconv_lm_dauphin_wikitext103"])
+def test_a_softmax_that_is_adaptive_only_with_its_loss_is_left_to_fairseq(arch):
+    """Its cutoffs have a default."""
+    parser = options.get_training_parser()
+    flags = options.parse_args_and_arch(parser, ["data", f"--arch={arch}", "--criterion=cross_entropy"])
+    assert flags.adaptive_softmax_cutoff
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ which takes the other as fixed:
   variants, as in an analysis of variance. A variant with a failed run has a spread of its own: it is left out of the
   pool and compared by Welch's test, as is whatever is compared with it. A run has failed if it diverged or scored
   less than :data:`FAILED` of the highest mean. Where that mean is below :data:`LEARNT`, nobody has learnt, and only
-  who diverged has failed. So is a variant whose seeds spread far more than those of the others, see :func:`wider`.
+  who diverged has failed. A variant whose seeds spread more than the others' (:func:`wider`) is left out likewise.
 
 The verdict uses a combined test: the difference over the root of the sum of both variances, with Satterthwaite's
 degrees of freedom. Where few seeds know the spread this test finds too much: with 2 degrees of freedom, at the level

@@ -202,10 +202,10 @@ def _refuse_a_loss_that_is_not_of_the_softmax(flags: Namespace) -> None:
     """fairseq finds out in the first update: its log-probabilities of an adaptive softmax are written in place, and
     have no gradient.
     """
-    # other models, whose softmax is adaptive only with that loss, have cutoffs by default
+    # other models, whose softmax is adaptive only with that loss, have cutoffs by default; transformer_lm has none
     if not issubclass(ARCH_MODEL_REGISTRY[flags.arch], TRANSFORMERS):
         return
-    cutoffs = flags.adaptive_softmax_cutoff
+    cutoffs = getattr(flags, "adaptive_softmax_cutoff", None)
     of_a_plain_one = issubclass(CRITERION_REGISTRY[flags.criterion], OF_A_PLAIN_SOFTMAX)
     if flags.criterion == "adaptive_loss" and not cutoffs:
         raise UserError("--criterion adaptive_loss needs --adaptive-softmax-cutoff")

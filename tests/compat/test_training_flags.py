@@ -7,8 +7,10 @@ import pytest
 import torch
 from fairseq import options
 from fairseq.dataclass.configs import CheckpointConfig, DatasetConfig
+from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.tasks.translation import TranslationConfig
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.compat import training_flags
 from tests.support.commands import TRAIN, run
 
@@ -135,12 +137,17 @@ def test_refused_in_one_line(data, trained, tmp_path, command, flags, message):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("arch", ["lstm", "lstm_lm", "fconv_lm_dauphin_wikitext103"])
-def test_a_softmax_that_is_adaptive_only_with_its_loss_is_left_to_fairseq(arch):
-    """Its cutoffs have a default."""
-    parser = options.get_training_parser()
-    flags = options.parse_args_and_arch(parser, ["data", f"--arch={arch}", "--criterion=cross_entropy"])
-    assert flags.adaptive_softmax_cutoff
+def test_of_all_architectures_those_with_an_adaptive_softmax_alone_refuse_the_loss_that_nobody_names():
+    """LSTMs and convolutional language models have cutoffs by default, and such a softmax only with its loss."""
+    refused = {}
+    for arch in ARCH_MODEL_REGISTRY:
+        try:
+            options.parse_args_and_arch(options.get_training_parser(), ["data", f"--arch={arch}"])
+        except UserError as error:
+            refused[arch] = str(error)
+    names = {"transformer_lm_wiki103", "transformer_lm_baevski_wiki103", "transformer_lm_rskip_wiki103"}
+    assert refused.keys() == names
+    assert all("--criterion cross_entropy trains no adaptive softmax" in said for said in refused.values())
 
 
 @pytest.mark.parametrize(

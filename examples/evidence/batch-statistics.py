@@ -17,19 +17,17 @@ import torch
 from fairseq import checkpoint_utils, utils
 from torch import nn
 
-TOKENS = 2048
 
-
-def batches(task, split: str) -> Iterator[dict]:
+def batches(task, split: str, tokens: int) -> Iterator[dict]:
     """Of the split, shuffled as in the first epoch if it is the training set."""
-    found = task.get_batch_iterator(task.dataset(split), max_tokens=TOKENS, seed=1)
+    found = task.get_batch_iterator(task.dataset(split), max_tokens=tokens, seed=1)
     return found.next_epoch_itr(shuffle=split == "train")
 
 
 @torch.no_grad()
-def loss(model: nn.Module, criterion: nn.Module, task) -> float:
+def loss(model: nn.Module, criterion: nn.Module, task, tokens: int) -> float:
     """Of the validation set, in bits."""
-    losses = [criterion(model, sample)[:2] for sample in batches(task, "valid")]
+    losses = [criterion(model, sample)[:2] for sample in batches(task, "valid", tokens)]
     return float(sum(one for one, _ in losses)) / sum(size for _, size in losses) / math.log(2)
 
 
@@ -38,20 +36,20 @@ def measure(file: str, data: str) -> Iterator[tuple[str, float]]:
     (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([file], {"data": data})
     for split in ("train", "valid"):
         task.load_dataset(split)
-    criterion = task.build_criterion(cfg.criterion).eval()
+    criterion, tokens = task.build_criterion(cfg.criterion).eval(), cfg.dataset.max_tokens
     norms = [module for module in model.modules() if hasattr(module, "running_mean")]
     model.eval()
-    yield "stored", loss(model, criterion, task)
+    yield "stored", loss(model, criterion, task, tokens)
     model.train()
-    for number, sample in enumerate(batches(task, "train"), 1):
+    for number, sample in enumerate(batches(task, "train", tokens), 1):
         for norm in norms:
             norm.momentum = 1 / number  # the mean of all batches so far
         model(**sample["net_input"])
     model.eval()
-    yield "epoch", loss(model, criterion, task)
+    yield "epoch", loss(model, criterion, task, tokens)
     for norm in norms:
         norm.train()
-    yield "batch", loss(model, criterion, task)
+    yield "batch", loss(model, criterion, task, tokens)
 
 
 def main() -> None:
@@ -62,6 +60,8 @@ def main() -> None:
     parser.add_argument("data", metavar="DATA")
     parser.add_argument("models", metavar="NAME=CHECKPOINT", nargs="+")
     args = parser.parse_args()
+    if not all(model.partition("=")[2] for model in args.models):
+        parser.error("valid are NAME=CHECKPOINT")
     utils.import_user_module(argparse.Namespace(user_dir="skipln_fairseq"))
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("model", "statistics", "validation loss"))

@@ -52,9 +52,8 @@ def _table(experiment: Experiment, data: Data, samples: int) -> dict[str, Any]:
     devices = _devices(cells)
     if len(devices) > 1:  # differences of devices would be taken for those of variants
         rows = {variant: row | dict.fromkeys(COSTS) for variant, row in rows.items()}
-    finished = {variant: row["each"] for variant, row in rows.items() if not row["failed"]}
-    wide = wider(finished)
-    alone = [variant for variant in rows if variant in wide or variant not in finished]
+    wide = wider({variant: row["each"] for variant, row in rows.items() if not row["failed"]})
+    alone = {variant for variant, row in rows.items() if row["failed"] or variant in wide}
     pool = pooled(rows[variant]["each"] for variant in rows if variant not in alone)
     family = [(variant, grid.baseline) for variant in rows if variant != grid.baseline]
     to_baseline, errors = compare(family, cells, alone, pool)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEUScore
 
 from ..common.errors import UserError
 from ..common.files import write_text
@@ -100,12 +101,15 @@ class Translation(Cell):
         found = BLEU(**self.options)._extract_corpus_statistics(self.hypotheses(), [self.references()])
         return np.asarray(found, dtype=float)
 
+    def _bleu(self, sums: np.ndarray) -> BLEUScore:
+        return BLEU(**self.options)._compute_score_from_stats(sums)
+
     def scored(self, sums: np.ndarray) -> float:
-        return BLEU(**self.options)._compute_score_from_stats(sums).score
+        return self._bleu(sums).score
 
     def length_ratio(self, sums: np.ndarray) -> float:
         """In sacreBLEU's tokens."""
-        return BLEU(**self.options)._compute_score_from_stats(sums).ratio
+        return self._bleu(sums).ratio
 
     def samples(self, lines) -> list[dict[str, str]]:
         sources, references = read_lines(self.training.data.files["source"]), self.references()

@@ -12,7 +12,7 @@ from skipln_fairseq.models.export import Encoding, empty_cache, export_encoder, 
 from skipln_fairseq.models.inference import InferenceModel
 from tests.decoding.test_generator import sharpened
 from tests.models.test_language_model import build as build_language_model
-from tests.support.build import CONNECTIONS, batch, build, build_connection_model
+from tests.support.build import ADAPTIVE_LOSS, CONNECTIONS, batch, build, build_connection_model
 
 STACKS = (
     "--layernorm-embedding",
@@ -124,7 +124,7 @@ def test_a_model_that_is_ready_to_decode_is_exported_and_stays_ready(name):
         ("--attention-type favor", "softmax attention"),
         ("--cross-attention-type favor", "softmax attention"),
         ("--cross-self-attention --no-cross-attention", "softmax attention"),
-        ("--adaptive-softmax-cutoff 10,20 --criterion adaptive_loss", "adaptive softmax"),
+        (" ".join(("--adaptive-softmax-cutoff 10,20", *ADAPTIVE_LOSS)), "adaptive softmax"),
     ],
 )
 def test_what_has_no_exported_step_is_refused(flags, why):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.build import batch, build
+from tests.support.build import ADAPTIVE_LOSS, batch, build
 
 VARIANTS = {
     "post": "",
@@ -15,7 +15,7 @@ VARIANTS = {
     "layerdrop": "--encoder-layerdrop 0.5 --decoder-layerdrop 0.5",
     "quant noise": "--quant-noise-pq 0.3 --quant-noise-pq-block-size 4",
     "checkpointed": "--checkpoint-activations --dropout 0.2",
-    "adaptive softmax": "--adaptive-softmax-cutoff 10,20",
+    "adaptive softmax": " ".join(("--adaptive-softmax-cutoff 10,20", *ADAPTIVE_LOSS)),
     "cross-self-attention": "--cross-self-attention --no-cross-attention",
     "no cross-attention": "--no-cross-attention",
     "embedding norm": "--layernorm-embedding",

@@ -35,7 +35,7 @@ class Option:
     """A number, a switch or a choice of words that a variant is built with.
 
     Attributes:
-        name: the keyword argument. ``OPTIONS`` in ``tests/models/test_variants.py`` gives some names
+        name: the keyword argument. ``OPTIONS`` in ``tests/support/oracle_stack.py`` gives some names
             values of their own.
         flag: the flag that sets it, as argparse stores it; several variants may share one.
         help: what it is. fairseq's ``--help`` ends before it asks an architecture for its flags.

@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 from skipln_fairseq.models.family import example
 from skipln_fairseq.nn import EMBEDDINGS, MIXINGS, QK_NORMS, SKIPS, SOLVERS, SOURCES, STARTS, VALUES
 from skipln_fairseq.nn.valid import valid_norms, valid_placements
-from tests.models.test_variants import CASES, DIM, MIXING_OPTIONS, SOLVER_OPTIONS, Stack, config
 from tests.support.build import batch, build
+from tests.support.oracle_stack import CASES, DIM, MIXING_OPTIONS, SOLVER_OPTIONS, Stack, config
 
 INNER = {"softmax", "log_softmax", "logsumexp", "exp", "sigmoid", "silu", "tanh", "erf"}
 # functions of every feature of the activations, which are no gates of a token, and stay in the activations' precision

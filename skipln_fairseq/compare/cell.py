@@ -15,7 +15,7 @@ from ..common.errors import UserError
 from ..common.files import write_json, write_text
 from ..runs.settings import Flags, words
 from .data import Data
-from .training import Training, ran
+from .training import Training, damaged, ran, read_record
 
 __all__ = ["Cell"]
 
@@ -111,14 +111,20 @@ class Cell(ABC):
         has not been evaluated.
         """
         done = self.file(".json")
-        return json.loads(done.read_text("utf-8")) if done.is_file() else None
+        return read_record(done) if done.is_file() else None
 
     def statistics(self) -> np.ndarray:
         """(examples, numbers): what the score of any of the examples is computed from, when it is summed over them."""
         kept = self.file(STATISTICS)
         if not kept.is_file():  # evaluated before they were kept
             return self._statistics()
-        return np.loadtxt(kept, delimiter=",", ndmin=2)
+        try:
+            found = np.loadtxt(kept, delimiter=",", ndmin=2)
+        except ValueError as error:
+            raise damaged(kept) from error
+        if not found.size:
+            raise damaged(kept)
+        return found
 
     @property
     def lost(self) -> bool:

@@ -46,6 +46,12 @@ NOT_HERE = (
     "gen-subset",
     "results-path",
     "reset-optimizer",
+    # without a best checkpoint under its name, or the model's translations, there is nothing to compare
+    "no-save",
+    "checkpoint-suffix",
+    "disable-validation",
+    "quiet",
+    "score-reference",
 )
 
 
@@ -134,8 +140,8 @@ def _grid(content: Any) -> Grid:
         evaluate=_flags("evaluate", content["evaluate"]),
         score=score,
         measure=measure,
-        tune=_tuning(content["tune"], variants) if content.get("tune") else None,
-        contrasts=_contrasts(content.get("contrasts", []), variants),
+        tune=_tuning(content["tune"], variants) if content.get("tune") is not None else None,
+        contrasts=_contrasts(content.get("contrasts", []), variants, baseline),
     )
     _check_tuned(grid)
     _check_file_names(grid)
@@ -172,15 +178,15 @@ def _seeds(value: Any) -> tuple[int, ...]:
     if (
         not isinstance(value, list)
         or not value
-        or not all(type(seed) is int and seed > 0 for seed in value)  # true is an int
+        or not all(type(seed) is int and 0 < seed < 2**32 for seed in value)  # true is an int
     ):
-        raise UserError(f"seeds {value}: valid is a list of whole numbers above 0")
+        raise UserError(f"seeds {value}: valid is a list of whole numbers above 0, below 2³²")
     if len(set(value)) < len(value):
         raise UserError(f"seeds {value}: one is given twice")
     return tuple(value)
 
 
-def _contrasts(value: Any, variants: Mapping[str, Any]) -> tuple[Pair, ...]:
+def _contrasts(value: Any, variants: Mapping[str, Any], baseline: str) -> tuple[Pair, ...]:
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
         raise UserError(f"contrasts {value}: valid is a list of pairs of variants")
     pairs = [(str(variant), str(against)) for variant, against in value]
@@ -189,6 +195,11 @@ def _contrasts(value: Any, variants: Mapping[str, Any]) -> tuple[Pair, ...]:
             raise UserError(f"contrasts: {name!r}: valid are {', '.join(map(repr, variants))}")
     if any(a == b for a, b in pairs) or len({frozenset(pair) for pair in pairs}) < len(pairs):
         raise UserError(f"contrasts {value}: valid are pairs of two variants, each pair once")
+    against_all = [pair for pair in pairs if baseline in pair]
+    if against_all:
+        raise UserError(
+            f"contrasts {list(against_all[0])}: {baseline!r} is the baseline, and compared with all anyway"
+        )
     return tuple(pairs)
 
 
@@ -215,7 +226,8 @@ def _values(name: str, flag: str, entry: Any, least: str, others: Sequence[Any] 
         for value in entry:
             _flags(name, {flag: value})
         numbers = [as_number(value) for value in (*others, *entry)]
-        if len(set(numbers)) == len(numbers):
+        # 1 and true are two values of a flag, and one key of a table
+        if len(set(numbers)) == len(numbers) == len({*others, *entry}):
             return tuple(entry)
     further = f", and none of {list(others)}" if others else ""
     raise UserError(

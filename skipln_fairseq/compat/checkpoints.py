@@ -100,7 +100,7 @@ def apply() -> None:
             with _of_file(loading.file):
                 raise
         except IMPOSSIBLE as error:
-            raise UserError(f"{loading.file} makes no model ({_reason(error)})") from error
+            raise UserError(f"{loading.file} makes no model ({reason(error)})") from error
         finally:
             CURRENT.reset(before)
 
@@ -194,9 +194,9 @@ def explain_refusal(path: str) -> Iterator[None]:
             ) from error
         raise UserError(f"{path} is no checkpoint, or a damaged one") from error
     except UNREADABLE as error:
-        raise UserError(f"{path} is no checkpoint, or a damaged one ({_reason(error)})") from error
+        raise UserError(f"{path} is no checkpoint, or a damaged one ({reason(error)})") from error
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """What an error says, in one line of bounded length."""
     return f"{type(error).__name__}: {' '.join(str(error).split()):.300}"

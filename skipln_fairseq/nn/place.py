@@ -50,7 +50,8 @@ def _depths(side: str, depth: Union[int, tuple[int, int], None]) -> Optional[tup
     """How many layers encoder and decoder have."""
     if depth is None:
         return None
-    depths = ((depth, 0) if side == "encoder" else (0, depth)) if isinstance(depth, int) else tuple(depth)
+    one = (depth, 0) if side == "encoder" else (0, depth)
+    depths = tuple(depth) if isinstance(depth, (tuple, list)) else one
     if len(depths) != 2 or not all(is_whole(one, 0) for one in depths) or depths[side == "decoder"] < 1:
         raise ChoiceError(f"depth={depth!r}: valid is {PLACE['depth']}")
     return depths

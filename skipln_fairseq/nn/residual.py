@@ -82,8 +82,7 @@ class Residual(nn.Module):
         _check_branch(branch)
         config = choose(skip, norm, placement, heads=heads, **options)
         _check_alone(dim, config)
-        if first is not None and first.config.skip != skip:
-            raise ChoiceError(f"first= has skip {first.config.skip!r}: valid is a block with skip {skip!r}")
+        _check_first(first, dim, skip)
         told = place(side, layer, depth, index, size)
         standing = Standing(told)
         self.function = function
@@ -158,6 +157,17 @@ def _check(function: Any, dim: Any, dropout: Any, heads: Any) -> None:
         raise ChoiceError(f"dropout={dropout!r}: valid is a probability from 0, below 1")
     if not is_whole(heads, 1) or dim % heads:
         raise ChoiceError(f"heads={heads!r}: valid is what divides dim={dim}")
+
+
+def _check_first(first: Any, dim: int, skip: str) -> None:
+    if first is None:
+        return
+    if not isinstance(first, Residual):
+        raise ChoiceError(f"first= is a {type(first).__name__}: valid is a block with skip {skip!r}")
+    if first.config.skip != skip:
+        raise ChoiceError(f"first= has skip {first.config.skip!r}: valid is a block with skip {skip!r}")
+    if first.dim != dim:
+        raise ChoiceError(f"first= has dim {first.dim}: valid is a block with dim {dim}")
 
 
 def _check_branch(branch: Any) -> None:

@@ -1,6 +1,7 @@
 """Blocks as TorchScript wants them: it knows no ``*args``, so each number of F's arguments has a class.
 
-Their ``forward`` is narrower than the one of a block, which is what they are for.
+Their ``forward`` is narrower than the one of a block, which is what they are for. Called without TorchScript they are
+the block, for torch leaves them in the model that it was given.
 """
 
 import inspect
@@ -13,7 +14,26 @@ from .residual import Residual
 __all__ = ["scriptable"]
 
 
-class _OfX(Residual):
+def _empty() -> Residual:
+    return Residual.__new__(Residual)
+
+
+class _Twin(Residual):
+    """Another forward for all that a block holds; what happens to one happens to the other."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._block()(*args, **kwargs)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _empty, (), self.__dict__
+
+    def _block(self) -> Residual:
+        block = _empty()
+        block.__dict__ = self.__dict__
+        return block
+
+
+class _OfX(_Twin):
     """F reads x alone."""
 
     def forward(self, x: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:  # type: ignore[override]
@@ -21,7 +41,7 @@ class _OfX(Residual):
         return self.connection.leave(f_x, x, padding_mask, self.drop_rate())
 
 
-class _OfOneMore(Residual):
+class _OfOneMore(_Twin):
     """F reads x and one more tensor."""
 
     def forward(self, x: Tensor, a: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:  # type: ignore[override]
@@ -29,7 +49,7 @@ class _OfOneMore(Residual):
         return self.connection.leave(f_x, x, padding_mask, self.drop_rate())
 
 
-class _OfTwoMore(Residual):
+class _OfTwoMore(_Twin):
     """F reads x and two more tensors."""
 
     def forward(self, x: Tensor, a: Tensor, b: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:  # type: ignore[override]
@@ -43,21 +63,34 @@ CLASSES = (_OfX, _OfOneMore, _OfTwoMore)
 def scriptable(block: Residual) -> Residual:
     """The block with a forward of F's own number of arguments; it shares all that the block holds.
 
+    A block whose class has a forward of its own is what it is.
+
     Raises:
-        TypeError: where F needs more arguments than there are classes for.
+        TypeError: where F needs more arguments than there are classes for, or has one that need not be given: the
+            block's mask would take its place.
     """
-    more = _needed(block.function) - 1
+    if type(block).forward is not Residual.forward:
+        return block
+    needed, optional = _positional(block.function)
+    if optional:
+        raise TypeError(
+            f"TorchScript of a block: F need not be given {', '.join(optional)}: valid is an F whose tensors are all "
+            "given"
+        )
+    more = len(needed) - 1
     if more >= len(CLASSES):
         raise TypeError(
             f"TorchScript of a block: valid is an F of at most {len(CLASSES)} tensors, not of {more + 1}"
         )
     twin = CLASSES[more].__new__(CLASSES[more])
-    twin.__dict__ = dict(block.__dict__)
+    twin.__dict__ = block.__dict__
     return twin
 
 
-def _needed(function: Any) -> int:
-    """How many arguments a call of F has to give."""
+def _positional(function: Any) -> tuple[list[str], list[str]]:
+    """F's arguments that are not keywords: those that a call has to give, and the others."""
     parameters = inspect.signature(getattr(function, "forward", function)).parameters.values()
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(one.kind in positional and one.default is inspect.Parameter.empty for one in parameters)
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = [one for one in parameters if one.kind in kinds]
+    needed = [one.name for one in found if one.default is inspect.Parameter.empty]
+    return needed, [one.name for one in found if one.default is not inspect.Parameter.empty]

@@ -43,6 +43,7 @@ def valid_mixings(skip: str, norm: str, placement: str) -> list[str]:
         for name in _valid_with_norm(MIXINGS, norm, placement)
         # what stands in the place of the skip goes with no other rule than the one it is instead of
         if (MIXINGS[name].skip is None or skip == "plain")
+        and (PLACEMENTS[placement].is_one_kind or not MIXINGS[name].needs_one_kind)
         # between blocks a stream that is merged at the end is no x, and of another width than the embedding
         and (name == "none" or not SKIPS[skip].merges)
     ]

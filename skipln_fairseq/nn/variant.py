@@ -72,6 +72,8 @@ class Option:
                 raise ValueError(self.valid())
             return value
         if self.metavar is None:
+            if value not in (True, False):
+                raise ValueError(self.valid())
             return bool(value)
         try:
             number = self.kind(str(value))
@@ -86,6 +88,8 @@ class Option:
         """What is valid, in words."""
         if self.choices:
             return " or ".join(self.choices)
+        if self.metavar is None:
+            return "True or False"
         kind = "a whole number" if self.kind is int else "a finite number"
         bounds = (
             ("of at least", self.least),

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="models of each kind (default: 5)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="take the batch from binarised data")
-    parser.add_argument("--split", default="valid", help="split of the data (default: valid)")
+    parser.add_argument("--split", help="split of the data (default: valid)")
     parser.add_argument(
         "--sentences", type=int, default=8, metavar="N", help="sentences in the batch (default: 8)"
     )
@@ -97,6 +97,10 @@ def _check(args: argparse.Namespace, flags: Sequence[str]) -> None:
             f"--picture {args.picture}: valid are {', '.join(PICTURES)}, of models of their own, "
             "and with --path trained"
         )
+    if args.split is not None and args.data is None and not args.path:
+        raise UserError("--split goes with --data or --path: other batches are random")
+    if len({file.resolve() for file in args.path}) < len(args.path):
+        raise UserError("--path: a checkpoint stands there twice")
     if args.data is not None and not args.data.is_dir():
         raise UserError(f"--data {args.data}: no such folder")
     if args.output.exists() and not args.output.is_dir():
@@ -136,7 +140,7 @@ def _of_checkpoints(files: Sequence[Path], args: argparse.Namespace, batch: Batc
 
 def _measure(args: argparse.Namespace, flags: Sequence[str]):
     """All measurements, and the panels that show them."""
-    batch = Batch(args.sentences, args.length, args.words, args.data, args.split)
+    batch = Batch(args.sentences, args.length, args.words, args.data, args.split or "valid")
     if args.path:
         measured = list(_of_checkpoints(args.path, args, batch))
         shown = (trained_panels if args.picture else panels)(measured)

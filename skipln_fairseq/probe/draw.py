@@ -62,7 +62,6 @@ def _mark_sides(axes: Axes, model: Measured) -> None:
         axes.axvline(encoder + 0.5, color="0.6", linewidth=0.8)
     names = "   |   ".join(f"{side} {first}–{last}" for side, (first, last) in present.items())
     axes.set_xlabel(f"sub-layer:   {names}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _plot(axes: Axes, panel: Panel) -> None:
@@ -121,7 +120,11 @@ def _draw_lines(axes: Axes, panel: Panel) -> None:
         axes.set_xlabel("layers of each side")
         axes.set_xticks(sorted({one.depth for one in panel.measured}))
     else:
-        _mark_sides(axes, panel.measured[0])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len({one.layers for one in panel.measured}) == 1:
+            _mark_sides(axes, panel.measured[0])
+        else:  # one number is not the same sub-layer in all models
+            axes.set_xlabel("sub-layer")
     axes.set_ylabel(panel.ylabel)
     axes.grid(alpha=0.25)
     if axes.get_lines():

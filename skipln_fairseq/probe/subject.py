@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..common.arguments import refuse_in_one_line
 from ..common.errors import UserError
+from ..compat.checkpoints import IMPOSSIBLE, reason
 from .batch import RandomTask, data_batch, random_batch
 from .measure import Reading, measure
 from .watch import sub_layers
@@ -167,6 +168,19 @@ def _read(model: nn.Module, criterion, task, batch: Batch, seed: int) -> list[Re
     return measure(model, mean_loss)
 
 
+@contextmanager
+def _variant_in_one_line(wanted: Variant) -> Iterator[None]:
+    """Say in one line that flags make no model, or none that this loss can be had of."""
+    try:
+        yield
+    except UserError:
+        raise
+    except IMPOSSIBLE as error:
+        raise UserError(
+            f"{wanted.name}: these flags make no model, or none to measure ({reason(error)})"
+        ) from error
+
+
 def _layers(model: nn.Module) -> tuple[int, int]:
     return tuple(len(getattr(model, side).layers) if hasattr(model, side) else 0 for side in SIDES)
 
@@ -189,9 +203,10 @@ def measure_variant(
     task = _task(args, batch)
     for seed in seeds:
         torch.manual_seed(seed)
-        model = ARCH_MODEL_REGISTRY[args.arch].build_model(args, task)
-        criterion = criterions.build_criterion(args, task)
-        readings = _read(model, criterion, task, batch, seed)
+        with _variant_in_one_line(wanted):
+            model = ARCH_MODEL_REGISTRY[args.arch].build_model(args, task)
+            criterion = criterions.build_criterion(args, task)
+            readings = _read(model, criterion, task, batch, seed)
         yield Measured(wanted.name, " ".join(wanted.flags), _layers(model), seed, readings, matrices(model))
 
 
@@ -210,7 +225,7 @@ def measure_checkpoint(
         untrained: measure models of the same flags on the same batches first.
     """
     if not file.is_file():
-        raise UserError(f"--path {file} does not exist")
+        raise UserError(f"--path {file}: no such file")
     overrides = {} if batch.data is None else {"data": str(batch.data)}
     with _folder_in_one_line(str(batch.data or f"(not given, so the one of {file})")):
         models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(file)], overrides)

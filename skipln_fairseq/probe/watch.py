@@ -68,11 +68,23 @@ def _observe(place: SubLayer, connection: nn.Module, report: Report) -> list[Rem
         for quantity, value in of_streams(skip, stream, total, padding_mask).items():
             report(place, quantity, value)
 
+    forwards = 0
+
     def at_output(module: nn.Module, inputs: tuple, y: Tensor) -> None:
+        nonlocal forwards
         if y.requires_grad:
+            forwards += 1
+            number = forwards
+
+            def at_gradient(gradient: Tensor) -> None:
+                if (
+                    number == forwards
+                ):  # a solver's block is applied again and again: of the last one, as is y
+                    report(place, "gradient_norm", gradient.double().norm())
+
             tokens = real_tokens(y.detach(), inputs[-1])
             report(place, "activation_norm", tokens.double().norm(dim=-1).mean())
-            y.register_hook(lambda gradient: report(place, "gradient_norm", gradient.double().norm()))
+            y.register_hook(at_gradient)
 
     # a connection that ends in a norm is that norm; the others end in the skip's sum
     output = connection.skip if connection.ends_with_norm else connection

@@ -44,6 +44,8 @@ def evaluate(
     Raises:
         UserError: nothing is trained, or on other data, COMET is not there, or a command failed.
     """
+    if variant not in recipe.variants:
+        raise UserError(f"--variant {variant}: valid are {', '.join(recipe.variants)}")
     where = folder(work_dir, variant, seed)
     best = where / "checkpoint_best.pt"
     if not best.is_file():
@@ -119,9 +121,8 @@ def _epochs_to_average(recipe: Recipe, where: Path, say: Callable[[str], None]) 
     """As many as the recipe asks for, or all that a short training has left."""
     there = sum(bool(re.fullmatch(r"checkpoint\d+\.pt", file.name)) for file in where.iterdir())
     if there < recipe.average:
-        say(
-            f"the recipe averages {recipe.average} epochs' checkpoints, and there are {there}: these are taken"
-        )
+        taken = "these are taken" if there else "the best one is taken"
+        say(f"the recipe averages {recipe.average} epochs' checkpoints, and there are {there}: {taken}")
     return min(there, recipe.average)
 
 

@@ -53,7 +53,7 @@ FILE_NAME = re.compile(r"[^/\\\0]+")
 CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
 NOT_HERE = (
     *("save-dir", "user-dir", "update-freq", "distributed-world-size", "seed"),
-    *("path", "gen-subset", "remove-bpe", "results-path"),
+    *("path", "gen-subset", "remove-bpe", "results-path", "quiet", "score-reference"),
 )
 
 
@@ -125,7 +125,7 @@ def _recipe(name: str, content: Any) -> Recipe:
         tokens_per_update=content.get("tokens-per-update", 0),
         average=content.get("average", 0),
         variants={
-            key: check_flags(f"variants: {key}", value, NOT_HERE)
+            str(key): check_flags(f"variants: {key}", value, NOT_HERE)
             for key, value in content["variants"].items()
         },
         train=train,

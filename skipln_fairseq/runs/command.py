@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from ..common.errors import UserError
@@ -95,8 +96,9 @@ def run(
     launcher_speaks = False
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
+    _end_last_line(log)
     with (
-        log.open("a", encoding="utf-8") as file,
+        log.open("ab", buffering=0) as file,  # nothing is left to write when it is closed
         subprocess.Popen(
             command,
             cwd=cwd,
@@ -114,8 +116,7 @@ def run(
         on_start(process)
         try:
             for line in process.stdout:
-                file.write(line)
-                file.flush()
+                _write(file, line)
                 launcher_speaks = launcher_speaks or bool(LAUNCHERS_OBITUARY.search(line))
                 if not launcher_speaks:
                     last.append(line.rstrip("\n"))
@@ -129,6 +130,22 @@ def run(
             f"{command[0]} failed (exit status {process.returncode}); its whole log: {log}", last
         )
     return Usage(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * RSS_UNIT)
+
+
+def _write(file: FileIO, line: str) -> None:
+    try:
+        file.write(line.encode("utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot write {file.name}: {error.strerror}") from error
+
+
+def _end_last_line(log: Path) -> None:
+    """A killed process may have left a part of a line, which the next one would make longer."""
+    if log.is_file() and log.stat().st_size:
+        with log.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
 
 
 def _reap(process: subprocess.Popen) -> resource.struct_rusage:

@@ -29,8 +29,12 @@ def _numbers(line: str, kinds: str) -> dict[str, float] | None:
     found = re.search(rf"\| (?:{kinds}) \| (\{{.*\}})", line)
     if not found:
         return None
+    try:
+        values = json.loads(found[1])
+    except ValueError:  # a killed process, or a full disk, left a part of the line
+        return None
     numbers = {}
-    for key, value in json.loads(found[1]).items():
+    for key, value in values.items():
         try:
             numbers[key] = float(value)
         except ValueError:

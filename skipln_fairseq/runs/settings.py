@@ -15,6 +15,8 @@ __all__ = ["Flags", "check_flags", "check_keys", "check_mapping", "read_settings
 
 Flags = Mapping[str, Any]
 
+LANGUAGES = ("source-lang", "target-lang")
+
 
 class _OnceLoader(yaml.SafeLoader):
     """A key that is given twice is refused; YAML would keep the last one silently."""
@@ -46,6 +48,11 @@ def read_settings(file: Path) -> Any:
         return yaml.load(file.read_text("utf-8"), _OnceLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # a date that there is not, a number of thousands of digits, deep nests
+        raise UserError(f"{file}: not YAML: {error}") from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
@@ -93,6 +100,10 @@ def check_flags(name: str, value: Any, not_here: tuple[str, ...] = ()) -> dict[s
             raise UserError(f"{name}: {flag!r}: write a flag's name without dashes")
         if isinstance(setting, (dict, list)):
             raise UserError(f"{name}: {flag}: valid is one value")
+        if flag in LANGUAGES and isinstance(setting, bool):
+            raise UserError(
+                f"{name}: {flag} {setting}: write it in quotation marks if it is one of YAML's words, as 'no'"
+            )
         if flag in not_here:
             raise UserError(f"{name}: {flag} is set by this command itself")
     return value

@@ -49,6 +49,18 @@ def test_the_records_of_runs_are_all_that_a_report_needs(compared, tmp_path):
     assert record["command"] in table["commands"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("trained.json", '{"div'), ("test-*.json", ""), ("test-*.csv", "1,2\n3"), ("test-*.csv", "")],
+)
+def test_a_damaged_record_is_named(compared, tmp_path, name, text):
+    compared()
+    record = sorted((tmp_path / "work" / "runs").rglob(name))[0]
+    record.write_text(text)
+    with pytest.raises(UserError, match=f"{re.escape(str(record))} is damaged: copy it again, or remove it"):
+        compared("--report-only")
+
+
 def test_a_model_that_was_left_behind_is_not_taken_for_none(compared, tmp_path):
     """It diverged after a checkpoint, which is not where its record is: no score of 0."""
     compared()

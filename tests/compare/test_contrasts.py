@@ -77,11 +77,10 @@ def test_a_pair_of_a_variant_that_is_left_alone_has_its_own_spread():
 
 
 def test_the_report_shows_the_pairs_of_the_grid(compared, tmp_path):
-    table, _ = compared(contrasts=[["good", "same"], ["same", "plain"]])
-    good, same = table["contrasts"]
+    table, _ = compared(contrasts=[["good", "same"]])
+    (good,) = table["contrasts"]
     assert (good["variant"], good["against"], good["verdict"]) == ("good", "same", "better")
     assert good["difference"] == pytest.approx(table["rows"]["good"]["mean"] - table["rows"]["same"]["mean"])
-    assert same["verdict"] == "no significant difference"
     folder = tmp_path / "work" / "grid"
     row = f"| good | same | {good['difference']:+.2f} |"
     assert row in (folder / "report.md").read_text()

@@ -58,6 +58,15 @@ def test_a_misspelt_key_is_named_beside_the_missing_one(grid, tmp_path):
             {"contrasts": [["good", "same"], ["same", "good"]]},
             "valid are pairs of two variants, each pair once",
         ),
+        ({"contrasts": [["good", "plain"]]}, "'plain' is the baseline, and compared with all anyway"),
+        ({"seeds": [2**32]}, "above 0, below 2³²"),
+        ({"tune": {}}, "tune: valid is a mapping"),
+        ({"tune": {"flag": "x", "values": [1, True], "seed": 1}}, "at least two, all different"),
+        *(
+            ({"train": {flag: True}}, f"train: {flag} is set by this command itself")
+            for flag in ("no-save", "checkpoint-suffix", "disable-validation", "quiet", "score-reference")
+        ),
+        ({"evaluate": {"target-lang": False}}, "evaluate: target-lang False: write it in quotation marks"),
         ({"measure": "taste"}, "measure 'taste': valid are translation, classification"),
         ({"measure": ["taste"]}, r"measure \"\['taste'\]\": valid are"),
         ({"sedes": 1}, "the grid has 'sedes': valid are title"),
@@ -129,6 +138,9 @@ def test_data_whose_figures_would_have_one_name_are_refused(grid, tmp_path):
         ("a: 1\na: 2", "'a' is given twice"),
         ("variants:\n  3: {}\n  '3': {}", "3 is given twice"),
         ("variants:\n  1: {}\n  1.0: {}", "1 is given twice"),
+        ("a: 2024-02-30", "not YAML: day is out of range for month"),
+        ("[" * 5000, "not YAML"),
+        ("a: 1" + "0" * 5000, "not YAML"),
         ("", "the grid: valid is a mapping"),
         (None, "No such file"),
     ],

@@ -140,3 +140,7 @@ def test_dlcl_is_defined_for_blocks_of_one_kind():
     refuse(parse("transformer_rskip", *flags, "--by-layer", "0:norm-placement=sandwich"))
     with pytest.raises(UserError, match=r"^--encoder-by-layer: --depth-mixing dlcl norms plain sums before"):
         refuse(parse("transformer_rskip", *flags, "--encoder-by-layer", "0:norm-placement=post"))
+    with pytest.raises(
+        UserError, match=r"--depth-mixing dlcl does not go with .*: valid there are none, denseformer"
+    ):
+        refuse(parse("transformer_rskip", *PLAIN, "--depth-mixing", "dlcl", "--norm-placement", "mix"))

@@ -230,6 +230,21 @@ def test_a_batch_of_one_token_or_none_is_finite(name, tokens):
     assert all(buffer.isfinite().all() for buffer in norm.buffers())
 
 
+@pytest.mark.parametrize("name", norms_of(("batch",)))
+@pytest.mark.parametrize("tokens", [0, 1])
+def test_a_batch_of_padding_moves_nothing(name, tokens):
+    """And of one token BatchNorm has no unbiased variance."""
+    norm, (v, _, _) = randomised(name), inputs()
+    norm(v)
+    before = {key: value.clone() for key, value in norm.state_dict().items()}
+    norm(v, torch.arange(12).view(4, 3) >= tokens)
+    moved = {key for key, value in norm.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == (
+        {"batch": {"running_mean"}, "power": {"running_power", "batches"}}[name] if tokens else set()
+    )
+    norm(v[:0])
+
+
 @pytest.mark.parametrize(
     ("name", "numbers"), [("batch", {}), ("power", {}), ("power", {"published": True, "groups": 1})]
 )

@@ -109,6 +109,13 @@ def test_lower_precision_stays_within_a_bound_of_float64(name, dtype):
     assert (norm(v).double() - expected).abs().max() <= bound
 
 
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"none"}))
+def test_squares_that_float16_cannot_hold_do_not_make_it_zero(name):
+    v = torch.randn(4, 64, generator=torch.Generator().manual_seed(1)).mul(8000).half()
+    norm = NORMS[name](64)
+    torch.testing.assert_close(norm.half()(v).float(), norm.float()(v.float()), rtol=0.01, atol=0.01)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_token_of_zeros_is_finite(name):
     v = torch.zeros(2, DIM, requires_grad=True)

@@ -6,6 +6,7 @@ import io
 import pickle
 import subprocess
 import sys
+from typing import Optional
 
 import pytest
 import torch
@@ -158,6 +159,15 @@ def test_torchscript_counts_what_f_reads():
         torch.jit.script(Residual(Greedy(), DIM))
 
 
+def test_torchscript_refuses_an_f_in_whose_place_the_mask_would_come():
+    class Masked(nn.Module):
+        def forward(self, x, mask: Optional[torch.Tensor] = None):
+            return x
+
+    with pytest.raises(TypeError, match="F need not be given mask: valid is"):
+        torch.jit.script(Residual(Masked(), DIM))
+
+
 class Stack(nn.Module):
     def __init__(self, *blocks):
         super().__init__()
@@ -174,6 +184,45 @@ def test_a_model_of_blocks_scripts():
     stack, (x, _) = Stack(made("plain", "layer", "pre"), made("recursive")), inputs()
     torch.testing.assert_close(torch.jit.script(stack)(x), stack(x))
     torch.testing.assert_close(pickle.loads(pickle.dumps(stack))(x), stack(x))
+
+
+def test_a_model_that_was_scripted_is_what_it_was():
+    """torch leaves in it what it compiled in the place of a block."""
+
+    class Reading(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = Residual(Weighted(), DIM, dropout=0.5)
+
+        def forward(self, x, memory):
+            return self.block(x, memory)
+
+    model, (x, _), memory = Reading().eval(), inputs(), torch.randn(DIM)
+    before = model.block(x, memory=memory)
+    for _ in range(2):
+        scripted = torch.jit.script(model)
+        torch.testing.assert_close(model.block(x, memory=memory), before)
+    torch.testing.assert_close(scripted(x, memory), before)
+    model.train()
+    assert not torch.equal(model(x, memory), model(x, memory))
+    model.eval()
+    for block in (copy.deepcopy(model.block), pickle.loads(pickle.dumps(model.block))):
+        assert type(block) is Residual
+        torch.testing.assert_close(block(x, memory), before)
+    hooked = []
+    model.block.register_forward_hook(lambda *_: hooked.append(1))
+    model(x, memory)
+    assert len(hooked) == 1
+
+
+@pytest.mark.parametrize("skip", ALONE)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_goes_with_every_skip(skip, dtype):
+    block = made(*next(each for each in valid() if each[0] == skip)).train()
+    with torch.autocast("cpu", dtype):
+        y = block(inputs()[0])
+    y.float().sum().backward()
+    assert y.isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,19 @@ REFUSED = {
     "a negative layer": ({"layer": -1}, "layer=-1: valid is the number of the block's layer, from 0"),
     "a depth of nothing": ({"depth": 0}, "depth=.*: valid is how many layers the model has"),
     "three depths": ({"depth": (1, 2, 3)}, "depth=.*: valid is how many layers the model has"),
+    "half a depth": ({"depth": 2.5}, r"depth=.*2\.5.*: valid is how many layers the model has"),
+    "what is no first block": (
+        {"skip": "gpas", "placement": "pre", "first": nn.Linear(2, 2)},
+        "first= is a Linear: valid is a block with skip 'gpas'",
+    ),
+    "a first block of another width": (
+        {"skip": "plain", "first": Residual(nn.Identity(), 4)},
+        "first= has dim 4: valid is a block with dim 8",
+    ),
+    "a switch in words": (
+        {"skip": "recursive", "order": 2, "share": "False"},
+        "share='False': valid is True or False",
+    ),
     "an index that is not there": ({"index": 2, "size": 2}, "index=2: valid is .* to 1"),
     "a side": ({"side": "left"}, "side='left': valid are encoder, decoder"),
     "no probability": ({"dropout": 1.0}, r"dropout=1\.0: valid is a probability from 0, below 1"),

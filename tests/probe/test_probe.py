@@ -211,6 +211,24 @@ def test_norms_equal_those_of_autograd(name, flags):
     assert readings[SubLayer("encoder", 0, "self_attn")].fc2_gradient_norm is None
 
 
+def test_of_a_block_that_is_applied_again_the_last_application_is_measured():
+    model = build("transformer_rskip", "--encoder-solver=rk4", "--encoder-layers=1").double().eval()
+    outputs = []
+
+    def keep(module, inputs, y):
+        outputs.append(y)
+        y.retain_grad()
+
+    handle = model.encoder.layers[0].final_layer_norm.register_forward_hook(keep)
+    mean_loss(model).backward()
+    handle.remove()
+    assert len(outputs) == 4
+    expected = [y.grad.norm().item() for y in outputs]
+    (found,) = (r for r in measure(model, mean_loss) if r.place == SubLayer("encoder", 0, "ffn"))
+    assert found.gradient_norm == pytest.approx(expected[-1])
+    assert min(abs(found.gradient_norm / other - 1) for other in expected[:-1]) > 0.01
+
+
 @pytest.mark.parametrize("skip", SKIPS)
 def test_every_skip_type_is_measured_at_every_sub_layer(skip):
     wanted = Variant(skip, (*TINY, *example(SKIPS[skip].declaration).split()))

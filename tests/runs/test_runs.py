@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.runs import CommandFailed, Translations, read_log, run
 from tests.support.commands import REPOSITORY
 
@@ -23,6 +25,23 @@ def test_a_log_is_read_once_for_each_update_and_the_repetition_counts(tmp_path):
     losses = [next(r[key] for key in r if key.endswith("nll_loss")) for r in records]
     assert losses == [9.5, 8.5, 9.0, 7.0]
     assert "wps" not in records[-1]
+
+
+def test_a_torn_line_is_left_out_and_what_follows_is_not(tmp_path):
+    """A killed process, or a full disk, leaves one; a resumed training begins with its flags."""
+    log = tmp_path / "log"
+    log.write_text(LOG + '2026 | INFO | train_inner | {"nll_loss": "6.0", "num_upd')
+    run([sys.executable, "-c", f"""print("2026 | INFO | {{'a': 1}}"); print({LOG!r})"""], log)
+    assert "num_upd\n2026 | INFO | {'a': 1}\n" in log.read_text()
+    assert len(read_log(log)) == 4
+    log.write_text(LOG + """2026 | INFO | train_inner | {"nll_loss": "62026 | INFO | {'a': 1}\n""")
+    assert len(read_log(log)) == 4
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a full disk to write to")
+def test_a_log_that_cannot_be_written_is_one_line():
+    with pytest.raises(UserError, match="cannot write /dev/full: No space left on device"):
+        run([sys.executable, "-c", "print('one')"], Path("/dev/full"))
 
 
 def test_translations_are_told_apart_by_their_numbers():

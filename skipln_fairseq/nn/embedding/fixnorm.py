@@ -69,4 +69,10 @@ class FixNorm(WordVectors):
             weight[padding].zero_()
 
     def apply(self, table: nn.Embedding | nn.Linear) -> None:
+        if isinstance(table, nn.Linear) and table.bias is not None:
+            raise ValueError("fixnorm is of an output without a bias")
+        if isinstance(table, nn.Embedding) and (
+            table.max_norm is not None or table.scale_grad_by_freq or table.sparse
+        ):
+            raise ValueError("fixnorm is of an embedding without max_norm, scale_grad_by_freq and sparse")
         table.__class__ = UnitEmbedding if isinstance(table, nn.Embedding) else UnitOutput

@@ -57,14 +57,16 @@ class BatchNorm(Norm, SingleStatistics):
         count = sum_over_workers(tokens)
         if not self.counts and count == 0:
             return self.running_mean, self.running_var
+        # of no token there is no mean, and of one no unbiased variance
+        rates = [self.momentum * (count > least).to(self.running_mean) for least in (0, 1)]
         count = count.clamp(min=1)
         mean = sum_over_workers(real.sum(0)) / count
         deviations, _ = summands(v, padding_mask, mean, self.counts)
         variance = sum_over_workers(deviations.square().sum(0)) / count
         if torch.is_grad_enabled():
             unbiased = variance.detach() * count / (count - 1).clamp(min=1)
-            self.running_mean.lerp_(mean.detach().to(self.running_mean), self.momentum)
-            self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
+            self.running_mean.lerp_(mean.detach().to(self.running_mean), rates[0])
+            self.running_var.lerp_(unbiased.to(self.running_var), rates[1])
         return mean, variance
 
     def centre(self, v: Tensor, padding_mask: Optional[Tensor]) -> Tensor:

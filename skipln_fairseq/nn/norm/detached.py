@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.chain import Norming, Part
+from ..precision import single
 from .base import Centred
 
 __all__ = ["Detached"]
@@ -29,8 +30,9 @@ class Detached(Centred, nn.Module):
         self.eps = eps
 
     def forward(self, v: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
-        mean, deviation = self.moments(v)
-        return (v - mean) / deviation
+        wide = single(v)
+        mean, deviation = self.moments(wide)
+        return ((wide - mean) / deviation).to(v.dtype)
 
     def moments(self, v: Tensor) -> Tuple[Tensor, Tensor]:
         variance, mean = torch.var_mean(v, dim=-1, correction=0, keepdim=True)

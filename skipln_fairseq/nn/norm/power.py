@@ -171,8 +171,10 @@ class PowerNorm(Uncentred, SingleStatistics):
             statistic = torch.where(batch <= self.warmup, power, statistic)
         psi = (statistic + self.eps).sqrt()
         if moves:
-            self.batches.add_(1)
-            self.running_power.lerp_(power.to(self.running_power), self._rate(batch.to(self.running_power)))
+            real = count > 0  # a batch of padding alone is none
+            rate = self._rate(batch.to(self.running_power)) * real
+            self.batches.add_(real)
+            self.running_power.lerp_(power.to(self.running_power), rate)
         back = (power + self.eps).sqrt() if self.published and known else psi
         return _Normalise.apply(v, psi, back, self.running_gradient, padding_mask, self.decay, self.counts)
 

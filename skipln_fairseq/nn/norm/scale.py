@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..precision import single
 from ..variant import Paper
 from .base import NORMS, Uncentred
 
@@ -31,4 +32,4 @@ class ScaleNorm(Uncentred, nn.Module):
         self.eps = eps
 
     def forward(self, v: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
-        return self.weight * F.normalize(v, dim=-1, eps=self.eps)
+        return self.weight * F.normalize(single(v), dim=-1, eps=self.eps).to(v.dtype)

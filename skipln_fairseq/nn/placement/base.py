@@ -48,6 +48,9 @@ class Connection(Variant, _Module):
     ends_with_norm = True
     """Whether a stack of such connections needs a norm at its end, its last output being a plain sum."""
 
+    is_one_kind = True
+    """Whether that holds for all layers alike."""
+
     has_norm = True
     """Whether the connection is a norm of the chosen kind; else it has none."""
 

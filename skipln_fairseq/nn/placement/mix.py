@@ -37,6 +37,8 @@ class Mix(Pre):
     Source: Li, Yin, Liu 2024, arXiv:2412.13795, as the code of LNS and GPAS has it too.
     """
 
+    is_one_kind = False
+
     @classmethod
     def at(cls, site: Site, part: float = 0.25) -> type[Connection]:
         layers = dict(zip(("encoder", "decoder"), site.depth, strict=True))[site.side]

@@ -6,17 +6,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..precision import single
 from ..variant import Option, Paper
 from .base import QK_NORMS, QKNorm
 
 __all__ = ["UnitQKNorm"]
 
 
+def _unit(v: Tensor) -> Tensor:
+    return F.normalize(single(v), dim=-1).to(v.dtype)
+
+
 class Unit(nn.Module):
     """``v/‖v‖``."""
 
     def forward(self, v: Tensor) -> Tensor:
-        return F.normalize(v, dim=-1)
+        return _unit(v)
 
 
 class ScaledUnit(nn.Module):
@@ -33,7 +38,7 @@ class ScaledUnit(nn.Module):
         self.root = math.sqrt(dim)
 
     def forward(self, v: Tensor) -> Tensor:
-        return (self.scale * self.root).to(v.dtype) * F.normalize(v, dim=-1)
+        return (self.scale * self.root).to(v.dtype) * _unit(v)
 
 
 @QK_NORMS.declare(

@@ -37,7 +37,8 @@ class HighwaySkip(Skip):
         return cls(site.dim)
 
     def forward(self, f_x: Tensor, stream: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
-        return torch.lerp(stream, f_x, torch.sigmoid(self.gate(stream)))
+        # not torch.lerp, which wants one type of all three: under autocast the stream may have another
+        return stream + torch.sigmoid(self.gate(stream)) * (f_x - stream)
 
     def coefficients(self, f_x: Tensor, x: Tensor, padding_mask: Optional[Tensor]) -> Coefficients:
         gate = torch.sigmoid(self.gate(x))  # counts as a constant

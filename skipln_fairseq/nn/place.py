@@ -50,8 +50,9 @@ def _depths(side: str, depth: Union[int, tuple[int, int], None]) -> Optional[tup
     """How many layers encoder and decoder have."""
     if depth is None:
         return None
-    one = (depth, 0) if side == "encoder" else (0, depth)
-    depths = tuple(depth) if isinstance(depth, (tuple, list)) else one
+    depths: tuple[Any, ...] = (depth, 0) if side == "encoder" else (0, depth)
+    if isinstance(depth, (tuple, list)):
+        depths = tuple(depth)
     if len(depths) != 2 or not all(is_whole(one, 0) for one in depths) or depths[side == "decoder"] < 1:
         raise ChoiceError(f"depth={depth!r}: valid is {PLACE['depth']}")
     return depths

@@ -15,7 +15,8 @@ from ..common.errors import UserError
 from ..common.files import write_json, write_text
 from ..runs.settings import Flags, words
 from .data import Data
-from .training import Training, damaged, ran, read_record
+from .record import read_record, read_statistics
+from .training import Training, ran
 
 __all__ = ["Cell"]
 
@@ -118,13 +119,7 @@ class Cell(ABC):
         kept = self.file(STATISTICS)
         if not kept.is_file():  # evaluated before they were kept
             return self._statistics()
-        try:
-            found = np.loadtxt(kept, delimiter=",", ndmin=2)
-        except ValueError as error:
-            raise damaged(kept) from error
-        if not found.size:
-            raise damaged(kept)
-        return found
+        return read_statistics(kept)
 
     @property
     def lost(self) -> bool:

@@ -13,37 +13,20 @@ from typing import Any
 
 import torch
 
-from ..common.errors import UserError
 from ..common.files import write_json
 from ..runs import CommandFailed, read_log, run
 from ..runs.built import check_training
 from ..runs.machine import where
 from ..runs.settings import Flags, words
 from .data import Data, file_name
+from .record import read_record
 
-__all__ = ["Training", "damaged", "ran", "read_record"]
+__all__ = ["Training", "ran"]
 
 ENDED = "trained.json"
 LOG = "train.log"
 NOT_FINITE = "FloatingPointError"
 UPDATES = ("num_updates", "train_num_updates", "valid_num_updates")
-
-
-def damaged(record: Path) -> UserError:
-    """What is said of a record that cannot be read."""
-    return UserError(f"{record} is damaged: copy it again, or remove it to have it made again")
-
-
-def read_record(record: Path) -> dict[str, Any]:
-    """A record in JSON.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        return json.loads(record.read_text("utf-8"))
-    except ValueError as error:
-        raise damaged(record) from error
 
 
 @dataclass(frozen=True)

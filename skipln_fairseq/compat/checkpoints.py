@@ -30,7 +30,7 @@ from skipln_fairseq.compat.stored_flags import check_flags
 from skipln_fairseq.compat.stored_tensors import Allowance, check_tensors
 from skipln_fairseq.compat.stored_types import HARMLESS
 
-__all__ = ["apply", "explain_refusal", "read_checkpoint"]
+__all__ = ["IMPOSSIBLE", "apply", "explain_refusal", "read_checkpoint", "reason"]
 
 # What torch and fairseq raise on a file that is cut short, or that something else than fairseq wrote.
 UNREADABLE = (

@@ -44,8 +44,7 @@ def evaluate(
     Raises:
         UserError: nothing is trained, or on other data, COMET is not there, or a command failed.
     """
-    if variant not in recipe.variants:
-        raise UserError(f"--variant {variant}: valid are {', '.join(recipe.variants)}")
+    recipe.check_variant(variant)
     where = folder(work_dir, variant, seed)
     best = where / "checkpoint_best.pt"
     if not best.is_file():

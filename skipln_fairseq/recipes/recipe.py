@@ -83,6 +83,11 @@ class Recipe:
         """Source and target."""
         return self.source_lang, self.target_lang
 
+    def check_variant(self, variant: str) -> None:
+        """Refuse one that there is not."""
+        if variant not in self.variants:
+            raise UserError(f"--variant {variant}: valid are {', '.join(self.variants)}")
+
     def text_of(self, lang: str) -> Text:
         """How this language's text is written."""
         return Text(lang, **self.text)

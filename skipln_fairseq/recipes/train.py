@@ -85,8 +85,7 @@ def train_flags(
     for flag in NOT_HERE:
         if flag in extra:
             raise UserError(f"--{flag}: this command sets it itself")
-    if variant not in recipe.variants:
-        raise UserError(f"--variant {variant}: valid are {', '.join(recipe.variants)}")
+    recipe.check_variant(variant)
     flags = {**recipe.train, **recipe.variants[variant], **({"cpu": True} if devices.cpu else {}), **extra}
     if devices.cpu:
         flags.pop("fp16", None)

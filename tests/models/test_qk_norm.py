@@ -28,6 +28,11 @@ def test_each_has_an_oracle_and_the_reverse():
     assert {module.name for module in iter_modules(folder)} == {name.replace("-", "_") for name in QK_NORMS}
 
 
+def test_a_vector_of_zeros_is_finite_in_half_precision():
+    for norm in QK_NORMS["unit"](30).norms(DIM):
+        assert norm.half()(torch.zeros(2, DIM).half()).eq(0).all()
+
+
 @pytest.mark.parametrize("name", QK_NORMS)
 def test_the_products_and_values_equal_the_oracle(name):
     torch.manual_seed(1)

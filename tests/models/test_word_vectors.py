@@ -149,6 +149,21 @@ def test_a_row_of_zeros_stays_one_and_has_finite_gradients():
     assert output.weight.grad.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (torch.nn.Linear(4, 3), "without a bias"),
+        (torch.nn.Embedding(3, 4, max_norm=1.0), "without max_norm"),
+        (torch.nn.Embedding(3, 4, sparse=True), "without max_norm"),
+    ],
+)
+def test_tables_of_whose_settings_it_would_drop_one_are_refused(table, message):
+    before = type(table)
+    with pytest.raises(ValueError, match=message):
+        EMBEDDINGS["fixnorm"]().apply(table)
+    assert type(table) is before
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_fixnorm_of_the_first_weights_in_half_precision(dtype):
     embedding, output = modules()

@@ -133,6 +133,14 @@ def test_the_figure_shows_what_was_measured():
     assert all(a.get_xlabel() and a.get_ylabel() and a.get_legend() for a in axes)
 
 
+def test_sub_layers_of_unlike_models_are_not_called_after_the_first():
+    sizes = ("--decoder-layers=1", "--decoder-attention-heads=2")
+    wanted = Variant("lm", ("--arch=transformer_lm_rskip_tiny", *sizes)), Variant("mt", TINY)
+    measured = [one for each in wanted for one in measure_variant(each, None, [1], Batch(2, 5, 9))]
+    assert {a.get_xlabel() for a in draw(panels(measured)).axes} >= {"sub-layer"}
+    assert "decoder" in draw(panels(measured[:1])).axes[0].get_xlabel()
+
+
 def test_a_language_model_and_one_model_alone(tmp_path, capsys):
     flags = ("--arch", "transformer_lm_rskip_tiny", "--decoder-layers", "1")
     main([*flags, *SMALL_BATCH, "--output", str(tmp_path)])

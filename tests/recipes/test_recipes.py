@@ -136,6 +136,7 @@ def test_a_missing_file_is_named_with_where_to_put_it(arguments, message, tmp_pa
     [
         (["train", "nothing"], "nothing: no such recipe: valid are generated-en-de, iwslt14-de-en"),
         (["train", "own-data", "--variant", "x"], "binary is missing: run prepare first"),
+        (["evaluate", "own-data", "--variant", "x"], "--variant x: valid are "),
         (["train", "own-data", "--processes", "0"], "valid is a whole number of at least 1"),
         (["prepare", "own-data", "--lr", "1"], "--lr: prepare has no such flag"),
         (["train", "own-data", "stray"], "stray: valid are fairseq-train's flags"),
@@ -208,6 +209,14 @@ def test_a_recipe_with_a_mistake_is_refused_in_one_line(change, message, tmp_pat
     with pytest.raises(UserError, match=message) as error:
         read_recipe(Path(small("own-data", tmp_path, **change)))
     assert "\n" not in str(error.value)
+
+
+def test_variants_are_words_also_where_yaml_reads_a_number(tmp_path):
+    recipe = read_recipe(Path(small("own-data", tmp_path, variants={2: {"skip-order": 2}, True: None})))
+    assert set(recipe.variants) == {"2", "True"}
+    recipe.check_variant("2")
+    with pytest.raises(UserError, match="--variant x: valid are True, 2"):
+        recipe.check_variant("x")
 
 
 def test_every_download_that_was_not_tried_says_so():

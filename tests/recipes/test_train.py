@@ -209,13 +209,21 @@ def test_what_does_not_shape_a_training_may_change(tmp_path):
         began.go_on(tmp_path / "run", tmp_path, flags)
 
 
-@pytest.mark.parametrize(("there", "taken", "lines"), [(0, 0, 1), (2, 2, 1), (5, 5, 0), (7, 5, 0)])
-def test_a_short_training_averages_what_it_has(tmp_path, there, taken, lines):
+@pytest.mark.parametrize(
+    ("there", "taken", "line"),
+    [
+        (0, 0, "there are 0: the best one is taken"),
+        (2, 2, "there are 2: these are taken"),
+        (5, 5, None),
+        (7, 5, None),
+    ],
+)
+def test_a_short_training_averages_what_it_has(tmp_path, there, taken, line):
     for name in ("_last", "_best", "_1_100", *range(1, there + 1)):
         (tmp_path / f"checkpoint{name}.pt").touch()
     said = []
     assert evaluation._epochs_to_average(SimpleNamespace(average=5), tmp_path, said.append) == taken
-    assert len(said) == lines
+    assert [each.partition(", and ")[2] for each in said] == ([] if line is None else [line])
 
 
 def test_tokenised_bleu_is_multi_bleus():

@@ -14,6 +14,8 @@ __all__ = ["locked"]
 def locked(work_dir: Path, who: str, shared: bool = False) -> Iterator[int]:
     """Keep a second process out of ``work_dir``. Gives the lock's file descriptor: heirs share the lock.
 
+    A normal end frees the folder for all. After an exception the heirs keep the lock for as long as they live.
+
     Args:
         work_dir: is made if need be.
         who: works there, for the message to who must wait: "another demo".
@@ -38,3 +40,5 @@ def locked(work_dir: Path, who: str, shared: bool = False) -> Iterator[int]:
                 "wait for it or give another --work-dir"
             ) from error
         yield lock.fileno()
+        # Closing alone would leave the lock to the copy in a process that another thread starts at this moment.
+        fcntl.flock(lock, fcntl.LOCK_UN)

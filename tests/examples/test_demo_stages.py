@@ -5,8 +5,7 @@ import json
 import pytest
 
 from examples.demo import training
-from skipln_fairseq.common.errors import UserError
-from skipln_fairseq.runs import Stages, locked
+from skipln_fairseq.runs import Stages
 
 
 class Builder:
@@ -65,19 +64,6 @@ def test_other_settings_here_or_in_an_earlier_stage_make_another_folder(tmp_path
     folders = {second({"n": n}, {"m": m}) for n in (1, 2) for m in (1, 2)}
     assert len(folders) == 4
     assert second({"n": 1}, {"m": 1}) in folders
-
-
-def test_a_second_demo_is_kept_out_of_the_folder(tmp_path):
-    with locked(tmp_path, "demo"), pytest.raises(UserError, match="another demo"), locked(tmp_path, "demo"):
-        pass
-    with locked(tmp_path, "demo"):
-        pass
-
-
-def test_a_work_dir_that_cannot_be_made_is_said_in_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--work-dir"), locked(tmp_path / "file" / "below", "demo"):
-        pass
 
 
 def test_complete_stages_tell_their_settings(tmp_path):

@@ -43,6 +43,7 @@ def draw_curves(curves: Mapping[str, Sequence[Curve]], unit: str) -> str:
             "linestyle": LINES[number // len(colours) % len(LINES)],
         }
         label = variant.replace("$", r"\$")  # or matplotlib reads a formula between two of them
+        label = f" {label}" if label.startswith("_") else label  # or matplotlib leaves it out of the legend
         label += " (above)" if variant in apart else ""
         # marks and edges: a training may have been validated once
         axes.plot(updates, mean, label=label, linewidth=1.2, marker=".", **style)

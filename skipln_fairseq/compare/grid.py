@@ -36,6 +36,9 @@ from .measures import MEASURES
 
 __all__ = ["Grid", "Tuning", "as_number", "read_grid"]
 
+# file systems take 255; figures and files that are being written need some besides
+LONGEST_NAME = 200
+
 NOT_HERE = (
     "save-dir",
     "seed",
@@ -157,12 +160,18 @@ def _check_tuned(grid: Grid) -> None:
 
 
 def _check_file_names(grid: Grid) -> None:
-    """Refuse data whose figures would have one name."""
-    names: dict[str, str] = {}
-    for data in grid.data:
-        other = names.setdefault(file_name(data.name), data.name)
-        if other != data.name:
-            raise UserError(f"data: {other!r} and {data.name!r} would get the same file name")
+    """Refuse what is no name of a folder, and two names for one."""
+    for kind, all_of_kind in (("data", [data.name for data in grid.data]), ("variants", grid.variants)):
+        names: dict[str, str] = {}
+        for name in all_of_kind:
+            in_file = file_name(name)
+            if in_file in ("", ".", "..") or len(in_file.encode()) > LONGEST_NAME:
+                raise UserError(
+                    f"{kind}: {name!r} names files, too: valid are 1 to {LONGEST_NAME} bytes, and neither . nor .."
+                )
+            other = names.setdefault(in_file, name)
+            if other != name:
+                raise UserError(f"{kind}: {other!r} and {name!r} would get the same file name")
 
 
 def _flags(name: str, value: Any) -> dict[str, Any]:

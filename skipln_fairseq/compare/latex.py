@@ -46,6 +46,15 @@ def _difference(row: dict[str, Any]) -> str:
     return f"${row['difference']:+.2f}{next(marks, '')}$"
 
 
+def _text(value: Any) -> str:
+    return _ENCODER.unicode_to_latex(str(value))
+
+
+def _first_cell(value: Any) -> str:
+    """Text that begins a row. A bracket or a star there would belong to the end of the line before."""
+    return "{}" * str(value).startswith(("[", "*")) + _text(value)
+
+
 def _number(value: float | None, form: str = ".2f") -> str:
     return "--" if value is None else format(value, form)
 
@@ -64,7 +73,7 @@ def _environment() -> jinja2.Environment:
         comment_start_string="<#",
         comment_end_string="#>",
     )
-    environment.filters |= {"text": lambda value: _ENCODER.unicode_to_latex(str(value)), "number": _number}
+    environment.filters |= {"text": _text, "first_cell": _first_cell, "number": _number}
     environment.globals |= {
         "best": _best,
         "score_of": _score,

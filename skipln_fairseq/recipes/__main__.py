@@ -101,6 +101,8 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("workers", "processes", "nodes"):
         if getattr(args, name, 1) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: valid is a whole number of at least 1")
+    if not 0 <= getattr(args, "seed", 1) < 2**32:  # which numpy and torch take
+        raise UserError(f"--seed {args.seed}: valid is a whole number of at least 0, below 2³²")
     if args.command == "generate":
         print(*write_corpus(args.folder), sep="\n")
         return

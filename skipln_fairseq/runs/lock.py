@@ -1,6 +1,7 @@
 """One process at a time in a folder."""
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +23,12 @@ def locked(work_dir: Path, who: str, shared: bool = False) -> Iterator[int]:
         shared: others may work there too, if they also share it.
 
     Raises:
-        UserError: another process holds the lock, or the folder cannot be made.
+        UserError: another process holds the lock, the folder cannot be made, or fairseq could not be told of it.
     """
+    if os.pathsep in str(work_dir):
+        raise UserError(
+            f"--work-dir {work_dir}: fairseq would read several paths: give one without {os.pathsep!r}"
+        )
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
         lock = (work_dir / ".lock").open("w")

@@ -123,6 +123,20 @@ def test_a_grid_that_says_nothing_useful_is_refused_in_one_line(grid, tmp_path, 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["data", "variants"])
+@pytest.mark.parametrize("name", ["", ".", "..", "x" * 201, "ä" * 101])
+def test_what_names_no_folder_is_refused_in_one_line(grid, tmp_path, kind, name):
+    grid[kind][name] = grid["data"]["d"] if kind == "data" else {}
+    with pytest.raises(UserError, match=rf"{kind}: .* names files, too: valid are 1 to 200 bytes"):
+        read_grid(written(grid, tmp_path))
+
+
+def test_variants_whose_runs_would_lie_in_one_folder_are_refused(grid, tmp_path):
+    grid["variants"] |= {"x=2": {"a": 1}, "x 2": {"a": 2}}
+    with pytest.raises(UserError, match="variants: 'x=2' and 'x 2' would get the same"):
+        read_grid(written(grid, tmp_path))
+
+
 def test_data_whose_figures_would_have_one_name_are_refused(grid, tmp_path):
     grid["data"] = {"6 layers": grid["data"]["d"], "6/layers": grid["data"]["d"]}
     with pytest.raises(UserError, match="'6 layers' and '6/layers' would get the same"):

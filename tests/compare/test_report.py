@@ -242,6 +242,11 @@ def test_a_curve_far_above_does_not_hide_the_others():
     assert "<svg" in draw_curves({"none": []}, "token")
 
 
+def test_a_name_with_a_line_below_stands_in_the_legend():
+    """matplotlib leaves out names that begin so."""
+    assert "<!--  _private -->" in draw_curves({"_private": [[(1, 5.0), (2, 4.0)]]}, "token")
+
+
 @pytest.mark.parametrize("points", [1, 3])
 def test_each_validation_has_a_mark(points):
     """A line of one would be none."""

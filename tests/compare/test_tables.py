@@ -65,14 +65,35 @@ def test_the_table_in_latex_has_the_numbers_of_the_report(report):
     assert r"$\ddagger$, $\dagger$: $p <$ 0.01, 0.05" in text
 
 
+@pytest.fixture
+def summary():
+    """Of two variants, b and v."""
+    row = {
+        "mean": 1.0,
+        "deviation": None,
+        "difference": -0.5,
+        "p_corrected": None,
+        "further": {},
+        "loss": None,
+    }
+    rows = {"b": row | {"difference": None, "mean": 1.5}, "v": row}
+    data = [{"name": "d", "family": 1, "missing": [], "rows": rows}]
+    return {"title": "t", "score": "BLEU", "further": [], "seeds": [1, 2], "baseline": "b", "data": data}
+
+
+@pytest.mark.parametrize("name", ["[1] x", "*x"])
+def test_a_row_does_not_begin_with_an_argument_of_the_line_before(summary, name):
+    """The end of a line takes [1pt] and a star, a rule [1pt]."""
+    rows = summary["data"][0]["rows"]
+    rows[name] = rows.pop("v")
+    assert f"\n    {{}}{name} & 1.00 & " in latex(summary)
+
+
 @pytest.mark.parametrize(
     ("p", "mark"), [(0.0099, "^{\\ddagger}"), (0.01, "^{\\dagger}"), (0.05, ""), (None, "")]
 )
-def test_marks_follow_from_the_corrected_p(p, mark):
-    row = {"mean": 1.0, "deviation": None, "difference": -0.5, "p_corrected": p, "further": {}, "loss": None}
-    base = row | {"difference": None, "p_corrected": None, "mean": 1.5}
-    summary = {"title": "t", "score": "BLEU", "further": [], "seeds": [1, 2], "baseline": "b", "data": []}
-    summary["data"] = [{"name": "d", "family": 1, "missing": [], "rows": {"b": base, "v": row}}]
+def test_marks_follow_from_the_corrected_p(summary, p, mark):
+    summary["data"][0]["rows"]["v"]["p_corrected"] = p
     text = latex(summary)
     assert f"v & 1.00 & $-0.50{mark}$ & -- " in text
     assert "\\textbf{1.50}" in text

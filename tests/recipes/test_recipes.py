@@ -139,6 +139,8 @@ def test_a_missing_file_is_named_with_where_to_put_it(arguments, message, tmp_pa
         (["evaluate", "own-data", "--variant", "x"], "--variant x: valid are "),
         (["train", "own-data", "--processes", "0"], "valid is a whole number of at least 1"),
         (["prepare", "own-data", "--lr", "1"], "--lr: prepare has no such flag"),
+        (["train", "own-data", "--seed", "-1"], "--seed -1: valid is a whole number of at least 0"),
+        (["evaluate", "own-data", "--seed", str(2**32)], "--seed 4294967296: valid is"),
         (["train", "own-data", "stray"], "stray: valid are fairseq-train's flags"),
     ],
 )

@@ -15,6 +15,8 @@ PLACE = {
     "size": "how many blocks a layer has",
 }
 
+FIRST = "the block of the same layer that has index 0, with which it shares a parameter"
+
 
 def is_whole(number: Any, least: int) -> bool:
     """Whether it is a whole number, and at least that."""
@@ -80,7 +82,10 @@ class Standing:
             def __getattribute__(self, name: str) -> Any:
                 parts = ("index", "size") if name == "last" else (name,)
                 missing.update((part, PLACE[part]) for part in parts if part in PLACE and part not in told)
-                return super().__getattribute__(name)
+                value = super().__getattribute__(name)
+                if name == "first" and value is None and told.get("index"):
+                    missing["first"] = FIRST
+                return value
 
         return Noting(dim, **(stand_ins | fields))
 

@@ -9,6 +9,7 @@ import torch
 from skipln_fairseq.models.family import example
 from skipln_fairseq.models.flags import connections
 from skipln_fairseq.nn import STARTS
+from skipln_fairseq.nn.skip import Branch, Site
 from tests.support.build import build, parse
 
 DEPTH = (3, 2)
@@ -99,3 +100,12 @@ def test_the_sides_may_differ():
     args = parse("transformer_rskip", "--decoder-initialisation", "ds", "--skip-type", "plain")
     stacks = connections(args)
     assert (stacks["encoder"].start, stacks["decoder"].start) == ("fairseq", "ds")
+
+
+@pytest.mark.parametrize("name", [name for name in STARTS if name != "fairseq"])  # which leaves them alone
+def test_maps_without_a_bias_can_start(name):
+    """As other models than fairseq's have them."""
+    maps = (torch.nn.Linear(8, 16, bias=False), torch.nn.Linear(16, 8, bias=False))
+    before = [linear.weight.detach().clone() for linear in maps]
+    STARTS[name]().branch(Branch((), maps), Site(8, slot="ffn", depth=DEPTH))
+    assert not any(torch.equal(old, linear.weight) for old, linear in zip(before, maps, strict=True))

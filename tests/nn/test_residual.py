@@ -98,7 +98,9 @@ def test_the_inner_norm_of_sub_ln_is_before_the_last_projection():
 
 def test_blocks_of_a_layer_share_what_the_method_shares():
     first = made("rezero", "none")
-    assert made("rezero", "none", first=first).connection.skip.scale is first.connection.skip.scale
+    later = made("rezero", "none", first=first, index=1)
+    assert later.connection.skip.scale is first.connection.skip.scale
+    assert made("rezero", "none", index=0).connection.skip.scale is not first.connection.skip.scale
 
 
 def test_a_block_shares_with_none_of_another_skip():

@@ -99,6 +99,14 @@ REFUSED = {
         {"skip": "plain", "first": Residual(nn.Identity(), 4)},
         "first= has dim 4: valid is a block with dim 8",
     ),
+    "a later block of a layer that shares with none": (
+        {"skip": "gpas", "placement": "pre", "index": 1},
+        "needs first=, the block of the same layer that has index 0",
+    ),
+    "the same with another skip": (
+        {"skip": "rezero", "norm": "none", "index": 1, "size": 2},
+        "needs first=, the block of the same layer that has index 0",
+    ),
     "a switch in words": (
         {"skip": "recursive", "order": 2, "share": "False"},
         "share='False': valid is True or False",

@@ -40,7 +40,7 @@ class TFixupStart(Start):
         gain = {"encoder": 0.67 * encoder_layers**-0.25, "decoder": (9 * decoder_layers) ** -0.25}[site.side]
         for linear in branch.others:
             nn.init.xavier_uniform_(linear.weight, gain)
-            if site.slot == "ffn":
+            if site.slot == "ffn" and linear.bias is not None:
                 nn.init.zeros_(linear.bias)
 
     @torch.no_grad()

@@ -240,7 +240,7 @@ def _run_all(
                 begun.add(name)
                 if not _is_trained(one):
                     training[name] = _training_of(one).folder
-                    pace.begin(name)
+                    pace.begin(name, _training_of(one).begun)
                 return name, _train(one) if isinstance(one, Training) else _evaluate(one)
         return None
 

@@ -9,7 +9,7 @@ __all__ = ["Pace"]
 
 class Pace:
     """An estimate from the trainings that have ended: each one that has not is taken to last as long as their mean, and
-    to begin when a place is free.
+    to begin when a place is free. One that went on from a checkpoint lasted longer than it took here: it does not count.
 
     Args:
         waiting: how many have yet to begin, as it is now: what a choice asks for may be there already.
@@ -22,18 +22,25 @@ class Pace:
         self._places = places
         self._clock = clock
         self._began: dict[str, float] = {}
+        self._going_on: set[str] = set()
         self._took: list[float] = []
+        self._ended = 0
 
-    def begin(self, name: str) -> None:
-        """A training begins."""
+    def begin(self, name: str, going_on: bool = False) -> None:
+        """A training begins, or goes on."""
         self._began[name] = self._clock()
+        if going_on:
+            self._going_on.add(name)
 
     def end(self, name: str) -> None:
         """It has ended."""
-        self._took.append(self._clock() - self._began.pop(name))
+        took = self._clock() - self._began.pop(name)
+        self._ended += 1
+        if name not in self._going_on:
+            self._took.append(took)
 
     def left(self) -> float | None:
-        """Seconds until all have ended; None before the first one has."""
+        """Seconds until all have ended; None before one has that ran from its beginning."""
         if not self._took:
             return None
         mean, now = sum(self._took) / len(self._took), self._clock()
@@ -46,10 +53,10 @@ class Pace:
 
     def __str__(self) -> str:
         """``3/40 trained, 5 h 10 min left``; empty where nothing is to be trained."""
-        trainings = len(self._took) + len(self._began) + self._waiting()
+        trainings = self._ended + len(self._began) + self._waiting()
         if not trainings:
             return ""
-        ended, left = f"{len(self._took)}/{trainings} trained", self.left()
+        ended, left = f"{self._ended}/{trainings} trained", self.left()
         return ended if left is None else f"{ended}, {_duration(left)} left"
 
 

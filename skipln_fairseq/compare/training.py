@@ -61,6 +61,11 @@ class Training:
         """The best one on the validation set."""
         return self.folder / "checkpoint_best.pt"
 
+    @property
+    def begun(self) -> bool:
+        """Whether it goes on from a checkpoint where an interruption came."""
+        return (self.folder / "checkpoint_last.pt").is_file()
+
     def result(self) -> dict[str, Any] | None:
         """How it ended, or None if it has not: see :meth:`train`."""
         ended, log = self.folder / ENDED, self.folder / LOG

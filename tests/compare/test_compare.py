@@ -264,6 +264,9 @@ def test_a_killed_comparison_leaves_nothing_running_and_goes_on(compared, grid, 
     table, printed = compared(**changes)
     assert table["missing"] == []
     assert printed.count("BLEU") == 6
+    # what the rest of a training takes says nothing of a whole one
+    assert "[1/6 trained] " in printed
+    assert "[6/6 trained, 0 min left] " in printed
     logs = [file.read_text() for file in tmp_path.glob("work/runs/*/*/*/train.log")]
     assert len(logs) == 6
     assert all(re.findall(r'"num_updates": "(\d)"', log) == ["1", "2", "3"] for log in logs)

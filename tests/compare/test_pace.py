@@ -11,9 +11,9 @@ class Trainings:
         self.pace = Pace(lambda: self.waiting, 2, lambda: self.now)
         self.end, self.left = self.pace.end, self.pace.left
 
-    def begin(self, name):
+    def begin(self, name, **how):
         self.waiting -= 1
-        self.pace.begin(name)
+        self.pace.begin(name, **how)
 
     def __str__(self):
         return str(self.pace)
@@ -73,6 +73,18 @@ def test_what_turns_out_to_be_there_is_not_waited_for():
     trainings = when_the_first_ends(6)
     trainings.waiting -= 3
     assert str(trainings) == "1/3 trained, 10 min left"
+
+
+def test_the_rest_of_a_training_says_nothing_of_a_whole_one():
+    trainings = Trainings(4)
+    trainings.begin("a", going_on=True)
+    trainings.begin("b")
+    trainings.now = 60
+    trainings.end("a")
+    assert str(trainings) == "1/4 trained"
+    trainings.now = 600
+    trainings.end("b")
+    assert str(trainings) == "2/4 trained, 10 min left"
 
 
 def test_without_trainings_nothing_is_said():

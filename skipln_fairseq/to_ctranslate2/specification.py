@@ -18,6 +18,9 @@ ACTIVATIONS = {
     "swish": "SWISH",
 }
 
+# its sentences end in a language, with which the target begins
+OTHER_ENDS = ("translation_from_pretrained_bart",)
+
 
 def _refuse(what: str) -> None:
     raise UserError(
@@ -71,7 +74,15 @@ def check(model: nn.Module, args: Any) -> None:
         _refuse(f"word vectors of the kind {encoder.config.embedding}")
     if args.activation_fn not in ACTIVATIONS:
         _refuse(f"activation {args.activation_fn}")
+    for side, stack in (("encoder", encoder), ("decoder", decoder)):
+        if not len(stack.layers):
+            _refuse(f"{side} without layers")
+        if stack.quant_noise is not None:
+            _refuse(f"linear map after the embedding, as --quant-noise-pq puts it into the {side}")
+    if args.task in OTHER_ENDS:
+        _refuse(f"sentences that end as those of --task {args.task}")
     for name in (
+        "lang_tok_replacing_bos_eos",
         "no_cross_attention",
         "cross_self_attention",
         "no_decoder_final_norm",

@@ -121,6 +121,9 @@ REFUSED = {
     "--skip-type plain --attention-type favor": "favor attention",
     "--skip-type plain --encoder-normalize-before": "placements that differ",
     "--skip-type plain --activation-fn tanh": "activation tanh",
+    "--skip-type plain --quant-noise-pq 0.1": "linear map after the embedding, as --quant-noise-pq puts it",
+    "--skip-type plain --encoder-layers 0": "encoder without layers",
+    "--skip-type plain --decoder-layers 0": "decoder without layers",
     "--skip-type plain --no-cross-attention": "counterpart of --no-cross-attention",
     "--skip-type plain --no-token-positional-embeddings": "model without positions",
     "--skip-type plain --decoder-output-dim 12": "embeddings of another width than the layers",
@@ -131,6 +134,25 @@ REFUSED = {
 def test_what_ctranslate2_has_not_is_refused(flags):
     with pytest.raises(UserError, match=f"CTranslate2 has no {REFUSED[flags]}"):
         check(build("transformer_rskip", *flags.split()), parse("transformer_rskip", *flags.split()))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("lang_tok_replacing_bos_eos", True, "counterpart of --lang-tok-replacing-bos-eos"),
+        (
+            "task",
+            "translation_from_pretrained_bart",
+            "sentences that end as those of --task translation_from_pretrained_bart",
+        ),
+    ],
+)
+def test_sentences_that_ctranslate2_would_end_otherwise_are_refused(name, value, message):
+    args = parse("transformer_rskip", "--skip-type", "plain")
+    check(build("transformer_rskip", "--skip-type", "plain"), args)
+    setattr(args, name, value)
+    with pytest.raises(UserError, match=f"CTranslate2 has no {message}"):
+        check(build("transformer_rskip", "--skip-type", "plain"), args)
 
 
 @pytest.mark.parametrize(

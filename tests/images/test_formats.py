@@ -304,6 +304,32 @@ def test_folders_of_classes_without_parts_are_the_training_part(tmp_path):
     assert read_folders(tmp_path, "train", None) is None
 
 
+def test_classes_may_have_the_names_of_parts(tmp_path):
+    for name in ("train", "valid", "invalid"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (9, 7)).save(tmp_path / name / "1.png")
+    assert recognise(tmp_path) == "folders"
+    assert read_folders(tmp_path, "train", None).classes == ["invalid", "train", "valid"]
+    assert read_folders(tmp_path, "valid", None) is None
+
+
+@pytest.mark.parametrize("suffix", ["tga", "dds", "PNG"])
+def test_classes_are_recognised_by_what_pillow_reads(tmp_path, suffix):
+    """Not by the types that a system lists: few list these."""
+    (tmp_path / "cat").mkdir()
+    Image.new("RGB", (9, 7)).save(tmp_path / "cat" / f"1.{suffix}")
+    assert recognise(tmp_path) == "folders"
+    assert len(read_folders(tmp_path, "train", None)) == 1
+
+
+def test_images_without_a_suffix_are_read_if_the_format_is_said(tmp_path):
+    (tmp_path / "cat").mkdir()
+    Image.new("RGB", (9, 7)).save(tmp_path / "cat" / "1", "png")
+    with pytest.raises(UserError, match="no images: valid are"):
+        recognise(tmp_path)
+    assert len(read_split("folders", tmp_path, "train")) == 1
+
+
 @pytest.mark.skipif(not features.check("avif"), reason="a Pillow without AVIF")
 def test_a_damaged_avif_is_one_line(tmp_path):
     file = tmp_path / "train" / "cat" / "a.avif"

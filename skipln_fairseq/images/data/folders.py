@@ -5,7 +5,6 @@ DATA/train/cat/1.jpg    DATA/valid/cat/9.png    DATA/test/dog/…
 Without parts, DATA/cat/1.jpg, all are the training part.
 """
 
-import mimetypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,16 +86,26 @@ def _size(file: Path) -> int:
 
 def is_folders(folder: Path) -> bool:
     """Whether there are folders with folders in them, or with files that seem to be images."""
-    return any(_names(split) for split in folder.iterdir() if split.is_dir()) or _is_undivided(folder)
+    if any(_names(split) for split in folder.iterdir() if split.is_dir()):
+        return True
+    return any(_seems_an_image(file) for file in _undivided(folder))
 
 
-def _is_undivided(folder: Path) -> bool:
-    """Whether its folders are classes, and no parts with classes in them."""
+def _undivided(folder: Path) -> list[Path]:
+    """The files in its folders, if these are classes; none if they are parts with classes in them."""
     names = _names(folder)
-    files = (file.name for name in names for file in (folder / name).iterdir())
-    return not any(_names(folder / name) for name in names) and any(
-        (mimetypes.guess_type(file)[0] or "").startswith("image/") for file in files
-    )
+    if any(_names(folder / name) for name in names):
+        return []
+    return [file for name in names for file in (folder / name).iterdir()]
+
+
+def _seems_an_image(file: Path) -> bool:
+    """Whether Pillow reads files of such a name. Without Pillow any seems one, and reading it says what is missing."""
+    try:
+        from PIL import Image
+    except ImportError:
+        return True
+    return Image.registered_extensions().get(file.suffix.lower()) in Image.OPEN
 
 
 def _names(folder: Path) -> list[str]:
@@ -120,7 +129,9 @@ def read_folders(
         UserError: for a class that is none of these, or a file that is no image.
     """
     part = folder / split
-    if _is_undivided(folder) and split == "train":
+    if _undivided(folder):
+        if split != "train":
+            return None
         part = folder
     if not part.is_dir():
         return None

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import UserError, print_user_errors_in_one_line
-from ..common.files import as_json, write_all
+from ..common.files import as_json, check_folder, write_all
 from ..common.needs import need
 from .branches import decayed_branches, residual_blocks
 from .craft import Budget, craft
@@ -131,8 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"--images {args.images}: valid is a whole number of at least 1")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: valid is 0 or more")
-    if args.output.exists() and not args.output.is_dir():
-        raise UserError(f"--output {args.output}: a file, and no folder")
+    check_folder("--output", args.output)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     source, *others = load_classifiers([args.source, *args.targets], args.data, device)
     if min(gammas) < 1 and not residual_blocks(source.model, args.all_blocks):

@@ -7,6 +7,7 @@ section 6.1). fairseq's own script for it is in no package on PyPI, and does not
 """
 
 import argparse
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ..common.errors import UserError
-from ..common.files import whole
+from ..common.files import check_file, whole
 from .mean import average
 
 __all__ = ["main"]
@@ -26,13 +27,16 @@ LIKE = {EPOCH: "checkpoint7.pt", UPDATE: "checkpoint_7_4200.pt"}
 
 def _newest(folder: Path, pattern: re.Pattern, count: int, bound: int | None) -> list[Path]:
     """The *count* checkpoints with the highest numbers up to *bound*, the highest last."""
-    numbered = {int(m[1]): file for file in folder.iterdir() if (m := pattern.fullmatch(file.name))}
-    numbers = sorted(n for n in numbered if bound is None or n <= bound)
-    if not 0 < count <= len(numbers):
+    numbered = [(int(m[1]), file) for file in folder.iterdir() if (m := pattern.fullmatch(file.name))]
+    numbered = sorted(one for one in numbered if bound is None or one[0] <= bound)
+    if not 0 < count <= len(numbered):
         raise UserError(
-            f"{count} checkpoints asked for, but {folder} has {len(numbers)} named like {LIKE[pattern]}"
+            f"{count} checkpoints asked for, but {folder} has {len(numbered)} named like {LIKE[pattern]}"
         )
-    return [numbered[n] for n in numbers[-count:]]
+    for (number, file), (next_number, next_file) in itertools.pairwise(numbered[-count - 1 :]):
+        if number == next_number:  # of two trainings
+            raise UserError(f"{file} and {next_file} have one number: name the checkpoints as --inputs")
+    return [file for _, file in numbered[-count:]]
 
 
 def _inputs(args: argparse.Namespace) -> list[Path]:
@@ -79,8 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     files = _inputs(args)
     if args.output.exists() and any(args.output.samefile(file) for file in files):
         raise UserError(f"--output {args.output} is also an input, and would be lost")
-    if args.output.is_dir():
-        raise UserError(f"--output {args.output} is a folder: name a file in it")
+    check_file("--output", args.output)
     if not args.output.parent.is_dir():
         raise UserError(f"--output {args.output}: no such folder")
     state = average(files)

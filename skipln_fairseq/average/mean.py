@@ -19,6 +19,8 @@ TRAINING = re.compile(
     r".*(dropout|layerdrop|_activations|_path)|quant_noise_.*|min_params_to_wrap|probe_interval"
 )
 
+LONGEST = 80
+
 
 def average(files: Sequence[Path]) -> dict[str, Any]:
     """The last file's state with the mean of all files' parameters, and without an optimiser's state.
@@ -26,23 +28,47 @@ def average(files: Sequence[Path]) -> dict[str, Any]:
     Sums are float64, and half-precision parameters come out as float32, so that nothing is rounded away.
     Integers, such as counters, have no mean worth having, nor have draws of random features: the last file's are kept.
     """
-    first = state = read_checkpoint(files[0])
+    first = state = _read(files[0])
     sums = {
         name: value.double()
         for name, value in state["model"].items()
         if value.is_floating_point() and not name.endswith(".favor.features.projection")
     }
-    kind, shapes = _model_flags(first), _shapes(first)
     for file in files[1:]:
-        state = read_checkpoint(file)
-        if other := _difference(kind, _model_flags(state)) or _difference(shapes, _shapes(state)):
-            raise UserError(f"{files[0]} and {file} hold different models: {other}")
+        state = _read(file)
+        for of_model in (_model_flags, _images, _shapes):
+            if other := _difference(of_model(first), of_model(state)):
+                raise UserError(f"{files[0]} and {file} hold different models: {other}")
         sums = {name: total + state["model"][name] for name, total in sums.items()}
+    means: dict[Any, torch.Tensor] = {}
     for name, total in sums.items():
-        precision = torch.promote_types(state["model"][name].dtype, torch.float32)
-        state["model"][name] = (total / len(files)).to(precision)
+        last = state["model"][name]
+        mean = (total / len(files)).to(torch.promote_types(last.dtype, torch.float32))
+        if mean.isnan().any():
+            raise UserError(f"{name} has no mean: infinities of both signs in {', '.join(map(str, files))}")
+        # a table that has two names, as of shared embeddings, stays one
+        shared = means.setdefault(_place(last), mean)
+        state["model"][name] = shared if torch.equal(shared, mean) else mean
     state.pop("last_optimizer_state", None)
     return state
+
+
+def _read(file: Path) -> dict[str, Any]:
+    state = read_checkpoint(file)
+    if not (state.get("args") or state.get("cfg")):
+        raise UserError(f"{file} is no checkpoint of fairseq: it has no flags")
+    return state
+
+
+def _place(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Where its numbers lie."""
+    storage = tensor.untyped_storage().data_ptr()
+    return storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _images(state: dict[str, Any]) -> dict[str, Any]:
+    """The classes of an image model, and how its images are prepared."""
+    return (state.get("task_state") or {}).get("images") or {}
 
 
 def _shapes(state: dict[str, Any]) -> dict[str, Any]:
@@ -65,5 +91,12 @@ def _difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     """The first name whose values differ, and both values; empty if all are equal."""
     for name in ours | theirs:
         if ours.get(name) != theirs.get(name):
-            return f"{name} is {ours.get(name)} in one and {theirs.get(name)} in the other"
+            mine, other = (_short(flags.get(name)) for flags in (ours, theirs))
+            return f"{name} is {mine} in one and {other} in the other"
     return ""
+
+
+def _short(value: Any) -> str:
+    """A thousand names of classes are no message."""
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import UserError
+from ..common.files import check_folder
 from ..runs.machine import check_device
 from .contestants import DTYPES
 from .lengths import Pairs, multi30k, of_data
@@ -79,6 +80,7 @@ def check(args: Namespace) -> None:
             raise UserError(f"--dtype {dtype}: valid are {', '.join(DTYPES)}")
     if args.output.suffix != ".json" or args.output.is_dir():
         raise UserError(f"--output {args.output}: name a file that ends in .json")
+    check_folder("--output", args.output.parent)
     check_device(args.device)
     if args.device == "cpu" and "fp16" in args.dtype:
         raise UserError("--dtype fp16 needs --device cuda")

@@ -15,6 +15,8 @@ from .errors import UserError
 
 __all__ = [
     "as_json",
+    "check_file",
+    "check_folder",
     "flush",
     "is_partial",
     "remove",
@@ -26,6 +28,28 @@ __all__ = [
 ]
 
 PARTIAL = ".{name}.{node}-{process}.partial"
+
+
+def check_file(flag: str, file: Path) -> None:
+    """Refuse, before hours of work, what cannot be the name of a new file.
+
+    Raises:
+        UserError: begins with the flag.
+    """
+    if file.is_dir():
+        raise UserError(f"{flag} {file} is a folder: name a file in it")
+    check_folder(flag, file.parent)
+
+
+def check_folder(flag: str, folder: Path) -> None:
+    """Refuse, before hours of work, a folder that cannot be made.
+
+    Raises:
+        UserError: begins with the flag.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"{flag} {folder}: {place} is a file, and no folder")
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import UserError
+from ..common.files import check_folder
 from ..common.needs import need
 from ..runs import locked, run_resumable
 
@@ -145,6 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     user_dir = str(package.relative_to(Path.cwd()) if package.is_relative_to(Path.cwd()) else package)
     experiment = Experiment(read_grid(args.grid), args.work_dir, user_dir)
     experiment.check()
+    output = args.output or args.work_dir / args.grid.stem
+    check_folder("--output" if args.output else "--work-dir", output)
     if args.list:
         experiment.check_commands()
         print(*(f"{number}\t{name}" for number, name in enumerate(experiment.names())), sep="\n")
@@ -163,7 +166,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         experiment.check_commands()
         with locked(args.work_dir, "comparison"):
             failed = experiment.run(Slots(places), _say)
-    output = args.output or args.work_dir / args.grid.stem
     for file in write_report(summarise(experiment, args.samples), output):
         print(file)
     if failed:

@@ -9,7 +9,7 @@ __all__ = ["Pace"]
 
 class Pace:
     """An estimate from the trainings that have ended: each one that has not is taken to last as long as their mean, and
-    to begin when a place is free. One that went on from a checkpoint lasted longer than it took here: it does not count.
+    to begin when a place is free. Of one that went on from a checkpoint only a part was seen: it does not count.
 
     Args:
         waiting: how many have yet to begin, as it is now: what a choice asks for may be there already.

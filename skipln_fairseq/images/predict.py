@@ -15,7 +15,7 @@ import torch
 
 from ..common.arguments import refuse_in_one_line
 from ..common.errors import UserError, print_user_errors_in_one_line
-from ..common.files import write_text
+from ..common.files import check_file, write_text
 from .checkpoint import load_model
 from .ranks import ranked
 from .task import ImageClassificationTask
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger().setLevel(logging.WARNING)  # importing fairseq lets every library's debugging through
     if args.batch_size < 1:
         raise UserError(f"--batch-size {args.batch_size}: valid is a whole number of at least 1")
+    check_file("--output", args.output)
     ranks = _ranks(args) if args.diverged is None else [0] * len(_untrained(args).images_of(args.split))
     write_text(args.output, "".join(f"{rank}\n" for rank in ranks))
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..common.errors import UserError
-from ..common.files import write_all
+from ..common.files import check_folder, write_all
 from ..common.needs import need
 from .panel import panels, trained_panels
 from .picture import PICTURES
@@ -103,8 +103,7 @@ def _check(args: argparse.Namespace, flags: Sequence[str]) -> None:
         raise UserError("--path: a checkpoint stands there twice")
     if args.data is not None and not args.data.is_dir():
         raise UserError(f"--data {args.data}: no such folder")
-    if args.output.exists() and not args.output.is_dir():
-        raise UserError(f"--output {args.output} is a file: name a folder")
+    check_folder("--output", args.output)
     names = [variant(text).name for text in args.variant]
     for name in names:
         if names.count(name) > 1:

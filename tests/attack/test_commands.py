@@ -151,6 +151,7 @@ def test_models_of_other_images_are_refused(digits, tmp_path):
         (["--gammas", "0.5", "0.50000001"], "--gammas 0.5 0.50000001: two are alike to six digits"),
         (["--seed", "-1"], "--seed -1: valid is 0 or more"),
         (["--output", __file__], "a file, and no folder"),
+        (["--output", f"{__file__}/below"], "a file, and no folder"),
         (["--source", "nowhere.pt"], "nowhere.pt: no such checkpoint"),
     ],
 )

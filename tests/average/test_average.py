@@ -106,6 +106,21 @@ def test_the_newest_of_a_folder(tmp_path):
         mean(num_epoch_checkpoints=0)
 
 
+def test_two_checkpoints_of_one_number_are_not_taken_for_one(tmp_path):
+    """As a second training leaves them in the folder of the first."""
+    for name, value in (("1_100", 1.0), ("2_100", 2.0), ("2_200", 4.0), ("3_300", 8.0)):
+        save(tmp_path / f"checkpoint_{name}.pt", w=torch.tensor(value))
+    mean = average(tmp_path, output=tmp_path / "mean.pt", num_update_checkpoints=2)
+    assert mean["model"]["w"].item() == 6.0
+    for count in (3, 4):
+        refused(
+            tmp_path,
+            output=tmp_path / "m.pt",
+            message=r"checkpoint_1_100\.pt and .*checkpoint_2_100\.pt have one number",
+            num_update_checkpoints=count,
+        )
+
+
 def refused(*inputs, output, message, **flags):
     before = {file: file.read_bytes() for file in output.parent.iterdir()}
     with pytest.raises(UserError, match=message) as error:
@@ -133,6 +148,36 @@ def test_different_models_are_refused(tmp_path, two, other, message):
     refused(*two, tmp_path / "other.pt", output=tmp_path / "mean.pt", message=f"different models: {message}")
 
 
+def test_image_models_of_other_classes_are_refused(tmp_path):
+    files = []
+    for name, classes in (("a", ["cat"] * 99), ("b", ["dog"] * 99), ("c", ["cat"] * 99)):
+        files.append(save(tmp_path / f"{name}.pt", w=torch.ones(2)))
+        state = torch.load(files[-1], weights_only=False)
+        state["task_state"] = {"images": {"classes": classes}, "division": {"data-seed": name}}
+        torch.save(state, files[-1])
+    message = r"different models: classes is \['cat', .*… in one and \['dog', .*… in the other"
+    refused(*files[:2], output=tmp_path / "mean.pt", message=message)
+    average(files[0], files[2], output=tmp_path / "mean.pt")
+
+
+def test_infinities_of_both_signs_have_no_mean(tmp_path):
+    files = [save(tmp_path / f"{sign}.pt", w=torch.tensor([sign * torch.inf, 1.0])) for sign in (1, -1)]
+    refused(*files, output=tmp_path / "mean.pt", message="w has no mean: infinities of both signs")
+
+
+def test_a_table_with_two_names_stays_one(tmp_path):
+    """As shared embeddings have them: the file would grow by a table."""
+    files = []
+    for value in (1.0, 3.0):
+        table = torch.full((2, 3), value)
+        parameters = {"embed": table, "output": table, "row": table[0], "other": table.clone()}
+        files.append(save(tmp_path / f"{value}.pt", **parameters))
+    model = average(*files, output=tmp_path / "mean.pt")["model"]
+    assert all(value.eq(2).all() for value in model.values())
+    assert model["embed"].data_ptr() == model["output"].data_ptr()
+    assert len({model[name].untyped_storage().data_ptr() for name in ("embed", "row", "other")}) == 3
+
+
 def test_models_that_were_only_trained_otherwise_are_averaged(tmp_path, two):
     save(tmp_path / "other.pt", w=torch.ones(2), flags={"dropout": 0.3, "save_dir": "x"})
     average(*two, tmp_path / "other.pt", output=tmp_path / "mean.pt")
@@ -152,7 +197,8 @@ def test_an_output_that_is_a_folder_is_refused(tmp_path, two):
 def test_inputs_that_are_no_checkpoints_are_refused(tmp_path, two):
     (tmp_path / "text.pt").write_text("text")
     torch.save({"w": torch.ones(2)}, tmp_path / "tensors.pt")
-    for name in ("text", "tensors"):
+    torch.save({"model": {"w": torch.ones(2)}}, tmp_path / "flagless.pt")
+    for name in ("text", "tensors", "flagless"):
         refused(
             *two, tmp_path / f"{name}.pt", output=tmp_path / "m.pt", message=f"{name}.pt is no checkpoint"
         )

@@ -1,6 +1,7 @@
 """Quick decoding through fairseq's commands, and the export to CTranslate2."""
 
 import pytest
+from fairseq import options
 
 from skipln_fairseq.common.errors import UserError
 from skipln_fairseq.to_ctranslate2 import check
@@ -58,6 +59,26 @@ def test_lower_precision_translates(data, trained, flag):
 def test_one_type_at_a_time(data, trained):
     finished = run("fairseq-generate", data, "--path", trained.checkpoint, "--int8", "--bf16", succeeds=False)
     assert "--int8 and --bf16: one type at a time" in finished.output
+
+
+@pytest.mark.parametrize("text", ["foo", "{", "", "[1]", "1", "{1: f(2)}", "9" * 5000])
+@pytest.mark.parametrize("parser", [options.get_generation_parser, options.get_eval_lm_parser])
+def test_overrides_that_are_no_dictionary_are_refused_in_one_line(parser, text):
+    with pytest.raises(UserError, match=r"--model-overrides .*: valid is a dictionary") as error:
+        options.parse_args_and_arch(parser(), ["data", "--model-overrides", text])
+    assert "\n" not in str(error.value)
+
+
+def test_the_type_is_added_to_the_overrides():
+    def overrides(*flags):
+        return options.parse_args_and_arch(options.get_generation_parser(), ["data", *flags]).model_overrides
+
+    assert overrides("--int8", "--model-overrides", "{'a': 1}") == "{'a': 1, 'inference_type': 'int8'}"
+    assert (
+        overrides("--int8", "--model-overrides", "{'inference_type': 'int8'}") == "{'inference_type': 'int8'}"
+    )
+    with pytest.raises(UserError, match=r"--int8 and --model-overrides .*: one type at a time"):
+        overrides("--int8", "--model-overrides", "{'inference_type': 'bf16'}")
 
 
 def test_a_stock_model_is_not_passed_over(data, stock):

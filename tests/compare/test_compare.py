@@ -297,6 +297,12 @@ def test_numbers_out_of_range_are_refused(grid, tmp_path, flag):
         compare.main([str(written(grid, tmp_path)), flag])
 
 
+@pytest.mark.parametrize("flag", ["--output", "--work-dir"])
+def test_a_report_that_could_not_be_written_is_refused_before_the_runs(grid, tmp_path, flag):
+    with pytest.raises(UserError, match=f"{flag} .* is a file, and no folder"):
+        compare.main([str(written(grid, tmp_path)), flag, f"{__file__}/below"])
+
+
 def test_each_gpu_has_its_processes(monkeypatch):
     parser = compare._parser()
     args = parser.parse_args(["g", "--gpus", "0", "3", "--processes", "2"])

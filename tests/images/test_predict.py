@@ -42,6 +42,15 @@ def test_what_has_no_model_has_no_rank(tmp_path, split, training, count):
     assert (tmp_path / "new" / "ranks").read_text() == "0\n" * count
 
 
+@pytest.mark.parametrize(
+    ("place", "message"), [(".", "is a folder: name"), ("file/ranks", "is a file, and no")]
+)
+def test_an_output_that_cannot_be_is_refused_before_the_work(tmp_path, place, message):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"--output .* {message}"):
+        predict.main(["--path", "none.pt", "--output", str(tmp_path / place)])
+
+
 def test_ranks_count_from_the_likeliest_and_equal_ones_are_not_likelier():
     logits = torch.tensor(
         [[3.0, 1, 2], [1, 1, 1], [0, 5, 5], [math.nan, 1, 2], [1, math.nan, 0], [math.nan] * 3]

@@ -219,7 +219,8 @@ def test_untrained_models_stand_beside_a_checkpoint(trained, data, tmp_path):
         (["--criterion", "ctc"], "these flags make no model, or none to measure ("),
         (["--path", "nowhere.pt", "--depths", "2"], "--path is a finished model"),
         (["--untrained"], "--untrained goes with --path"),
-        (["--output", __file__], "is a file: name a folder"),
+        (["--output", __file__], "is a file, and no folder"),
+        (["--output", f"{__file__}/below"], "is a file, and no folder"),
         (["--picture", "grow"], "--picture grow: valid are gradients, growth"),
         (
             ["--picture", "growth", "--skip-order", "2"],

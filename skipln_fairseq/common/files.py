@@ -49,7 +49,8 @@ def check_folder(flag: str, folder: Path) -> None:
     """
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
-            raise UserError(f"{flag} {folder}: {place} is a file, and no folder")
+            cause = "" if place == folder else f": {place}"
+            raise UserError(f"{flag} {folder}{cause} is a file, and no folder")
 
 
 @contextmanager

@@ -155,7 +155,7 @@ def test_the_leave_step_is_tabled_and_drawn(tmp_path):
         (["--device", "tpu"], "--device tpu: valid are cpu, cuda"),
         (["--data", "nowhere"], "--data nowhere: no binarised sentence pairs in this folder"),
         (["--output", "report.txt"], "--output report.txt: name a file that ends in .json"),
-        (["--output", f"{__file__}/report.json"], "is a file, and no folder"),
+        (["--output", f"{__file__}/report.json"], f"--output {__file__} is a file, and no folder"),
         (["leave", "--orders", "0"], "--orders 0: valid is a whole number of at least 1"),
         (["leave", "--dropout", "1"], "--dropout 1.0: valid is a number from 0 to below 1"),
         (["leave", "--rows", "0"], "--rows 0: valid is a whole number of at least 1"),

@@ -186,6 +186,7 @@ OTHERS = {
     "parsable",
     "wrap",
     "normalize-embed",
+    "decoder-langtok",
 }
 
 
